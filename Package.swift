@@ -1,0 +1,99 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+// Arrows point down only; the targets of one level never import each other (docs/ARCHITECTURE.md).
+//
+//   inventoryfs                                        flags, wiring, the process
+//   FuseMount                                          kernel <-> file system
+//   InventoryFileSystem                                nodes, open chunks, fetch coordination
+//   InventoryManifest | BlockCache | ObjectStore       the format | the disk | the network
+//   ReadPlanning                                       every decision, as values
+//
+// EmbeddedS3Origin stands apart: it shares no code with the client that it checks.
+
+let swiftSettings: [SwiftSetting] = [
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+func target(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: swiftSettings)
+}
+
+func tests(of name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .testTarget(
+    name: "\(name)Tests", dependencies: [.byName(name: name)] + dependencies,
+    swiftSettings: swiftSettings)
+}
+
+func systemLibrary(_ name: String, pkgConfig: String, apt: String) -> Target {
+  .systemLibrary(name: name, pkgConfig: pkgConfig, providers: [.apt([apt])])
+}
+
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
+let collections: Target.Dependency = .product(name: "Collections", package: "swift-collections")
+
+let package = Package(
+  name: "inventoryfs",
+  products: [
+    .executable(name: "inventoryfs", targets: ["inventoryfs"]),
+    .executable(name: "s3-origin", targets: ["s3-origin"]),
+    .library(name: "EmbeddedS3Origin", targets: ["EmbeddedS3Origin"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.2.0"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.0.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.80.0"),
+    .package(url: "https://github.com/apple/swift-system", from: "1.5.0"),
+  ],
+  targets: [
+    systemLibrary("CFuse3", pkgConfig: "fuse3", apt: "libfuse3-dev"),
+    systemLibrary("CCurl", pkgConfig: "libcurl", apt: "libcurl4-openssl-dev"),
+    systemLibrary("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
+
+    target("PosixThreads"),
+    target("ReadPlanning", [collections]),
+    target("InventoryManifest", [crypto]),
+    target("BlockCache", ["CZlib", "ReadPlanning", crypto, logging, system]),
+    target("ObjectStore", ["CCurl", "PosixThreads", crypto, logging]),
+    target(
+      "InventoryFileSystem",
+      ["BlockCache", "InventoryManifest", "ObjectStore", "PosixThreads", "ReadPlanning", logging]),
+    target("FuseMount", ["CFuse3", "InventoryFileSystem", "PosixThreads", logging]),
+    .executableTarget(
+      name: "inventoryfs",
+      dependencies: [
+        "FuseMount", "InventoryFileSystem", logging,
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: swiftSettings),
+
+    target(
+      "EmbeddedS3Origin",
+      [
+        crypto, logging,
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+      ]),
+    .executableTarget(
+      name: "s3-origin",
+      dependencies: [
+        "EmbeddedS3Origin", logging,
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: swiftSettings),
+
+    tests(of: "ReadPlanning"),
+    tests(of: "InventoryManifest"),
+    tests(of: "BlockCache"),
+    tests(of: "ObjectStore", ["EmbeddedS3Origin"]),
+    tests(of: "InventoryFileSystem", ["EmbeddedS3Origin"]),
+    tests(of: "EmbeddedS3Origin"),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,39 @@
+// libcurl. `curl_easy_setopt`, `curl_easy_getinfo` and `curl_multi_setopt` are variadic, which Swift cannot call:
+// each shim below fixes the type of the one argument, so a wrong pairing of option and type does not compile.
+#pragma once
+#include <curl/curl.h>
+
+static inline CURLcode inventoryfs_setopt_long(CURL *handle, CURLoption option, long value) {
+  return curl_easy_setopt(handle, option, value);
+}
+static inline CURLcode inventoryfs_setopt_string(CURL *handle, CURLoption option, const char *value) {
+  return curl_easy_setopt(handle, option, value);
+}
+static inline CURLcode inventoryfs_setopt_pointer(CURL *handle, CURLoption option, void *value) {
+  return curl_easy_setopt(handle, option, value);
+}
+static inline CURLcode inventoryfs_setopt_headers(CURL *handle, struct curl_slist *headers) {
+  return curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers);
+}
+static inline CURLcode inventoryfs_setopt_write(CURL *handle, curl_write_callback function, void *context) {
+  CURLcode code = curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, function);
+  return code != CURLE_OK ? code : curl_easy_setopt(handle, CURLOPT_WRITEDATA, context);
+}
+static inline CURLcode inventoryfs_setopt_header(CURL *handle, curl_write_callback function, void *context) {
+  CURLcode code = curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, function);
+  return code != CURLE_OK ? code : curl_easy_setopt(handle, CURLOPT_HEADERDATA, context);
+}
+static inline CURLcode inventoryfs_getinfo_long(CURL *handle, CURLINFO info, long *value) {
+  return curl_easy_getinfo(handle, info, value);
+}
+static inline CURLcode inventoryfs_getinfo_offset(CURL *handle, CURLINFO info, curl_off_t *value) {
+  return curl_easy_getinfo(handle, info, value);
+}
+static inline CURLcode inventoryfs_getinfo_pointer(CURL *handle, void **value) {
+  return curl_easy_getinfo(handle, CURLINFO_PRIVATE, value);
+}
+static inline CURLMcode inventoryfs_multi_setopt_long(CURLM *multi, CURLMoption option, long value) {
+  return curl_multi_setopt(multi, option, value);
+}
+// CURLMsg keeps its result in an anonymous union, which Swift names unhandily.
+static inline CURLcode inventoryfs_message_result(const CURLMsg *message) { return message->data.result; }

@@ -1,0 +1,1 @@
+// EmbeddedS3Origin
