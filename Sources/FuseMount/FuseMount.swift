@@ -1,1 +1,1 @@
-// FuseMount
+
