@@ -63,8 +63,8 @@ let package = Package(
     target("ObjectStore", ["CCurl", "PosixThreads", crypto, logging]),
     target(
       "InventoryFileSystem",
-      ["BlockCache", "InventoryManifest", "ObjectStore", "PosixThreads", "ReadPlanning", logging]),
-    target("FuseMount", ["CFuse3", "CLinux", "InventoryFileSystem", "PosixThreads", logging]),
+      ["BlockCache", "InventoryManifest", "ObjectStore", "ReadPlanning", logging, system]),
+    target("FuseMount", ["CFuse3", "CLinux", "InventoryFileSystem", "PosixThreads", logging, system]),
     .executableTarget(
       name: "inventoryfs",
       dependencies: [

@@ -117,6 +117,12 @@ public final class BlockCache: Sendable {
     }
   }
 
+  /// The entry of a chunk, where the cache knows one.
+  public func find(_ identity: CacheIdentity) -> EntryID? {
+    let name = Self.name(identity.digest)
+    return state.withLock { $0.ids[name] }
+  }
+
   public func close(_ entry: CacheEntry) {
     state.withLock { state in
       guard let known = state.open[entry.id] else { return }

@@ -95,6 +95,11 @@ public struct CacheLedger: Sendable {
     places[segment].map { !records[$0].isLeaving } ?? false
   }
 
+  /// What the segment takes on disk; 0 when it is leaving.
+  public func storedBytes(of segment: Segment) -> Int {
+    places[segment].map { records[$0].isLeaving ? 0 : records[$0].allocatedInBytes } ?? 0
+  }
+
   public func isLeaving(_ segment: Segment) -> Bool {
     places[segment].map { records[$0].isLeaving } ?? false
   }

@@ -243,6 +243,24 @@ public struct FetchPlanner: Sendable {
     return actions + fill()
   }
 
+  /// Whether no reader has the chunk open.
+  public func isUnused(_ id: ChunkID) -> Bool { chunks[id].map { $0.handles.isEmpty } ?? false }
+
+  /// How much of a chunk the cache holds, in bytes of the chunk.
+  public func cachedBytes(of id: ChunkID, entry: EntryID?, sizeInBytes: Int) -> Int {
+    let grid = BlockGrid(sizeInBytes: sizeInBytes)
+    if let chunk = chunks[id] {
+      return chunk.present.presentRuns(in: 0..<grid.blockCount)
+        .reduce(0) { $0 + grid.bytes(of: $1).count }
+    }
+    guard let entry else { return 0 }
+    let stored = (0..<grid.segmentCount).reduce(0) {
+      $0 + ledger.storedBytes(of: .init(entry: entry, index: $1))
+    }
+    // The last block is rounded up on disk.
+    return min(stored, sizeInBytes)
+  }
+
   /// Whether nothing holds the chunk any more.
   public func isIdle(_ id: ChunkID) -> Bool {
     guard let chunk = chunks[id] else { return false }

@@ -1,0 +1,140 @@
+import BlockCache
+import Dispatch
+import InventoryManifest
+import Logging
+import ObjectStore
+import ReadPlanning
+import Synchronization
+
+/// A chunk, where it is, and which version of it the cache should hold.
+struct ChunkReference: Sendable {
+  let id: ChunkID
+  let location: S3Location
+  let identity: CacheIdentity
+  /// Where the store has been asked already.
+  let eTag: String?
+}
+
+/// Chunks that are objects in a bucket: fetched on demand, through the cache.
+final class StoreChunks: Sendable {
+  let bucket: String
+  let coordinator: FetchCoordinator
+  private let inventory: Inventory
+  private let store: ObjectStore
+  private let logger: Logger
+  /// ETags that were asked for by themselves, without reading.
+  private let askedETags = Mutex<[Int: String]>([:])
+
+  init(
+    bucket: String, inventory: Inventory, store: ObjectStore, coordinator: FetchCoordinator,
+    logger: Logger
+  ) {
+    self.bucket = bucket
+    self.inventory = inventory
+    self.store = store
+    self.coordinator = coordinator
+    self.logger = logger
+  }
+
+  func open(
+    _ node: NodeID, index: Int, _ chunk: Inventory.Chunk, parked: () -> any ParkedOpen
+  ) throws(FileSystemError) -> InventoryFileSystem.OpenOutcome {
+    let eTag = knownETag(ofChunk: index, chunk)
+    if let reference = reference(index, chunk, eTag: eTag) {
+      return try open(node, reference, parked: parked)
+    }
+    // Without an MD5 in the manifest only the ETag tells versions apart, and it is needed before the cache is looked
+    // into. The store's answer comes on the network's thread, which must not open files.
+    let waiting = parked()
+    store.head(location(of: chunk)) { [self] result in
+      DispatchQueue.global().async { [self] in
+        do {
+          let eTag = try check(result, chunk)
+          askedETags.withLock { $0[index] = eTag }
+          guard let reference = reference(index, chunk, eTag: eTag) else {
+            throw FileSystemError.inputOutput
+          }
+          if case .opened(let file) = try open(node, reference, parked: { waiting }) {
+            waiting.opened(file)
+          }
+        } catch {
+          waiting.fail(error as? FileSystemError ?? .inputOutput)
+        }
+      }
+    }
+    return .parked(nil)
+  }
+
+  private func open(
+    _ node: NodeID, _ reference: ChunkReference, parked: () -> any ParkedOpen
+  ) throws(FileSystemError) -> InventoryFileSystem.OpenOutcome {
+    let size = reference.identity.sizeInBytes
+    let outcome = try coordinator.open(
+      reference, opening: inventory.openingRange(ofChunkWithSize: size),
+      file: { OpenFile(node: node, content: .chunk(reference.id, $0), sizeInBytes: size) },
+      parked: parked)
+    switch outcome {
+    case .opened(let file): return .opened(file)
+    case .parked(let wait): return .parked(Interruption(wait: wait, coordinator))
+    }
+  }
+
+  /// The chunk's ETag, asking the store if nothing has been read of it yet. Blocks meanwhile.
+  func eTag(ofChunk index: Int, _ chunk: Inventory.Chunk) throws(FileSystemError) -> String {
+    if let known = knownETag(ofChunk: index, chunk) { return known }
+    let eTag = try check(store.head(location(of: chunk)), chunk)
+    askedETags.withLock { $0[index] = eTag }
+    return eTag
+  }
+
+  func cachedBytes(ofChunk index: Int, _ chunk: Inventory.Chunk) -> Int {
+    guard
+      let reference = reference(index, chunk, eTag: knownETag(ofChunk: index, chunk))
+    else { return 0 }
+    return coordinator.cachedBytes(of: reference)
+  }
+
+  private func knownETag(ofChunk index: Int, _ chunk: Inventory.Chunk) -> String? {
+    coordinator.eTag(of: ChunkID(index: index)) ?? askedETags.withLock { $0[index] } ?? chunk.eTag
+  }
+
+  /// The object must be as long as the manifest says, and have an ETag.
+  private func check(
+    _ result: Result<ResponseHead, StoreError>, _ chunk: Inventory.Chunk
+  ) throws(FileSystemError) -> String {
+    let failure: FetchFailure
+    switch result {
+    case .failure(let error):
+      failure = .store(error)
+    case .success(let head):
+      if let length = head.contentLength, length != UInt64(chunk.sizeInBytes) {
+        failure = .lengthDiffers(manifest: chunk.sizeInBytes, store: length)
+      } else if let eTag = head.eTag, !eTag.isEmpty {
+        return eTag
+      } else {
+        failure = .noETag
+      }
+    }
+    logger.error("\(failure.message(about: location(of: chunk)))")
+    throw failure.fileSystemError
+  }
+
+  private func location(of chunk: Inventory.Chunk) -> S3Location {
+    S3Location(bucket: bucket, key: chunk.key)
+  }
+
+  /// Nil when neither manifest nor store has said which version the chunk is.
+  private func reference(
+    _ index: Int, _ chunk: Inventory.Chunk, eTag: String?
+  ) -> ChunkReference? {
+    guard let version = chunk.md5.map({ "md5 \($0)" }) ?? eTag.map({ "etag \($0)" }) else {
+      return nil
+    }
+    return ChunkReference(
+      id: ChunkID(index: index), location: location(of: chunk),
+      identity: CacheIdentity(
+        endpoint: store.endpointIdentity, bucket: bucket, key: chunk.key,
+        sizeInBytes: chunk.sizeInBytes, version: version),
+      eTag: eTag)
+  }
+}
