@@ -68,7 +68,8 @@ let package = Package(
     .executableTarget(
       name: "inventoryfs",
       dependencies: [
-        "CLinux", "FuseMount", "InventoryFileSystem", logging,
+        "BlockCache", "CLinux", "FuseMount", "InventoryFileSystem", "ObjectStore", "PosixThreads",
+        "ReadPlanning", logging, system,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: swiftSettings),

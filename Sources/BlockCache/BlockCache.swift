@@ -78,6 +78,15 @@ public final class BlockCache: Sendable {
     directory = try CacheDirectory(path: path)
   }
 
+  /// The smallest cache that works: a part being written, one being read, and some room between.
+  public static let smallestSizeInBytes = 16 << 20
+
+  /// What remains for blocks and indexes of a cache of a given size: the rest is for the directory's own files, and
+  /// for the indexes of chunks that are opened before something has left for them.
+  public static func boundForBlocks(cacheSizeInBytes: Int) -> Int {
+    cacheSizeInBytes - max(1 << 20, cacheSizeInBytes / 64)
+  }
+
   /// Bytes free on the file system of `path`, which need not exist yet.
   public static func freeBytes(at path: String) -> Int? { CacheDirectory.freeBytes(at: path) }
 

@@ -18,13 +18,19 @@ public struct Inventory: Sendable {
     public let md5: MD5Digest?
     /// What the store said when it was asked for the size.
     public let eTag: String?
+    /// Why the chunk cannot be opened: its size is unknown and could not be found out.
+    public let failure: FileSystemError?
 
-    public init(key: String, name: String, sizeInBytes: Int, md5: MD5Digest?, eTag: String?) {
+    public init(
+      key: String, name: String, sizeInBytes: Int, md5: MD5Digest?, eTag: String? = nil,
+      failure: FileSystemError? = nil
+    ) {
       self.key = key
       self.name = name
       self.sizeInBytes = sizeInBytes
       self.md5 = md5
       self.eTag = eTag
+      self.failure = failure
     }
   }
 
@@ -36,11 +42,13 @@ public struct Inventory: Sendable {
   public let creationTimeInMilliseconds: Int64
   public let format: InventoryManifest.FileFormat
   public let place: Place
+  /// The bucket that the manifest names.
+  public let destinationBucket: String?
   public let chunks: [Chunk]
 
   public init(
     source: String, manifest: [UInt8], checksum: [UInt8]?, creationTimeInMilliseconds: Int64,
-    format: InventoryManifest.FileFormat, place: Place, chunks: [Chunk]
+    format: InventoryManifest.FileFormat, place: Place, destinationBucket: String?, chunks: [Chunk]
   ) {
     self.source = source
     self.manifest = manifest
@@ -48,6 +56,7 @@ public struct Inventory: Sendable {
     self.creationTimeInMilliseconds = creationTimeInMilliseconds
     self.format = format
     self.place = place
+    self.destinationBucket = destinationBucket
     self.chunks = chunks
   }
 

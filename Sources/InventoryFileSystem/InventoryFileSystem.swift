@@ -157,6 +157,7 @@ public final class InventoryFileSystem: Sendable {
       return .opened(openBytes(node, try checksum()))
     default:
       let (index, chunk) = try chunk(of: node)
+      if let failure = chunk.failure { throw failure }
       switch content {
       case .folder(let chunks):
         return .opened(try chunks.open(node, chunk))
