@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sys/mount.h>
 #include <sys/types.h>
+#include <sys/xattr.h>
 #include <syslog.h>
 
 // fallocate(2). Returns 0 or an errno.

@@ -43,10 +43,8 @@ func makeOperations() -> fuse_lowlevel_ops {
   operations.read = read
   operations.release = release
   operations.opendir = openDirectory
-  operations.readdir = { readDirectory($0, $1, $2, $3, withAttributes: false) }
-  operations.readdirplus = { request, node, size, offset, _ in
-    readDirectory(request, node, size, offset, withAttributes: true)
-  }
+  operations.readdir = readDirectoryNames
+  operations.readdirplus = readDirectoryWithAttributes
   operations.statfs = getStatistics
   operations.getxattr = getExtendedAttribute
   operations.listxattr = listExtendedAttributes
@@ -75,15 +73,13 @@ private func initialise(
 private func lookUp(_ raw: fuse_req_t?, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>?) {
   guard let raw, let context = OperationContext.from(raw), let name else { return }
   let request = KernelRequest(raw: raw)
-  do {
-    // A name that is no UTF-8 is none of ours.
-    guard let name = String(validatingCString: name) else { throw FileSystemError.notFound }
+  // A name that is no UTF-8 is none of ours.
+  guard let name = String(validatingCString: name) else { return request.replyNoEntry() }
+  do throws(FileSystemError) {
     request.reply(
       entry: try context.fileSystem.lookUp(name, in: NodeID(inode: UInt64(parent))))
-  } catch FileSystemError.notFound {
-    request.replyNoEntry()
   } catch {
-    request.reply(error as? FileSystemError ?? .inputOutput)
+    if error == .notFound { request.replyNoEntry() } else { request.reply(error) }
   }
 }
 
@@ -176,6 +172,20 @@ private func openDirectory(
 ) {
   guard let raw else { return }
   KernelRequest(raw: raw).reply(errno: ENOSYS)
+}
+
+private func readDirectoryNames(
+  _ raw: fuse_req_t?, _ node: fuse_ino_t, _ size: Int, _ offset: off_t,
+  _: UnsafeMutablePointer<fuse_file_info>?
+) {
+  readDirectory(raw, node, size, offset, withAttributes: false)
+}
+
+private func readDirectoryWithAttributes(
+  _ raw: fuse_req_t?, _ node: fuse_ino_t, _ size: Int, _ offset: off_t,
+  _: UnsafeMutablePointer<fuse_file_info>?
+) {
+  readDirectory(raw, node, size, offset, withAttributes: true)
 }
 
 /// A part of a directory, from `offset` on: 0 is `.`, 1 is `..`, 2 and on are the items.

@@ -76,7 +76,7 @@ extension OpenFile {
 extension NodeAttributes {
   var status: stat {
     var status = stat()
-    status.st_ino = node.inode
+    status.st_ino = UInt(node.inode)
     status.st_mode = mode | (kind == .directory ? S_IFDIR : S_IFREG)
     status.st_nlink = numericCast(linkCount)
     status.st_uid = userID

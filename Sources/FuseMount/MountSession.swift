@@ -56,8 +56,9 @@ public final class MountSession: Sendable {
     try Self.checkDevice()
     var key = pthread_key_t()
     pthread_key_create(&key, nil)
-    context = OperationContext(
+    let context = OperationContext(
       fileSystem, pool, maxBackground: UInt32(options.maxBackground), bufferKey: key)
+    self.context = context
     mountpoint = options.mountpoint
     self.logger = logger
 

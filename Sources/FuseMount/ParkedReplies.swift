@@ -79,7 +79,7 @@ final class ParkedReadReply: ParkedReply, ParkedRead, @unchecked Sendable {
   func ready() {
     pool.run { [self] buffer in
       let target = UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(count, buffer.count)])
-      do {
+      do throws(FileSystemError) {
         switch try fileSystem.finish(file, byteOffset: byteOffset, into: target, parked: { self }) {
         case .copied(let count):
           request.reply(bytes: UnsafeRawBufferPointer(rebasing: target[..<count]))

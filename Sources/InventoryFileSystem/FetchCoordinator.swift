@@ -65,6 +65,31 @@ final class FetchCoordinator: Sendable {
       lastNumber += 1
       return lastNumber
     }
+
+    mutating func forget(_ part: PartID) {
+      transfers[part] = nil
+      requests[part] = nil
+    }
+
+    mutating func letLinger(_ id: ChunkID) {
+      if planner.isUnused(id), !lingering.contains(id) { lingering.append(id) }
+    }
+
+    /// Unloads chunks that nobody uses, the longest unused first, and at once those whose object has changed.
+    mutating func closeIdle(keeping limit: Int) {
+      guard lingering.count > limit || !changed.isEmpty else { return }
+      var excess = lingering.count - limit
+      lingering.removeAll { id in
+        guard excess > 0 || changed.contains(id), planner.isIdle(id),
+          let chunk = open.removeValue(forKey: id)
+        else { return false }
+        excess -= 1
+        let isEmpty = planner.unload(id)
+        eTags[id] = nil
+        work.append(.close(chunk, isRemoved: changed.remove(id) != nil || isEmpty))
+        return true
+      }
+    }
   }
 
   private enum Waiting {
@@ -329,7 +354,7 @@ final class FetchCoordinator: Sendable {
         return state.planner.finished(part.id)
       }
     }
-    if case .store(.cancelled) = failure {
+    if failure.isCancellation {
       return perform { state in
         state.forget(part.id)
         return state.planner.cancelled(part.id)
@@ -456,33 +481,6 @@ final class FetchCoordinator: Sendable {
       timers.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
         self?.perform { $0.planner.retry(part) }
       }
-    }
-  }
-}
-
-extension FetchCoordinator.State {
-  fileprivate mutating func forget(_ part: PartID) {
-    transfers[part] = nil
-    requests[part] = nil
-  }
-
-  fileprivate mutating func letLinger(_ id: ChunkID) {
-    if planner.isUnused(id), !lingering.contains(id) { lingering.append(id) }
-  }
-
-  /// Unloads chunks that nobody uses, the longest unused first, and at once those whose object has changed.
-  fileprivate mutating func closeIdle(keeping limit: Int) {
-    guard lingering.count > limit || !changed.isEmpty else { return }
-    var excess = lingering.count - limit
-    lingering.removeAll { id in
-      guard excess > 0 || changed.contains(id), planner.isIdle(id),
-        let chunk = open.removeValue(forKey: id)
-      else { return false }
-      excess -= 1
-      let isEmpty = planner.unload(id)
-      eTags[id] = nil
-      work.append(.close(chunk, isRemoved: changed.remove(id) != nil || isEmpty))
-      return true
     }
   }
 }

@@ -1,6 +1,6 @@
 import BlockCache
 import Glibc
-public import Logging
+import Logging
 import ObjectStore
 import ReadPlanning
 import Synchronization

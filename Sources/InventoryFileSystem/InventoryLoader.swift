@@ -54,7 +54,7 @@ public struct InventoryLoader: Sendable {
     switch result {
     case .success(let bytes): return bytes
     // Without permission to list the bucket, S3 answers 403 for a key that does not exist.
-    case .failure(let error) where error.isNoSuchKey || error.isAccessDenied:
+    case .failure(let error) where error.kind == .noSuchKey || error.kind == .accessDenied:
       logger.warning(
         "\(location) is not there or cannot be read: the manifest is used unverified, and may be of an inventory that is not complete yet"
       )
@@ -173,8 +173,8 @@ public struct InventoryLoader: Sendable {
   ) throws(InventoryLoadError) -> InventoryManifest {
     do {
       if let checksum {
-        try ManifestChecksum.verify(
-          manifest: bytes, at: location, against: checksum, at: checksumLocation)
+        let digest = try ManifestChecksum.digest(fromChecksumFile: checksum, at: checksumLocation)
+        try ManifestChecksum.verify(bytes, is: digest, at: location)
       }
       return try InventoryManifest(decoding: bytes, from: location)
     } catch {

@@ -1,5 +1,5 @@
 import Glibc
-import InventoryManifest
+public import InventoryManifest
 public import ObjectStore
 import SystemPackage
 
@@ -13,14 +13,14 @@ public enum InventorySource: Sendable, Equatable {
   public init(_ text: String) throws(InventoryLoadError) {
     if text.lowercased().hasPrefix("s3://") {
       do {
-        self = .store(try S3Location(text))
+        self = .store(try S3Location(parsing: text))
       } catch {
         throw .source(text, "\(error)")
       }
     } else if text.lowercased().hasPrefix("file://") {
       let rest = text.dropFirst("file://".count)
       let path = rest.hasPrefix("localhost/") ? rest.dropFirst("localhost".count) : rest
-      guard path.hasPrefix("/"), let decoded = String(path).removingPercentEncoding else {
+      guard path.hasPrefix("/"), let decoded = Self.percentDecoded(path) else {
         throw .source(text, "expected file:///absolute/path/manifest.json")
       }
       self = .file(decoded)
@@ -29,6 +29,25 @@ public enum InventorySource: Sendable, Equatable {
     } else {
       self = .file(text)
     }
+  }
+}
+
+extension InventorySource {
+  /// Nil for a percent sign without two digits, and for bytes that are no UTF-8.
+  private static func percentDecoded(_ text: Substring) -> String? {
+    var bytes: [UInt8] = []
+    var rest = text.utf8[...]
+    while let byte = rest.popFirst() {
+      guard byte == UInt8(ascii: "%") else {
+        bytes.append(byte)
+        continue
+      }
+      guard rest.count >= 2, let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16)
+      else { return nil }
+      bytes.append(value)
+      rest = rest.dropFirst(2)
+    }
+    return String(validating: bytes, as: UTF8.self)
   }
 }
 

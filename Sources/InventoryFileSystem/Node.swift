@@ -64,6 +64,11 @@ public struct NodeOwnership: Sendable {
 public struct DirectoryItem: Sendable {
   public let name: String
   public let attributes: NodeAttributes
+
+  public init(name: String, attributes: NodeAttributes) {
+    self.name = name
+    self.attributes = attributes
+  }
 }
 
 /// The sums that `statfs` shows.

@@ -59,7 +59,7 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
 
   /// The store has checked status, range and length against the request; here they meet the manifest and the version.
   private func check(_ head: ResponseHead) throws(FetchFailure) {
-    let total = head.contentRange?.totalInBytes ?? head.contentLength
+    let total = head.contentRange?.totalSizeInBytes ?? head.contentLength
     if let total, total != UInt64(chunk.grid.sizeInBytes) {
       throw .lengthDiffers(manifest: chunk.grid.sizeInBytes, store: total)
     }
@@ -68,7 +68,7 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
   }
 
   private func store(_ body: UnsafeRawBufferPointer) throws(BlockCacheError) {
-    try chunk.entry.write(body, at: position)
+    try chunk.entry.write(body.bytes, at: position)
     var rest = body[...]
     while !rest.isEmpty {
       let block = chunk.grid.block(at: position)
@@ -99,11 +99,22 @@ enum FetchFailure: Error {
     return false
   }
 
+  /// How long the store asks to wait.
+  var retryAfter: Duration? {
+    guard case .store(let error) = self, case .throttled(let seconds?) = error.kind else { return nil }
+    return .seconds(seconds)
+  }
+
+  var isCancellation: Bool {
+    if case .store(let error) = self { return error.kind == .cancelled }
+    return false
+  }
+
   /// The chunk as it was opened is gone for good.
   var isChange: Bool {
     switch self {
     case .versionChanged: true
-    case .store(.preconditionFailed): true
+    case .store(let error): error.kind == .preconditionFailed
     default: false
     }
   }
@@ -111,10 +122,11 @@ enum FetchFailure: Error {
   var fileSystemError: FileSystemError {
     switch self {
     case .store(let error):
-      switch error {
+      switch error.kind {
       case .noSuchKey, .noSuchBucket: .notFound
-      case .accessDenied, .expiredToken, .invalidCredentials: .accessDenied
+      case .accessDenied, .expiredToken, .invalidCredentials, .noCredentials: .accessDenied
       case .preconditionFailed: .stale
+      case .cancelled: .shuttingDown
       default: .inputOutput
       }
     case .versionChanged: .stale

@@ -82,7 +82,7 @@ final class StoreChunks: Sendable {
   /// The chunk's ETag, asking the store if nothing has been read of it yet. Blocks meanwhile.
   func eTag(ofChunk index: Int, _ chunk: Inventory.Chunk) throws(FileSystemError) -> String {
     if let known = knownETag(ofChunk: index, chunk) { return known }
-    let eTag = try check(store.head(location(of: chunk)), chunk)
+    let eTag = try check(PendingHead(location(of: chunk), from: store).wait(), chunk)
     askedETags.withLock { $0[index] = eTag }
     return eTag
   }
@@ -133,7 +133,7 @@ final class StoreChunks: Sendable {
     return ChunkReference(
       id: ChunkID(index: index), location: location(of: chunk),
       identity: CacheIdentity(
-        endpoint: store.endpointIdentity, bucket: bucket, key: chunk.key,
+        endpoint: store.identity, bucket: bucket, key: chunk.key,
         sizeInBytes: chunk.sizeInBytes, version: version),
       eTag: eTag)
   }

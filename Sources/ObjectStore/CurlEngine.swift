@@ -150,7 +150,8 @@ final class CurlTransfer: @unchecked Sendable {
   }
 
   let url: String
-  let headers: [String]
+  /// Complete before the transfer is submitted.
+  var headers: [String]
   let isHead: Bool
   /// One header line, without its line end; an empty one ends the head. False ends the transfer.
   let onHeader: (UnsafeRawBufferPointer) -> Bool

@@ -1,6 +1,4 @@
-import CCurl
-import Dispatch
-public import Logging
+import Glibc
 import Synchronization
 
 /// What to ask the store for.
@@ -58,24 +56,94 @@ public struct ObjectStoreConfiguration: Sendable {
 public final class ObjectStore: Sendable {
   private let configuration: ObjectStoreConfiguration
   private let credentials: any CredentialsProvider
-  private let signer: RequestSigner
+  private let signer = RequestSigner()
   private let engine: CurlEngine
-  private let logger: Logger
 
-  /// - Throws: `.connection` when libcurl or the system cannot give what it takes.
-  public init(
-    _ configuration: ObjectStoreConfiguration, credentials: any CredentialsProvider, logger: Logger
-  ) throws(StoreError) {
-    self.configuration = configuration
-    self.credentials = credentials
-    self.logger = logger
-    signer = RequestSigner(region: configuration.region)
+  /// Nil when libcurl or the system cannot give what it takes.
+  public init?(_ configuration: ObjectStoreConfiguration, credentials: any CredentialsProvider) {
     var engineConfiguration = CurlEngine.Configuration()
     engineConfiguration.maxConnections = configuration.maxConnections
     engineConfiguration.receiveBufferSizeInBytes = configuration.receiveBufferSizeInBytes
-    guard let engine = CurlEngine(engineConfiguration) else {
-      throw StoreError.engineUnavailable
-    }
+    guard let engine = CurlEngine(engineConfiguration) else { return nil }
+    self.configuration = configuration
+    self.credentials = credentials
     self.engine = engine
+  }
+
+  /// Names the store where objects of several are kept apart. AWS's bucket names are unique whatever the region.
+  public var identity: String { configuration.endpoint.description }
+
+  /// Starts a GET. The receiver is called on the network's thread.
+  public func get(_ request: ObjectRequest, to receiver: any ObjectReceiver) -> ObjectTransfer {
+    send(request, isHead: false, receiver)
+  }
+
+  /// Starts a HEAD; the answer comes on the network's thread.
+  public func head(
+    _ location: S3Location,
+    _ completion: @escaping @Sendable (Result<ResponseHead, StoreError>) -> Void
+  ) {
+    _ = send(ObjectRequest(location), isHead: true, HeadReceiver(completion))
+  }
+
+  /// Ends a transfer soon, with `.cancelled` unless it ends by itself before.
+  public func cancel(_ transfer: ObjectTransfer) { engine.cancel(transfer.transfer) }
+
+  /// Ends all transfers, and the network's thread. Later ones fail with `.cancelled`.
+  public func shutDown() { engine.stop() }
+
+  private func send(
+    _ request: ObjectRequest, isHead: Bool, _ receiver: any ObjectReceiver
+  ) -> ObjectTransfer {
+    let target = configuration.endpoint.target(
+      bucket: request.location.bucket, key: request.location.key)
+    let answer = AnswerCheck(request, isHead: isHead, receiver)
+    let transfer = CurlTransfer(
+      url: target.url, headers: [], isHead: isHead, onHeader: answer.header, onBody: answer.body,
+      onEnd: answer.end)
+    do {
+      transfer.headers = try headers(for: request, method: isHead ? "HEAD" : "GET", target)
+      engine.submit(transfer)
+    } catch {
+      receiver.finish(.failure(StoreError(.noCredentials(error), object: request.location)))
+    }
+    return ObjectTransfer(transfer)
+  }
+
+  private func headers(
+    for request: ObjectRequest, method: String, _ target: RequestTarget
+  ) throws(CredentialsError) -> [String] {
+    var headers: [HTTPHeader] = []
+    if let range = request.range {
+      headers.append(HTTPHeader("Range", "bytes=\(range.lowerBound)-\(range.upperBound - 1)"))
+    }
+    if let eTag = request.ifMatch { headers.append(HTTPHeader("If-Match", eTag)) }
+    if let credentials = try credentials.credentials() {
+      headers += signer.headers(
+        signing: method, target, credentials: credentials, region: configuration.region,
+        secondsSinceEpoch: Int64(time(nil)))
+    }
+    return headers.map { "\($0.name): \($0.value)" }
+  }
+}
+
+/// Only the head counts.
+private final class HeadReceiver: ObjectReceiver {
+  private let completion: @Sendable (Result<ResponseHead, StoreError>) -> Void
+  private let head = Mutex(ResponseHead())
+
+  init(_ completion: @escaping @Sendable (Result<ResponseHead, StoreError>) -> Void) {
+    self.completion = completion
+  }
+
+  func accept(_ head: ResponseHead) -> Bool {
+    self.head.withLock { $0 = head }
+    return true
+  }
+
+  func receive(_ body: UnsafeRawBufferPointer) -> Bool { true }
+
+  func finish(_ result: Result<Void, StoreError>) {
+    completion(result.map { head.withLock { $0 } })
   }
 }

@@ -33,6 +33,8 @@ public struct CacheLedger: Sendable {
   private struct Entry {
     var overheadInBytes: Int
     var segmentCount = 0
+    /// One past the highest index of a segment that was ever in the books.
+    var segmentEnd = 0
   }
 
   private static let none = -1
@@ -67,11 +69,11 @@ public struct CacheLedger: Sendable {
   public func contains(_ entry: EntryID) -> Bool { entries[entry] != nil }
 
   /// Forgets an entry whose files are gone, with every segment of it.
-  public mutating func remove(_ entry: EntryID, segmentCount: Int) {
+  public mutating func remove(_ entry: EntryID) {
     guard let removed = entries.removeValue(forKey: entry) else { return }
     usedInBytes -= removed.overheadInBytes
     guard removed.segmentCount > 0 else { return }
-    for index in 0..<segmentCount {
+    for index in 0..<removed.segmentEnd {
       if let place = places[Segment(entry: entry, index: index)] { drop(place) }
     }
   }
@@ -187,7 +189,10 @@ public struct CacheLedger: Sendable {
       records.append(Record(segment: segment))
     }
     places[segment] = place
-    entries[segment.entry, default: Entry(overheadInBytes: 0)].segmentCount += 1
+    var entry = entries[segment.entry] ?? Entry(overheadInBytes: 0)
+    entry.segmentCount += 1
+    entry.segmentEnd = max(entry.segmentEnd, segment.index + 1)
+    entries[segment.entry] = entry
     return place
   }
 

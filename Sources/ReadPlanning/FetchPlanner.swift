@@ -151,8 +151,8 @@ public struct FetchPlanner: Sendable {
   }
 
   /// The files of an idle entry are gone.
-  public mutating func removed(_ entry: EntryID, segmentCount: Int) -> [Action] {
-    ledger.remove(entry, segmentCount: segmentCount)
+  public mutating func removed(_ entry: EntryID) -> [Action] {
+    ledger.remove(entry)
     return isStarved ? fill() : []
   }
 

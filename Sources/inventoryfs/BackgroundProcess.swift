@@ -16,15 +16,15 @@ enum BackgroundProcess {
   /// Starts this program again with the same arguments and waits for its message.
   static func start() throws(Failure) {
     var ends: [Int32] = [-1, -1]
-    guard pipe2(&ends, O_CLOEXEC) == 0 else {
+    guard pipe(&ends) == 0 else {
       throw Failure("cannot create a pipe: \(String(cString: strerror(errno)))")
     }
     defer { close(ends[0]) }
-    let child: pid_t
-    do throws(Failure) {
-      defer { close(ends[1]) }
-      child = try spawn(readyEnd: ends[1])
-    }
+    // Only the copy that the second process is given stays open in it.
+    for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+    let spawned = Result { () throws(Failure) in try spawn(readyEnd: ends[1]) }
+    close(ends[1])
+    let child = try spawned.get()
     var message: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 4096)
     while true {

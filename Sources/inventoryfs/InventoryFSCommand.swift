@@ -16,13 +16,15 @@ struct InventoryFSCommand: ParsableCommand {
       try command.run()
     } catch let failure as Failure {
       failure.report()
-      exit(1)
+      Glibc.exit(1)
     } catch {
       // ArgumentParser's own: usage errors, and requests for help, which are no failures.
       let text = fullMessage(for: error)
       let isRequest = exitCode(for: error) == .success
-      if !text.isEmpty { fputs(text + "\n", isRequest ? stdout : stderr) }
-      exit(isRequest ? 0 : 1)
+      if !text.isEmpty {
+        LogOutput.append(text + "\n", to: isRequest ? STDOUT_FILENO : STDERR_FILENO)
+      }
+      Glibc.exit(isRequest ? 0 : 1)
     }
   }
 }
@@ -35,7 +37,7 @@ struct Failure: Error, CustomStringConvertible {
 
   init(_ error: any Error) { description = "\(error)" }
 
-  func report() { fputs("inventoryfs: \(description)\n", stderr) }
+  func report() { LogOutput.append("inventoryfs: \(description)\n", to: STDERR_FILENO) }
 }
 
 /// Runs a throwing call and turns what it throws into the program's failure.

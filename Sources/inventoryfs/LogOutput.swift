@@ -33,7 +33,7 @@ final class LogOutput: Sendable {
   }
 
   /// One write for a line, so that lines of two processes in one file do not mix.
-  private static func append(_ line: String, to file: Int32) {
+  static func append(_ line: String, to file: Int32) {
     let bytes = Array(line.utf8)
     _ = Glibc.write(file, bytes, bytes.count)
   }
@@ -72,10 +72,5 @@ struct OutputLogHandler: LogHandler {
     set { metadata[key] = newValue }
   }
 
-  func log(
-    level: Logger.Level, message: Logger.Message, metadata: Logger.Metadata?, source: String,
-    file: String, function: String, line: UInt
-  ) {
-    output.write(level, "\(message)")
-  }
+  func log(event: LogEvent) { output.write(event.level, "\(event.message)") }
 }

@@ -1,8 +1,8 @@
-import ArgumentParser
+public import ArgumentParser
 import BlockCache
 import FuseMount
 import Glibc
-import Logging
+public import Logging
 
 /// All flags of `mount`, with their defaults: the types below receive values.
 struct MountCommand: ParsableCommand {
@@ -140,14 +140,14 @@ struct MountCommand: ParsableCommand {
     // The parent prints what went wrong, so that there is one message.
     signal(SIGPIPE, SIG_IGN)
     var isReported = false
-    do {
+    do throws(Failure) {
       try daemon.run(onReady: {
         isReported = true
         return BackgroundProcess.reportReady(to: descriptor)
       })
     } catch {
       if !isReported { BackgroundProcess.report(error, to: descriptor) }
-      exit(1)
+      Glibc.exit(1)
     }
   }
 }

@@ -80,7 +80,7 @@ final class MountProcess {
     case .store(let location):
       let memory = try planMemory()
       let store = try makeStore(memory)
-      do {
+      do throws(Failure) {
         let inventory = try failing {
           try loader.load(location, from: store, maxRequests: memory.maxConnections)
         }
@@ -119,22 +119,31 @@ final class MountProcess {
     let flags = flags.store
     return try failing {
       let environment = Self.environment()
-      let profile = SharedProfile(named: flags.profile, environment: environment)
-      let region = Region.resolve(explicit: flags.region, environment: environment, profile: profile)
+      let sharedFiles = SharedFiles(environment: environment)
+      let profile = try sharedFiles.profile(named: flags.profile)
+      let region = Region.name(explicit: flags.region, environment: environment, profile: profile)
       let endpoint = try flags.endpointUrl.map { try S3Endpoint(url: $0) } ?? S3Endpoint(region: region)
       let credentials: any CredentialsProvider =
         flags.noSignRequest
-        ? AnonymousCredentials() : CredentialsChain.standard(environment: environment, profile: profile)
-      return try ObjectStore(
-        ObjectStoreConfiguration(
-          endpoint: endpoint, region: region, maxConnections: memory.maxConnections,
-          receiveBufferSizeInBytes: memory.receiveBufferSizeInBytes),
-        credentials: credentials, logger: logger)
+        ? AnonymousCredentials()
+        : CredentialsChain.standard(
+          profileNamed: flags.profile, sharedFiles: sharedFiles, environment: environment,
+          secondsSinceEpoch: { Int64(time(nil)) })
+      let configuration = ObjectStoreConfiguration(
+        endpoint: endpoint, region: region, maxConnections: memory.maxConnections,
+        receiveBufferSizeInBytes: memory.receiveBufferSizeInBytes)
+      guard let store = ObjectStore(configuration, credentials: credentials) else {
+        throw Failure("libcurl cannot be set up: the system has no memory or threads left")
+      }
+      return store
     }
   }
 
   private func openCache(mountpoint: String) throws(Failure) -> (BlockCache, sizeInBytes: Int) {
-    let path = try flags.resources.cacheDir.map(Self.absolute) ?? Self.defaultCacheDirectory(mountpoint)
+    let path =
+      if let given = flags.resources.cacheDir { try Self.absolute(given) } else {
+        try Self.defaultCacheDirectory(mountpoint)
+      }
     let size = flags.resources.cacheSize?.bytes ?? Self.defaultCacheSize(path)
     guard size >= BlockCache.smallestSizeInBytes else {
       throw Failure(
@@ -143,7 +152,7 @@ final class MountProcess {
     }
     // A mount that has just been taken away may still be closing its cache.
     for attempt in 0... {
-      do {
+      do throws(BlockCacheError) {
         return (try BlockCache(path: path, logger: logger), size)
       } catch {
         guard case .inUse = error, attempt < 20 else { throw Failure(error) }
