@@ -93,7 +93,7 @@ func sharedFiles(
         [profile other]
         region = eu-west-2
         s3 =
-          aws_access_key_id = nested
+          region = nested
         [profile "quoted name"]
         region = eu-north-1
         [other]
