@@ -8,7 +8,7 @@
 // Source: "Authenticating Requests: Using the Authorization Header (AWS Signature Version 4)" in the Amazon
 // S3 API Reference; the tests hold its examples.
 
-import Crypto
+package import Crypto
 import Synchronization
 
 /// Signs requests. Called from any thread.
@@ -77,7 +77,7 @@ public final class RequestSigner: Sendable {
   }
 
   /// The chain of HMACs from a secret to the key of a day.
-  static func derivedKey(
+  package static func derivedKey(
     secret: String, day: String, region: String, service: String
   ) -> SymmetricKey {
     [day, region, service, "aws4_request"]

@@ -47,6 +47,7 @@ public struct S3ErrorBody: Sendable, Equatable {
 private final class FieldCollector: XMLParserDelegate {
   private var fields: [String: String] = [:]
   private var path: [String] = []
+  private var text = ""
 
   subscript(name: String) -> String? {
     fields[name]?.trimmedOfSpaces
@@ -57,6 +58,7 @@ private final class FieldCollector: XMLParserDelegate {
     qualifiedName: String?, attributes: [String: String]
   ) {
     path.append(elementName)
+    text = ""
     // An error has two levels, or three in services that wrap it.
     if path.count > 8 { parser.abortParsing() }
   }
@@ -66,10 +68,12 @@ private final class FieldCollector: XMLParserDelegate {
     qualifiedName: String?
   ) {
     path.removeLast()
+    // Only now is the text known to be whole; bodies are cut off at times, and the parser does not mind.
+    if path.last == "Error" { fields[elementName] = text }
+    text = ""
   }
 
-  func parser(_ parser: XMLParser, foundCharacters text: String) {
-    guard let name = path.last, path.dropLast().last == "Error" else { return }
-    fields[name, default: ""] += text
+  func parser(_ parser: XMLParser, foundCharacters characters: String) {
+    text += characters
   }
 }

@@ -50,7 +50,7 @@ public struct StoreError: Error, Sendable, Equatable {
     /// The object is in an archive and has to be restored first.
     case archived
     case throttled(retryAfterInSeconds: Int?)
-    /// A status from 500, or 408.
+    /// The store's own failure, or its impatience: a status from 500, or 408.
     case serverError
     /// No connection, or one that broke; with the HTTP client's text.
     case connection(ConnectionProblem, text: String)
@@ -124,7 +124,8 @@ extension StoreError {
     case 412: .preconditionFailed
     case 416: .rangeNotSatisfiable(objectSizeInBytes: objectSize(head))
     case 429, 503: .throttled(retryAfterInSeconds: retryAfter(head))
-    case 408, 500, 502, 504...599: .serverError
+    case 501, 505: .refused  // It will not learn to.
+    case 408, 500...599: .serverError
     case 300...: .refused
     default: .malformedAnswer("status \(head.status), where a success or a refusal was expected")
     }
@@ -211,9 +212,9 @@ extension StoreError: CustomStringConvertible {
     case .noCredentials(let error):
       return ("the request cannot be signed", "\(error)")
     case .clockSkew(let storeTime):
-      let time = storeTime.map { ", which says \(printable($0, limit: 64))" } ?? ""
+      let time = storeTime.map { ", which says \(printable($0, limit: 64))," } ?? ""
       return (
-        "this machine's clock and the store's\(time), differ by more than 15 minutes",
+        "this machine's clock and the store's\(time) differ by more than 15 minutes",
         "Set this machine's clock, for example with NTP."
       )
     case .archived:
