@@ -11,6 +11,8 @@ import shutil
 import stat
 import subprocess
 
+import pytest
+
 from . import processes
 from .inventory import REPOSITORY
 from .mount import Mount
@@ -20,6 +22,7 @@ from .seaweedfs import ACCESS_KEY, SECRET_KEY
 
 BINARIES = pathlib.Path(os.environ.get("INVENTORYFS_BINARIES", REPOSITORY / ".build" / "release"))
 NOBODY = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 class Lab:
@@ -68,19 +71,20 @@ class Lab:
     def mount(self, source, *options, endpoint=None, cache="cache", at="mnt", foreground=True, user=None,
               binary=None, **environment):
         """Mounts and waits until the mount answers. In the background `mount` itself has to wait for that."""
-        mount = Mount(self, self.mountpoint(at), self.folder / cache)
+        mount = Mount(self, self.mountpoint(at), self.folder / cache, user)
         command = [binary or self.binary, "mount", source, mount.path, "--cache-dir", mount.cache, *options]
         if endpoint:
             command += ["--endpoint-url", endpoint]
         self.mounts.append(mount)
         if user is not None:
-            for path in (mount.path, self.folder / "home"):
+            mount.cache.mkdir(exist_ok=True)
+            for path in (mount.path, mount.cache, self.folder / "home"):
                 os.chown(path, user, user)
         mount.start([*as_user(user), *map(str, command)], {**self.environment, **environment}, foreground)
         return mount
 
-    def origin(self, root, *options):
-        origin = Origin(self, BINARIES / "s3-origin", root, options)
+    def origin(self, root, *options, fault_plan=None):
+        origin = Origin(self, BINARIES / "s3-origin", root, fault_plan, options)
         self.origins.append(origin)
         return origin
 

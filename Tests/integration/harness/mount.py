@@ -11,8 +11,8 @@ from .processes import wait_until
 
 
 class Mount:
-    def __init__(self, lab, path, cache):
-        self.lab, self.path, self.cache = lab, path, cache
+    def __init__(self, lab, path, cache, user=None):
+        self.lab, self.path, self.cache, self.user = lab, path, cache, user
         self.data = path / "data"
         self.process = None  # of a mount in the foreground
         self.pid = None
@@ -35,11 +35,10 @@ class Mount:
     def _is_ready(self):
         assert self.process.poll() is None, \
             f"{self.process.args} exited {self.process.returncode}:\n{self.log()}"
-        # A dead mountpoint of the process before may still be in the table.
-        try:
-            return processes.is_mounted(self.path) and os.listdir(self.path)
-        except OSError:
-            return False
+        # Being in the table is not enough: a dead mountpoint of the process before may still be there. And another
+        # user's mount is closed to root.
+        return processes.is_mounted(self.path) and \
+            self.lab.run("ls", self.path, user=self.user).stdout != ""
 
     def log(self):
         return self.log_path.read_text(errors="replace")
@@ -84,7 +83,8 @@ class Mount:
 
     def unmount(self, *options):
         """`inventoryfs unmount`, and the daemon's end, which a new mount on the same cache has to wait for."""
-        result = self.lab.inventoryfs("unmount", self.path, *options)
+        binary = self.lab.binary if self.user is None else self.lab.binary_for_everybody()
+        result = self.lab.run(binary, "unmount", self.path, *options, user=self.user)
         assert result.returncode == 0, result.stderr
         self.wait_for_end()
 

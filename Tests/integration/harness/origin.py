@@ -1,16 +1,36 @@
 """The project's own S3 server, which counts what it is asked for. A test that counts starts one of its own."""
 
+import dataclasses
 import json
+import time
 import urllib.request
 
 from .processes import wait_until
 from .seaweedfs import ACCESS_KEY, SECRET_KEY
 
 
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One request as the server saw it. `range` is the half-open range of object bytes that the answer covers."""
+
+    number: int
+    connection: int
+    method: str
+    key: str
+    range: tuple
+    if_match: str
+    status: int
+    body_bytes: int
+
+
 class Origin:
-    def __init__(self, lab, binary, root, options=()):
+    def __init__(self, lab, binary, root, fault_plan=None, options=()):
         port_file = lab.folder / f"origin-{len(lab.origins)}.port"
         self.log_path = port_file.with_suffix(".log")
+        if fault_plan is not None:
+            plan = port_file.with_suffix(".faults.json")
+            plan.write_text(json.dumps(fault_plan))
+            options = ["--fault-plan", plan, *options]
         with open(self.log_path, "wb") as log:
             self.process = lab.spawn(
                 binary, root, "--port", 0, "--port-file", port_file, "--access-key", ACCESS_KEY,
@@ -22,9 +42,33 @@ class Origin:
         assert self.process.poll() is None, self.log_path.read_text()
         return port_file.exists() and port_file.read_text().strip()
 
-    def stats(self):
-        with urllib.request.urlopen(f"{self.endpoint}/-/stats", timeout=10) as answer:
+    def _get(self, what):
+        with urllib.request.urlopen(f"{self.endpoint}/-/{what}", timeout=10) as answer:
             return json.load(answer)
+
+    def stats(self):
+        """`totals`, `connections` and `objects`, the sums."""
+        return self._get("stats")
+
+    def requests(self, key=None):
+        """In the order of their arrival."""
+        return [
+            Request(record["number"], record["connection"], record["method"], record["key"],
+                    tuple(record["objectBytes"]) if record.get("objectBytes") else None, record.get("ifMatch"),
+                    record["status"], record["bodyBytesSent"])
+            for record in self._get("requests") if key is None or record["key"] == key
+        ]
+
+    def settled_requests(self, key=None):
+        """The requests once no more come in: read-ahead goes on when the reader is gone."""
+        before = None
+        while (now := self._get("stats")["totals"]) != before:
+            before = now
+            time.sleep(0.4)
+        return self.requests(key)
+
+    def bytes_requested_twice(self, key):
+        return next(item["bytesRequestedTwice"] for item in self.stats()["objects"] if item["key"] == key)
 
     def close(self):
         self.process.kill()
