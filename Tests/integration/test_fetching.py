@@ -87,7 +87,7 @@ def test_every_request_after_the_first_to_a_chunk_carries_if_match(lab, big_inve
 def test_the_connections_stay_under_their_cap(lab, big_inventory):
     """More readers and chunks than connections, and a slow store, so that all that may be open is open."""
     cap = 4
-    origin = lab.origin(big_inventory.root, "--first-byte-delay", "30")
+    origin = lab.origin(big_inventory.root, "--first-byte-delay-ms", 30)
     mount = lab.mount(big_inventory.url, "--max-connections", cap, endpoint=origin.endpoint)
     readers = [lab.spawn("cat", path, stdout=subprocess.DEVNULL) for path in sorted(mount.data.iterdir())]
     assert [reader.wait() for reader in readers] == [0] * len(readers)

@@ -107,7 +107,8 @@ class Lab:
     def close(self):
         """Ends all and removes the folder; sentences on what a correct file system would not have left."""
         problems = []
-        for mount in self.mounts:
+        # The last first: where one was killed, the next may be mounted over what it left.
+        for mount in reversed(self.mounts):
             problems += mount.close()
         for origin in self.origins:
             origin.close()

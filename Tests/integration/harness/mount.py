@@ -17,7 +17,7 @@ class Mount:
         self.process = None  # of a mount in the foreground
         self.pid = None
         self.log_path = lab.folder / f"{path.name}.{len(lab.mounts)}.log"
-        self.expects_clean_end = True
+        self.was_killed = False
 
     def start(self, command, environment, foreground):
         with open(self.log_path, "wb") as log:
@@ -98,7 +98,7 @@ class Mount:
 
     def kill(self):
         """kill -9: the mountpoint stays behind dead."""
-        self.expects_clean_end = False
+        self.was_killed = True
         self.signal(signal.SIGKILL)
         self.wait_for_end()
 
@@ -109,7 +109,7 @@ class Mount:
                 self.unmount()
         except (AssertionError, OSError, subprocess.SubprocessError) as error:
             problems.append(f"{self.path} did not unmount cleanly: {error}")
-        if not self.expects_clean_end and self.is_mounted():
+        if self.was_killed and self.is_mounted():
             processes.unmount_lazily(self.path)
         if self.process and self.process.poll() is None:
             self.process.kill()

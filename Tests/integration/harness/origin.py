@@ -30,10 +30,10 @@ class Origin:
         if fault_plan is not None:
             plan = port_file.with_suffix(".faults.json")
             plan.write_text(json.dumps(fault_plan))
-            options = ["--fault-plan", plan, *options]
+            options = ["--faults", plan, *options]
         with open(self.log_path, "wb") as log:
             self.process = lab.spawn(
-                binary, root, "--port", 0, "--port-file", port_file, "--access-key", ACCESS_KEY,
+                binary, "--root", root, "--port", 0, "--port-file", port_file, "--access-key", ACCESS_KEY,
                 "--secret-key", SECRET_KEY, *options, stdout=log, stderr=log)
         port = wait_until(lambda: self._port(port_file), "s3-origin to write its port")
         self.endpoint = f"http://127.0.0.1:{port}"
@@ -42,13 +42,10 @@ class Origin:
         assert self.process.poll() is None, self.log_path.read_text()
         return port_file.exists() and port_file.read_text().strip()
 
-    def _get(self, what):
-        with urllib.request.urlopen(f"{self.endpoint}/-/{what}", timeout=10) as answer:
+    def stats(self, query=""):
+        """`totals`, `connections` and `objects`; with `?records=1` also `records`."""
+        with urllib.request.urlopen(f"{self.endpoint}/-/stats{query}", timeout=10) as answer:
             return json.load(answer)
-
-    def stats(self):
-        """`totals`, `connections` and `objects`, the sums."""
-        return self._get("stats")
 
     def requests(self, key=None):
         """In the order of their arrival."""
@@ -56,13 +53,13 @@ class Origin:
             Request(record["number"], record["connection"], record["method"], record["key"],
                     tuple(record["objectBytes"]) if record.get("objectBytes") else None, record.get("ifMatch"),
                     record["status"], record["bodyBytesSent"])
-            for record in self._get("requests") if key is None or record["key"] == key
+            for record in self.stats("?records=1")["records"] if key is None or record["key"] == key
         ]
 
     def settled_requests(self, key=None):
         """The requests once no more come in: read-ahead goes on when the reader is gone."""
         before = None
-        while (now := self._get("stats")["totals"]) != before:
+        while (now := self.stats()["totals"]) != before:
             before = now
             time.sleep(0.4)
         return self.requests(key)
