@@ -1,7 +1,9 @@
+# shellcheck shell=bash
 # What quickstart and Tests/run need before they can start; sourced by both, for bash.
 # Each function is silent where nothing is missing, and where it cannot help says what to do and exits 1.
 
 # Debian and Ubuntu: what the Swift package links against, and what mounting takes.
+# shellcheck disable=SC2034
 BUILD_PACKAGES=(libfuse3-dev fuse3 libcurl4-openssl-dev zlib1g-dev pkg-config)
 
 give_up() {
@@ -29,10 +31,10 @@ install_packages() {
     sudo=(sudo -n)
   fi
   echo "Installing system packages: ${missing[*]}"
-  "${sudo[@]}" apt-get update -qq &&
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
-      apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+  if ! "${sudo[@]}" apt-get update -qq || ! "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; then
     give_up "apt-get could not install ${missing[*]} (see above)."
+  fi
 }
 
 require_swift() {
