@@ -4,6 +4,7 @@ import faulthandler
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 import threading
 
@@ -14,15 +15,22 @@ from harness.inventory import make_inventories
 from harness.lab import BINARIES, Lab
 from harness.seaweedfs import SeaweedFS
 
+# Told to end, pytest ends as by Ctrl-C: it takes down its fixtures.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+
 DEFAULT_LIMIT_SECONDS = 120
 GRACE_SECONDS = 60
+
+
+def pytest_sessionstart():
+    for name in ("inventoryfs", "s3-origin"):
+        if not os.access(BINARIES / name, os.X_OK):
+            pytest.exit(f"no {BINARIES / name}: swift build -c release --product {name}", 1)
 
 
 @pytest.fixture(scope="session")
 def scratch():
     """Where everything of this run lies; open to other users, whose mounts are tested too."""
-    for name in ("inventoryfs", "s3-origin"):
-        assert os.access(BINARIES / name, os.X_OK), f"no {BINARIES / name}: swift build -c release --product {name}"
     folder = pathlib.Path(tempfile.mkdtemp(prefix="inventoryfs-tests."))
     folder.chmod(0o755)
     yield folder

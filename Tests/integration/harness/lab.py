@@ -20,7 +20,7 @@ from .origin import Origin
 from .processes import MARK
 from .seaweedfs import ACCESS_KEY, SECRET_KEY
 
-BINARIES = pathlib.Path(os.environ.get("INVENTORYFS_BINARIES", REPOSITORY / ".build" / "release"))
+BINARIES = pathlib.Path(os.environ.get("INVENTORYFS_BINARIES") or REPOSITORY / ".build" / "release")
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

@@ -30,7 +30,7 @@ class Mount:
             self.process = subprocess.Popen([*command, "--foreground"], env=environment, stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log)
         self.pid = self.process.pid
-        wait_until(self._is_ready, "the mount to appear", 60)
+        wait_until(self._is_ready, "the mount to appear")
 
     def _is_ready(self):
         assert self.process.poll() is None, \

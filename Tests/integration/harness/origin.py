@@ -5,7 +5,7 @@ import json
 import time
 import urllib.request
 
-from .processes import wait_until
+from .processes import ENDS_WITH_US, wait_until
 from .seaweedfs import ACCESS_KEY, SECRET_KEY
 
 
@@ -33,7 +33,7 @@ class Origin:
             options = ["--faults", plan, *options]
         with open(self.log_path, "wb") as log:
             self.process = lab.spawn(
-                binary, "--root", root, "--port", 0, "--port-file", port_file, "--access-key", ACCESS_KEY,
+                *ENDS_WITH_US, binary, "--root", root, "--port", 0, "--port-file", port_file, "--access-key", ACCESS_KEY,
                 "--secret-key", SECRET_KEY, *options, stdout=log, stderr=log)
         port = wait_until(lambda: self._port(port_file), "s3-origin to write its port")
         self.endpoint = f"http://127.0.0.1:{port}"

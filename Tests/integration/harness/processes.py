@@ -14,6 +14,8 @@ import subprocess
 import time
 
 MARK = "INVENTORYFS_TEST_MARK"
+# Before a server's command: the kernel kills it when this test run ends, even by kill -9.
+ENDS_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
 
 
 def wait_until(condition, what, seconds=30.0, poll_seconds=0.01):

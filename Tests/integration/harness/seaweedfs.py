@@ -11,7 +11,7 @@ import urllib.request
 import pyarrow.fs
 
 from .inventory import BUCKET
-from .processes import free_port, wait_until
+from .processes import ENDS_WITH_US, free_port, wait_until
 
 ACCESS_KEY, SECRET_KEY = "AKIDINTEGRATION", "integration+secret/0123456789abcdef"
 GRPC_ABOVE = 10_000  # where each server puts its gRPC port
@@ -38,7 +38,7 @@ class SeaweedFS:
         self.log_path = self.folder / "log"
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen([
-                weed, "server", f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+                *ENDS_WITH_US, weed, "server", f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
                 f"-master.port={master}", "-master.volumeSizeLimitMB=1000", "-master.telemetry=false",
                 f"-volume.port={volume}", "-volume.max=50",
                 f"-filer.port={filer}", f"-filer.localSocket={self.folder}/filer.sock",
