@@ -1,0 +1,132 @@
+"""One test's own folder, processes and mounts.
+
+`Lab` starts everything that a test needs marked and under its folder, so `close()` can end all of it, whatever state
+the test left it in, and says what should not have been there any more. `abort()` does the rough half of that from
+the watchdog's thread: with the daemon gone a hung read fails instead of hanging, so the test fails as others do.
+"""
+
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+
+import pytest
+
+from . import processes
+from .inventory import REPOSITORY
+from .mount import Mount
+from .origin import Origin
+from .processes import MARK
+from .seaweedfs import ACCESS_KEY, SECRET_KEY
+
+BINARIES = pathlib.Path(os.environ.get("INVENTORYFS_BINARIES") or REPOSITORY / ".build" / "release")
+NOBODY = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+class Lab:
+    def __init__(self, folder, mark):
+        self.folder = pathlib.Path(folder)
+        self.folder.mkdir()
+        self.folder.chmod(0o755)
+        self.mark = mark
+        self.binary = BINARIES / "inventoryfs"
+        self.mounts, self.origins = [], []
+        self.environment = {
+            "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(self.folder / "home"),
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": "us-east-1",
+            MARK: mark,
+        }
+        (self.folder / "home").mkdir()
+
+    # Starting things
+
+    def run(self, *arguments, timeout=60, user=None, **environment):
+        """Runs a command to its end; stdout and stderr are text. A key given as None is left out of the environment.
+
+        Its output goes to files and not to a pipe: a daemon that kept the pipe open would keep us reading from it.
+        """
+        chosen = {name: value for name, value in {**self.environment, **environment}.items() if value is not None}
+        with open(self.folder / "stdout", "w+") as out, open(self.folder / "stderr", "w+") as errors:
+            result = subprocess.run(
+                [*as_user(user), *map(str, arguments)], env=chosen, stdin=subprocess.DEVNULL, stdout=out,
+                stderr=errors, timeout=timeout, cwd=self.folder)
+            out.seek(0)
+            errors.seek(0)
+            return subprocess.CompletedProcess(result.args, result.returncode, out.read(), errors.read())
+
+    def spawn(self, *arguments, **options):
+        return subprocess.Popen(list(map(str, arguments)), env=self.environment, cwd=self.folder,
+                                stdin=subprocess.DEVNULL, **options)
+
+    def inventoryfs(self, *arguments, **options):
+        return self.run(self.binary, *arguments, **options)
+
+    def mountpoint(self, name="mnt"):
+        path = self.folder / name
+        path.mkdir(exist_ok=True)
+        return path
+
+    def mount(self, source, *options, endpoint=None, cache="cache", at="mnt", foreground=True, user=None,
+              binary=None, **environment):
+        """Mounts and waits until the mount answers. In the background `mount` itself has to wait for that."""
+        mount = Mount(self, self.mountpoint(at), self.folder / cache, user)
+        command = [binary or self.binary, "mount", source, mount.path, "--cache-dir", mount.cache, *options]
+        if endpoint:
+            command += ["--endpoint-url", endpoint]
+        self.mounts.append(mount)
+        if user is not None:
+            mount.cache.mkdir(exist_ok=True)
+            for path in (mount.path, mount.cache, self.folder / "home"):
+                os.chown(path, user, user)
+        mount.start([*as_user(user), *map(str, command)], {**self.environment, **environment}, foreground)
+        return mount
+
+    def origin(self, root, *options, fault_plan=None):
+        origin = Origin(self, BINARIES / "s3-origin", root, fault_plan, options)
+        self.origins.append(origin)
+        return origin
+
+    def binary_for_everybody(self):
+        """The executable where any user may run it: a checkout below /root is closed to them."""
+        copy = self.folder / "inventoryfs"
+        if not copy.exists():
+            shutil.copy(self.binary, copy)
+            copy.chmod(0o755)
+        return copy
+
+    # Ending them
+
+    def abort(self):
+        for pid in processes.marked_processes(self.mark):
+            processes.kill(pid)
+        for path in processes.mounts_under(self.folder):
+            processes.unmount_lazily(path)
+
+    def close(self):
+        """Ends all and removes the folder; sentences on what a correct file system would not have left."""
+        problems = []
+        # The last first: where one was killed, the next may be mounted over what it left.
+        for mount in reversed(self.mounts):
+            problems += mount.close()
+        for origin in self.origins:
+            origin.close()
+        for path in processes.mounts_under(self.folder):
+            problems.append(f"left mounted: {path}")
+        for pid in processes.marked_processes(self.mark):
+            problems.append(f"left running: {pid} {processes.command_line(pid)}")
+        self.abort()
+        shutil.rmtree(self.folder, onerror=make_writable_and_retry)
+        return problems
+
+
+def as_user(user):
+    if user is None:
+        return []
+    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+
+
+def make_writable_and_retry(function, path, _):
+    os.chmod(os.path.dirname(path), stat.S_IRWXU)
+    function(path)

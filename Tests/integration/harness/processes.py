@@ -1,0 +1,106 @@
+"""Finding and ending what a test started.
+
+A daemon that put itself in the background is nobody's child any more, and a hung read cannot be left by a signal to
+Python. So every process that the tests start carries a mark in its environment, by which it is found in /proc and
+ended by pid, and every mount lies under one scratch folder, by which it is found in /proc/self/mountinfo.
+"""
+
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import time
+
+MARK = "INVENTORYFS_TEST_MARK"
+# Before a server's command: the kernel kills it when this test run ends, even by kill -9.
+ENDS_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
+
+
+def wait_until(condition, what, seconds=30.0, poll_seconds=0.01):
+    """The first true value of `condition()`; fails the test after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for: {what}"
+        time.sleep(poll_seconds)
+    return value
+
+
+def marked_processes(mark):
+    """The pids of the living processes with this mark, zombies left out."""
+    wanted = f"{MARK}={mark}".encode()
+    pids = []
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            environment = pathlib.Path(entry.path, "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if wanted in environment and int(entry.name) != os.getpid():
+            pids.append(int(entry.name))
+    return pids
+
+
+def is_alive(pid):
+    """Whether the process runs: one that ended and was not waited for does not."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rsplit(")", 1)[1].split()[0] not in "ZX"
+
+
+def kill(pid, number=signal.SIGKILL):
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def mounts_under(folder):
+    """Mountpoints in and under the folder, the innermost first."""
+    found = []
+    with open("/proc/self/mountinfo") as lines:
+        for line in lines:
+            path = re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), line.split()[4])
+            if pathlib.PurePath(path).is_relative_to(folder):
+                found.append(path)
+    return sorted(found, reverse=True)
+
+
+def is_mounted(path):
+    """Reads the kernel's table and does not touch the mountpoint: that of a hung daemon would hang us too."""
+    return str(path) in mounts_under(path)
+
+
+def unmount_lazily(path):
+    command = ["umount", "-l", path] if os.geteuid() == 0 else ["fusermount3", "-uz", path]
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=30)
+
+
+def free_port(also_above=0):
+    """A port of the loopback that nobody listens on; with `also_above`, the port that much higher is free too."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+            if not also_above:
+                return port
+            # The kernel hands out high ports; two that are so far apart must both be below 65536.
+            port = 10_000 + port % 20_000
+            try:
+                with socket.socket() as low:
+                    low.bind(("127.0.0.1", port))
+                second.bind(("127.0.0.1", port + also_above))
+            except OSError:
+                continue
+            return port
+
+
+def command_line(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return "(ended)"
