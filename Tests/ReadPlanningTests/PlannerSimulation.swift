@@ -16,6 +16,7 @@ struct PlannerSimulation {
   private var progress: [PartID: Int] = [:]
   private var toEvict: [CacheLedger.Segment] = []
   private var nextNumber: UInt64 = 1
+  private var chunkOfHandle: [HandleID: ChunkID] = [:]
 
   init(sizeInBytes: Int, chunkCount: Int = 1, maxConnections: Int = 32, cacheBoundInBytes: Int = 1 << 30) {
     self.sizeInBytes = sizeInBytes
@@ -32,6 +33,7 @@ struct PlannerSimulation {
 
   mutating func open(_ chunk: Int = 0) -> HandleID {
     let handle = HandleID(number: number())
+    chunkOfHandle[handle] = ChunkID(index: chunk)
     let (_, actions) = planner.open(
       ChunkID(index: chunk), handle: handle, wait: WaitID(number: number()))
     perform(actions)
@@ -39,26 +41,27 @@ struct PlannerSimulation {
   }
 
   /// Nil when the bytes were present; they are unpinned at once then.
-  mutating func read(_ chunk: Int = 0, _ handle: HandleID, _ bytes: Range<Int>) -> WaitID? {
+  mutating func read(_ handle: HandleID, _ bytes: Range<Int>) -> WaitID? {
+    guard let chunk = chunkOfHandle[handle] else { return nil }
     let wait = WaitID(number: number())
     let (decision, actions) = planner.read(
-      ChunkID(index: chunk), handle: handle, bytes: bytes, wait: wait)
+      chunk, handle: handle, bytes: bytes, wait: wait)
     perform(actions)
     guard decision == .present else { return wait }
-    perform(planner.finishedReading(ChunkID(index: chunk), bytes: bytes))
+    perform(planner.finishedReading(chunk, bytes: bytes))
     return nil
   }
 
   /// Reads and lets the store deliver until the bytes are there.
-  mutating func readThrough(_ chunk: Int = 0, _ handle: HandleID, _ bytes: Range<Int>) {
-    guard let wait = read(chunk, handle, bytes) else { return }
+  mutating func readThrough(_ handle: HandleID, _ bytes: Range<Int>) {
+    guard let chunk = chunkOfHandle[handle], let wait = read(handle, bytes) else { return }
     var steps = 0
     while !answered.contains(wait), !failed.contains(wait), steps < 100_000 {
       deliverRound(pieceInBytes: 64 << 10)
       steps += 1
     }
     #expect(answered.contains(wait), "the read of \(bytes) was never answered")
-    perform(planner.finishedReading(ChunkID(index: chunk), bytes: bytes))
+    perform(planner.finishedReading(chunk, bytes: bytes))
   }
 
   mutating func close(_ handle: HandleID) { perform(planner.close(handle)) }
@@ -94,10 +97,6 @@ struct PlannerSimulation {
       perform(planner.paused(id).1)
       perform(planner.retry(id))
     }
-  }
-
-  mutating func finishReading(_ chunk: Int, _ bytes: Range<Int>) {
-    perform(planner.finishedReading(ChunkID(index: chunk), bytes: bytes))
   }
 
   mutating func punch() {
