@@ -66,8 +66,8 @@ public final class EmbeddedS3Origin: Sendable {
     return listener.port
   }
 
-  /// Closes all connections and returns when all threads have ended. Does nothing if it is not
-  /// running.
+  /// Closes all connections and returns when all threads have ended, which waits for an object that
+  /// is being read for its ETag. Does nothing if it is not running.
   public func stop() async {
     let listener = phase.withLock { phase -> Listener? in
       guard case .running(let listener) = phase else { return nil }

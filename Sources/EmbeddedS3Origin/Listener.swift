@@ -55,9 +55,10 @@ final class Listener: Sendable {
       return state.socket.take()
     }
     try? await socket?.close().get()
-    // Closes what is still open.
-    try? await group.shutdownGracefully()
+    // The pool first, since what it has in hand goes back to an event loop. The group then closes
+    // the connections that are still open.
     try? await threadPool.shutdownGracefully()
+    try? await group.shutdownGracefully()
   }
 
   /// Done when the socket is closed, or has been for another refusal, which then decides the end.

@@ -177,7 +177,8 @@ private struct Authorization {
     let scope = credential.split(separator: "/", omittingEmptySubsequences: false)
     guard scope.count >= 5, scope.last == "aws4_request" else {
       throw .authorizationHeaderMalformed(
-        "the Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\"")
+        "the Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\""
+      )
     }
     accessKey = scope[..<(scope.count - 4)].joined(separator: "/")
     day = String(scope[scope.count - 4])

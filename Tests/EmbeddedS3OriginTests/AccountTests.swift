@@ -1,6 +1,7 @@
-@testable import EmbeddedS3Origin
 import FoundationEssentials
 import Testing
+
+@testable import EmbeddedS3Origin
 
 @Suite struct AccountTests {
   @Test("A record says what was asked for and what was sent")

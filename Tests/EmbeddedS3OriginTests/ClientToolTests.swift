@@ -6,7 +6,8 @@ import Testing
 @Suite struct ClientToolTests {
   private static let hasSigningCurl =
     (try? run("curl", ["--help", "all"]))?.contains("--aws-sigv4") ?? false
-  private static let hasBoto3 = (try? run("python3", ["-c", "import boto3; print('yes')"])) == "yes\n"
+  private static let hasBoto3 =
+    (try? run("python3", ["-c", "import boto3; print('yes')"])) == "yes\n"
 
   private static let oddKey = "ü/a+b c&d=e%41 (1)~'*!.txt"
 

@@ -1,7 +1,8 @@
-@testable import EmbeddedS3Origin
 import FoundationEssentials
 import NIOHTTP1
 import Testing
+
+@testable import EmbeddedS3Origin
 
 /// Which request gets which fault, decided without a socket.
 @Suite struct FaultPlanTests {
@@ -136,7 +137,8 @@ import Testing
   ) throws -> S3Request {
     let headers = HTTPHeaders(range.map { [("Range", $0)] } ?? [])
     return try S3Request(
-      HTTPRequestHead(version: .http1_1, method: HTTPMethod(rawValue: method), uri: uri, headers: headers)
+      HTTPRequestHead(
+        version: .http1_1, method: HTTPMethod(rawValue: method), uri: uri, headers: headers)
     ) { _ in false }
   }
 

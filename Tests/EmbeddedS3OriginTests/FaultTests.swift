@@ -6,7 +6,8 @@ import Testing
   private static let sizeInBytes = 1_000_000
   private let bytes = pattern(sizeInBytes)
 
-  @Test("cutBody ends the connection in order, short of Content-Length", arguments: [0, 1, 300_000])
+  @Test(
+    "cutBody ends the connection in order, short of Content-Length", arguments: [0, 1, 300_000])
   func cutBody(afterBytes: Int) async throws {
     try await withFault(.cutBody(afterBytes: afterBytes)) { origin in
       let answer = try origin.ask("GET", "/b/o")
@@ -81,7 +82,8 @@ import Testing
     }
   }
 
-  @Test("wrongBytes flips one bit of one byte", arguments: [0, 262_143, 262_144, 999_999, 5_000_000])
+  @Test(
+    "wrongBytes flips one bit of one byte", arguments: [0, 262_143, 262_144, 999_999, 5_000_000])
   func wrongBytes(offset: Int) async throws {
     let folder = try TemporaryFolder()
     try folder.write(bytes, to: "b/file")

@@ -50,6 +50,21 @@ import Testing
     await origin.stop()
   }
 
+  @Test("Stopping in the middle of many requests neither crashes nor hangs", arguments: 0..<10)
+  func stopUnderLoad(round: Int) async throws {
+    let origin = EmbeddedS3Origin(OriginConfiguration(threads: 2))
+    try await origin.start()
+    origin.put(bucket: "b", key: "o", bytes: pattern(100_000))
+    let clients = try (0..<16).map { _ in try origin.client() }
+    for client in clients { client.send("GET", "/b/o") }
+    for _ in 0..<round { await Task.yield() }
+    await origin.stop()
+    for client in clients {
+      let answer = client.receive()
+      #expect(answer.end != .timedOut)
+    }
+  }
+
   @Test("Stopping while the port is refused leaves nothing that listens again")
   func stopWhileRefusing() async throws {
     let origin = EmbeddedS3Origin(OriginConfiguration())

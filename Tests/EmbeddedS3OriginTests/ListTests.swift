@@ -23,7 +23,8 @@ import Testing
     }
   }
 
-  @Test("Pages of any size, with a delimiter or not, add up to the listing at once", arguments: 1...9)
+  @Test(
+    "Pages of any size, with a delimiter or not, add up to the listing at once", arguments: 1...9)
   func pages(maxKeys: Int) async throws {
     try await withBucket { origin in
       for query in ["", "&delimiter=/", "&prefix=a/", "&prefix=a/&delimiter=/", "&prefix=a"] {

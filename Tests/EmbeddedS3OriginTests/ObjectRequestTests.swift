@@ -69,7 +69,9 @@ import Testing
 
   @Test(
     "A range without a byte in the object is 416 with the object's size",
-    arguments: [("o", "bytes=1000-"), ("o", "bytes=-0"), ("empty", "bytes=0-"), ("empty", "bytes=-1")])
+    arguments: [
+      ("o", "bytes=1000-"), ("o", "bytes=-0"), ("empty", "bytes=0-"), ("empty", "bytes=-1"),
+    ])
   func unsatisfiableRange(key: String, header: String) async throws {
     try await withObject { origin, _ in
       origin.put(bucket: "b", key: "empty", bytes: [])
@@ -161,7 +163,8 @@ import Testing
     arguments: [
       ("/b/a+b", "a+b"), ("/b/a%2Bb", "a+b"), ("/b/a%20b", "a b"), ("/b/%C3%BC", "\u{FC}"),
       ("/b/u%CC%88", "u\u{308}"), ("/b/100%25", "100%"), ("/b//lead", "/lead"), ("/b/a//c", "a//c"),
-      ("/b/tail/", "tail/"), ("/b/..%2Fup", "../up"), ("/b/a/../c", "a/../c"), ("/b/%00%01", "\0\u{1}"),
+      ("/b/tail/", "tail/"), ("/b/..%2Fup", "../up"), ("/b/a/../c", "a/../c"),
+      ("/b/%00%01", "\0\u{1}"),
       ("/b/a%3Fb%26c%3Dd", "a?b&c=d"),
     ])
   func oddKeys(target: String, key: String) async throws {
@@ -189,7 +192,8 @@ import Testing
     "No key leads out of the bucket's folder",
     arguments: [
       "/b/../secret", "/b/%2e%2e/secret", "/b/..%2fsecret", "/b/sub/../../secret", "/../secret",
-      "/%2e%2e/secret", "/b//etc/hostname", "/b/%2fetc%2fhostname", "/b/./o", "/b/sub/../o", "/b/sub",
+      "/%2e%2e/secret", "/b//etc/hostname", "/b/%2fetc%2fhostname", "/b/./o", "/b/sub/../o",
+      "/b/sub",
       "/b/o%00", "/b/o/", "/./secret", "/b/fifo",
     ])
   func traversal(target: String) async throws {

@@ -1,6 +1,7 @@
-@testable import EmbeddedS3Origin
 import NIOHTTP1
 import Testing
+
+@testable import EmbeddedS3Origin
 
 /// The server is set to the day of AWS's published examples, and gets them as they are printed.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
@@ -84,7 +85,8 @@ import Testing
   func skew(sign: Int) throws {
     let request = try Self.request(Self.objectHeaders())
     let check = Self.check()
-    try check.check(request, now: Timestamp(secondsSince1970: Self.time.secondsSince1970 + sign * 900))
+    try check.check(
+      request, now: Timestamp(secondsSince1970: Self.time.secondsSince1970 + sign * 900))
     let error = #expect(throws: S3Error.self) {
       try check.check(
         request, now: Timestamp(secondsSince1970: Self.time.secondsSince1970 + sign * 901))
