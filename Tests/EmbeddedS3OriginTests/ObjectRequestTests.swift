@@ -1,7 +1,7 @@
 import EmbeddedS3Origin
 import FoundationEssentials
 import Glibc
-import Synchronization
+import NIOConcurrencyHelpers
 import Testing
 
 @Suite struct ObjectRequestTests {
@@ -314,10 +314,10 @@ import Testing
 
 /// Lets a callback that is configured before there is a server reach the server.
 private final class OriginReference: Sendable {
-  private let held = Mutex<EmbeddedS3Origin?>(nil)
+  private let held = NIOLockedValueBox<EmbeddedS3Origin?>(nil)
 
   var origin: EmbeddedS3Origin? {
-    get { held.withLock { $0 } }
-    set { held.withLock { $0 = newValue } }
+    get { held.withLockedValue { $0 } }
+    set { held.withLockedValue { $0 = newValue } }
   }
 }
