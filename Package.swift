@@ -78,6 +78,7 @@ let package = Package(
       "EmbeddedS3Origin",
       [
         crypto, logging,
+        .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "NIOHTTP1", package: "swift-nio"),

@@ -47,10 +47,11 @@ final class BodySender {
     guard !isPumping else { return }
     isPumping = true
     defer { isPumping = false }
-    let inFlightLimit = delivery.bytesPerSecond == nil ? Self.mostPiecesInFlight : 1
-    while !isOver, piecesInFlight < inFlightLimit, position < delivery.answer.body.sizeInBytes {
+    repeat {
       sendPiece()
-    }
+      // At a set pace the next piece waits for its time.
+    } while !isOver && delivery.bytesPerSecond == nil && piecesInFlight < Self.mostPiecesInFlight
+      && position < delivery.answer.body.sizeInBytes
   }
 
   private func sendPiece() {

@@ -1,6 +1,6 @@
 import Glibc
+import NIOConcurrencyHelpers
 import NIOCore
-import Synchronization
 
 /// The buckets: folders on disk, and over them objects in memory, which win.
 ///
@@ -21,7 +21,7 @@ final class BucketStore: Sendable {
   private let rootFolder: String?
   private let bucketFolders: [String: String]
   private let eTags = ETagCache()
-  private let overlay = Mutex<[String: OverlayBucket]>([:])
+  private let overlay = NIOLockedValueBox<[String: OverlayBucket]>([:])
 
   init(rootFolder: String?, bucketFolders: [String: String]) {
     self.rootFolder = rootFolder
@@ -32,7 +32,7 @@ final class BucketStore: Sendable {
 
   func bucketNames() -> [String] {
     var names = Set(bucketFolders.keys)
-    names.formUnion(overlay.withLock { Array($0.keys) })
+    names.formUnion(overlay.withLockedValue { Array($0.keys) })
     if let rootFolder {
       names.formUnion(FolderEntry.entries(of: rootFolder).filter { $0.kind == .folder }.map(\.name))
     }
@@ -40,11 +40,11 @@ final class BucketStore: Sendable {
   }
 
   func hasBucket(_ bucket: String) -> Bool {
-    folder(ofBucket: bucket) != nil || overlay.withLock { $0[bucket] != nil }
+    folder(ofBucket: bucket) != nil || overlay.withLockedValue { $0[bucket] != nil }
   }
 
   func object(bucket: String, key: String) throws(S3Error) -> StoredObject {
-    switch overlay.withLock({ $0[bucket]?[Array(key.utf8)] }) {
+    switch overlay.withLockedValue({ $0[bucket]?[Array(key.utf8)] }) {
     case .object(let object): return object
     case .removed: throw .noSuchKey(key)
     case nil: break
@@ -69,7 +69,7 @@ final class BucketStore: Sendable {
 
   /// The keys that start with `prefix`, in the order of their bytes.
   func keys(bucket: String, prefix: String) throws(S3Error) -> [String] {
-    let over = overlay.withLock { $0[bucket] }
+    let over = overlay.withLockedValue { $0[bucket] }
     let folder = folder(ofBucket: bucket)
     guard folder != nil || over != nil else { throw .noSuchBucket(bucket) }
     var keys: [[UInt8]] = []
@@ -99,15 +99,15 @@ final class BucketStore: Sendable {
     let object = StoredObject(
       content: ObjectContent(ByteBuffer(bytes: bytes)),
       eTag: eTag.map { "\"\($0)\"" } ?? ETagCache.eTag(of: bytes), lastModified: lastModified)
-    overlay.withLock { $0[bucket, default: [:]][Array(key.utf8)] = .object(object) }
+    overlay.withLockedValue { $0[bucket, default: [:]][Array(key.utf8)] = .object(object) }
   }
 
   func remove(bucket: String, key: String) {
-    overlay.withLock { $0[bucket, default: [:]][Array(key.utf8)] = .removed }
+    overlay.withLockedValue { $0[bucket, default: [:]][Array(key.utf8)] = .removed }
   }
 
   func revert(bucket: String, key: String) {
-    overlay.withLock { $0[bucket]?[Array(key.utf8)] = nil }
+    overlay.withLockedValue { $0[bucket]?[Array(key.utf8)] = nil }
   }
 
   // MARK: Folders

@@ -1,5 +1,5 @@
+import NIOConcurrencyHelpers
 import NIOCore
-import Synchronization
 
 /// The live connections, numbered as they were accepted.
 final class ConnectionRegistry: Sendable {
@@ -9,11 +9,11 @@ final class ConnectionRegistry: Sendable {
     var live: [Int: any Channel] = [:]
   }
 
-  private let state = Mutex(State())
+  private let state = NIOLockedValueBox(State())
 
   /// Returns the connection's number.
   func opened(_ channel: any Channel) -> Int {
-    state.withLock { state in
+    state.withLockedValue { state in
       let number = state.nextNumber
       state.nextNumber += 1
       state.live[number] = channel
@@ -25,23 +25,23 @@ final class ConnectionRegistry: Sendable {
   }
 
   func closed(_ number: Int) {
-    state.withLock { state in
+    state.withLockedValue { state in
       state.live[number] = nil
       state.totals.live = state.live.count
     }
   }
 
   var totals: ConnectionTotals {
-    state.withLock { $0.totals }
+    state.withLockedValue { $0.totals }
   }
 
   var liveChannels: [any Channel] {
-    state.withLock { Array($0.live.values) }
+    state.withLockedValue { Array($0.live.values) }
   }
 
   /// What is live now counts as accepted again.
   func reset() {
-    state.withLock { state in
+    state.withLockedValue { state in
       let live = state.live.count
       state.totals = ConnectionTotals(accepted: live, live: live, mostAtOnce: live)
     }

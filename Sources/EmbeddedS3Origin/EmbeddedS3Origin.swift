@@ -1,4 +1,4 @@
-import Synchronization
+import NIOConcurrencyHelpers
 
 /// A small, real S3 server on loopback: it serves folders as buckets, checks signatures, and
 /// misbehaves on demand. The quickstart reads from it, and the tests use it to see what the
@@ -25,7 +25,7 @@ public final class EmbeddedS3Origin: Sendable {
   }
 
   private let service: OriginService
-  private let phase = Mutex(Phase.idle)
+  private let phase = NIOLockedValueBox(Phase.idle)
 
   public init(_ configuration: OriginConfiguration) {
     service = OriginService(configuration)
@@ -59,24 +59,24 @@ public final class EmbeddedS3Origin: Sendable {
     do throws(OriginError) {
       try await listener.start()
     } catch {
-      phase.withLock { $0 = .idle }
+      phase.withLockedValue { $0 = .idle }
       throw error
     }
-    phase.withLock { $0 = .running(listener) }
+    phase.withLockedValue { $0 = .running(listener) }
     return listener.port
   }
 
-  /// Closes all connections and returns when all threads have ended. Does nothing if it is not
-  /// running.
+  /// Closes all connections and returns when all threads have ended, which waits for an object that
+  /// is being read for its ETag. Does nothing if it is not running.
   public func stop() async {
-    let listener = phase.withLock { phase -> Listener? in
+    let listener = phase.withLockedValue { phase -> Listener? in
       guard case .running(let listener) = phase else { return nil }
       phase = .changing
       return listener
     }
     guard let listener else { return }
     await listener.stop()
-    phase.withLock { $0 = .idle }
+    phase.withLockedValue { $0 = .idle }
   }
 
   /// Nil unless it runs.
@@ -86,7 +86,7 @@ public final class EmbeddedS3Origin: Sendable {
   public var endpointURL: String? { port.map { "http://127.0.0.1:\($0)" } }
 
   private func begin() throws(OriginError) {
-    let isIdle = phase.withLock { phase in
+    let isIdle = phase.withLockedValue { phase in
       guard case .idle = phase else { return false }
       phase = .changing
       return true
@@ -95,7 +95,7 @@ public final class EmbeddedS3Origin: Sendable {
   }
 
   private var listener: Listener? {
-    phase.withLock { phase in
+    phase.withLockedValue { phase in
       guard case .running(let listener) = phase else { return nil }
       return listener
     }

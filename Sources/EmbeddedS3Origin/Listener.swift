@@ -1,8 +1,8 @@
 import Logging
+import NIOConcurrencyHelpers
 import NIOCore
 import NIOHTTP1
 import NIOPosix
-import Synchronization
 
 /// The listening socket and the threads of one run of the server, from start to stop.
 final class Listener: Sendable {
@@ -19,7 +19,7 @@ final class Listener: Sendable {
   let threadPool: NIOThreadPool
   private let group: MultiThreadedEventLoopGroup
   private let service: OriginService
-  private let state = Mutex(State())
+  private let state = NIOLockedValueBox(State())
 
   init(service: OriginService) {
     self.service = service
@@ -31,14 +31,14 @@ final class Listener: Sendable {
     threadPool.start()
   }
 
-  var port: Int { state.withLock { $0.port } }
+  var port: Int { state.withLockedValue { $0.port } }
 
   /// Returns once the port accepts connections.
   func start() async throws(OriginError) {
     let port = service.configuration.port
     do {
       let socket = try await bind(port: port).get()
-      state.withLock { state in
+      state.withLockedValue { state in
         state.socket = socket
         state.port = socket.localAddress?.port ?? port
       }
@@ -50,19 +50,20 @@ final class Listener: Sendable {
 
   /// Closes every socket and ends every thread.
   func stop() async {
-    let socket = state.withLock { state in
+    let socket = state.withLockedValue { state in
       state.isStopped = true
       return state.socket.take()
     }
     try? await socket?.close().get()
-    // Closes what is still open.
-    try? await group.shutdownGracefully()
+    // The pool first, since what it has in hand goes back to an event loop. The group then closes
+    // the connections that are still open.
     try? await threadPool.shutdownGracefully()
+    try? await group.shutdownGracefully()
   }
 
   /// Done when the socket is closed, or has been for another refusal, which then decides the end.
   func refuse(for duration: Duration) -> EventLoopFuture<Void> {
-    guard let socket = state.withLock({ $0.socket.take() }) else {
+    guard let socket = state.withLockedValue({ $0.socket.take() }) else {
       return group.next().makeSucceededVoidFuture()
     }
     let closed = socket.close()
@@ -86,7 +87,7 @@ final class Listener: Sendable {
   private func listenAgain() {
     let port = port
     bind(port: port).whenComplete { outcome in
-      let isStopped = self.state.withLock { state in
+      let isStopped = self.state.withLockedValue { state in
         if !state.isStopped { state.socket = try? outcome.get() }
         return state.isStopped
       }

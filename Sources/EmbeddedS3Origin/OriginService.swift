@@ -1,5 +1,5 @@
+import NIOConcurrencyHelpers
 import NIOHTTP1
-import Synchronization
 
 /// What all connections share, and what outlives a stop and a start: buckets, faults, account.
 final class OriginService: Sendable {
@@ -8,31 +8,31 @@ final class OriginService: Sendable {
   let ledger = RequestLedger()
   let connections = ConnectionRegistry()
   private let router: RequestRouter
-  private let faults: Mutex<FaultSchedule>
-  private let credentials: Mutex<[String: OriginCredential]>
+  private let faults: NIOLockedValueBox<FaultSchedule>
+  private let credentials: NIOLockedValueBox<[String: OriginCredential]>
 
   init(_ configuration: OriginConfiguration) {
     self.configuration = configuration
     store = BucketStore(
       rootFolder: configuration.rootFolder, bucketFolders: configuration.bucketFolders)
     router = RequestRouter(store: store, region: configuration.region)
-    faults = Mutex(FaultSchedule(configuration.faultPlan))
-    credentials = Mutex(configuration.credentials)
+    faults = NIOLockedValueBox(FaultSchedule(configuration.faultPlan))
+    credentials = NIOLockedValueBox(configuration.credentials)
   }
 
   var now: Timestamp { .now(offset: configuration.clockOffset) }
 
   var faultPlan: FaultPlan {
-    get { faults.withLock { $0.plan } }
-    set { faults.withLock { $0 = FaultSchedule(newValue) } }
+    get { faults.withLockedValue { $0.plan } }
+    set { faults.withLockedValue { $0 = FaultSchedule(newValue) } }
   }
 
   func setCredentials(_ credentials: [String: OriginCredential]) {
-    self.credentials.withLock { $0 = credentials }
+    self.credentials.withLockedValue { $0 = credentials }
   }
 
   func nextFault(for request: S3Request) -> Fault? {
-    faults.withLock { $0.fault(for: request) }
+    faults.withLockedValue { $0.fault(for: request) }
   }
 
   /// Blocks on the disk.
@@ -40,7 +40,7 @@ final class OriginService: Sendable {
     do throws(S3Error) {
       if let error = fault?.error(for: request, now: now) { throw error }
       let check = SignatureCheck(
-        credentials: credentials.withLock { $0 },
+        credentials: credentials.withLockedValue { $0 },
         allowsAnonymous: configuration.allowsAnonymous, region: configuration.region)
       try check.check(request, now: now)
       return try router.answer(request, ignoringRange: fault == .ignoreRange)

@@ -59,9 +59,11 @@ struct SignatureCheck: Sendable {
       throw error
     }
 
-    // Only requests without a body are served, so only two hashes can be right.
+    // What is served has no body, so only two hashes can be right. The body of a write is never
+    // looked at: it is refused once it is known who asks.
     let payloadHash = headers.first(name: "x-amz-content-sha256") ?? Self.emptyPayloadHash
-    guard payloadHash == "UNSIGNED-PAYLOAD" || payloadHash == Self.emptyPayloadHash else {
+    let isRead = request.head.method == .GET || request.head.method == .HEAD
+    guard !isRead || ["UNSIGNED-PAYLOAD", Self.emptyPayloadHash].contains(payloadHash) else {
       throw S3Error(
         status: 400, code: "XAmzContentSHA256Mismatch",
         message: "The provided 'x-amz-content-sha256' header does not match what was computed.",
@@ -175,7 +177,8 @@ private struct Authorization {
     let scope = credential.split(separator: "/", omittingEmptySubsequences: false)
     guard scope.count >= 5, scope.last == "aws4_request" else {
       throw .authorizationHeaderMalformed(
-        "the Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\"")
+        "the Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\""
+      )
     }
     accessKey = scope[..<(scope.count - 4)].joined(separator: "/")
     day = String(scope[scope.count - 4])

@@ -1,7 +1,7 @@
 import Crypto
 import Glibc
+import NIOConcurrencyHelpers
 import NIOCore
-import Synchronization
 
 /// One version of an object, held for as long as an answer is made from it: a file that is
 /// replaced meanwhile goes on being sent from its old inode.
@@ -141,11 +141,11 @@ final class OpenFile: Sendable {
 final class ETagCache: Sendable {
   /// More files than this make the cache start over.
   private static let limit = 100_000
-  private let known = Mutex<[OpenFile.Status: String]>([:])
+  private let known = NIOLockedValueBox<[OpenFile.Status: String]>([:])
 
   /// Blocks for as long as reading the file takes.
   func eTag(of file: OpenFile) -> String {
-    if let eTag = known.withLock({ $0[file.status] }) { return eTag }
+    if let eTag = known.withLockedValue({ $0[file.status] }) { return eTag }
     var hash = Insecure.MD5()
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 16)
     defer { buffer.deallocate() }
@@ -157,7 +157,7 @@ final class ETagCache: Sendable {
       offset += count
     }
     let eTag = Self.quoted(hash.finalize())
-    known.withLock { known in
+    known.withLockedValue { known in
       if known.count >= Self.limit { known.removeAll() }
       known[file.status] = eTag
     }

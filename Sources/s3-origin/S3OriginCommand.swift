@@ -123,7 +123,8 @@ struct S3OriginCommand: AsyncParsableCommand {
     }
     if let requestLog {
       guard let log = RequestLog(path: requestLog) else {
-        throw ValidationError("\(requestLog) cannot be written: \(String(cString: strerror(errno)))")
+        throw ValidationError(
+          "\(requestLog) cannot be written: \(String(cString: strerror(errno)))")
       }
       configuration.didAnswer = { log.append($0) }
     }
