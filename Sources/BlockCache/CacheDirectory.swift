@@ -83,7 +83,7 @@ struct CacheDirectory: ~Copyable {
       link.st_uid != 0
     {
       throw .unusableDirectory(
-        path: path, found: "is a symbolic link that belongs to user \(link.st_uid)",
+        path: path, found: "is a symlink that belongs to user \(link.st_uid)",
         remedy: "whoever owns it could redirect the cache: choose another with --cache-dir")
     }
     guard info.st_uid == geteuid() else {

@@ -10,6 +10,7 @@ extension FileSystemError {
     case .stale: ESTALE
     case .inputOutput: EIO
     case .interrupted: EINTR
+    case .nameTooLong: ENAMETOOLONG
     case .notADirectory: ENOTDIR
     case .isADirectory: EISDIR
     case .readOnly: EROFS

@@ -11,13 +11,16 @@ public enum Mountpoint {
   ///
   /// - Returns: its absolute path, without symbolic links.
   public static func prepare(_ path: String) throws(MountError) -> String {
+    // A dead mount's root may still be in the kernel's attribute cache: only statfs always asks the daemon.
+    var statistics = statvfs()
+    if statvfs(path, &statistics) != 0, errno == ENOTCONN || errno == ECONNABORTED {
+      // The daemon is gone and left its mount behind.
+      try detach(absolute(path), lazily: true)
+      return try prepare(path)
+    }
     var info = stat()
     if stat(path, &info) != 0 {
       switch errno {
-      case ENOTCONN, ECONNABORTED:
-        // The daemon is gone and left its mount behind.
-        try detach(absolute(path), lazily: true)
-        return try prepare(path)
       case ENOENT: throw .mountpointMissing(path: path)
       case ENOTDIR: throw .mountpointNotADirectory(path: path)
       default: throw .mountpointUnusable(path: path, errno: errno)

@@ -438,7 +438,9 @@ final class FetchCoordinator: Sendable {
     switch work {
     case .send(let transfer, let eTag):
       let request = store.get(
-        ObjectRequest(transfer.chunk.location, range: transfer.remaining, ifMatch: eTag),
+        ObjectRequest(
+          transfer.chunk.location, range: transfer.remaining,
+          objectSizeInBytes: transfer.chunk.grid.sizeInBytes, ifMatch: eTag),
         to: transfer)
       state.withLock { state in
         // It may have ended before we come here.

@@ -10,6 +10,7 @@ public enum FileSystemError: Error, Sendable, Equatable {
   case inputOutput
   /// The reader gave up waiting.
   case interrupted
+  case nameTooLong
   case notADirectory
   case isADirectory
   case readOnly

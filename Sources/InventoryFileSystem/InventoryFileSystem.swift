@@ -1,5 +1,6 @@
 import BlockCache
 import Glibc
+import InventoryManifest
 import Logging
 import ObjectStore
 import ReadPlanning
@@ -30,6 +31,11 @@ public final class InventoryFileSystem: Sendable {
     self.ownership = ownership
     self.content = content
     self.logger = logger
+    totals = FileSystemTotals(
+      sizeInBytes: inventory.chunks.reduce(0) { $0 + $1.sizeInBytes }
+        + inventory.manifest.count + (inventory.checksum?.count ?? 0),
+      fileCount: inventory.chunks.count + (inventory.checksum == nil ? 1 : 2),
+      longestName: ChunkNames.maximumLengthInBytes)
     chunkIndices = Dictionary(
       inventory.chunks.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { first, _ in first })
   }
@@ -46,13 +52,7 @@ public final class InventoryFileSystem: Sendable {
 
   // MARK: The tree
 
-  public var totals: FileSystemTotals {
-    FileSystemTotals(
-      sizeInBytes: inventory.chunks.reduce(0) { $0 + $1.sizeInBytes }
-        + inventory.manifest.count + (inventory.checksum?.count ?? 0),
-      fileCount: inventory.chunks.count + (inventory.checksum == nil ? 1 : 2),
-      longestName: 255)
-  }
+  public let totals: FileSystemTotals
 
   public func attributes(of node: NodeID) throws(FileSystemError) -> NodeAttributes {
     switch node {
@@ -66,6 +66,7 @@ public final class InventoryFileSystem: Sendable {
   }
 
   public func lookUp(_ name: String, in parent: NodeID) throws(FileSystemError) -> NodeAttributes {
+    guard name.utf8.count <= totals.longestName else { throw .nameTooLong }
     switch parent {
     case .root:
       guard let node = rootItems.first(where: { $0.name == name })?.node else { throw .notFound }

@@ -91,7 +91,7 @@ public struct InventoryLoader: Sendable {
     for index in unknown {
       if pending.count == max(1, maxRequests) { takeFirst() }
       let location = S3Location(bucket: bucket, key: manifest.chunks[index].key)
-      pending.append((index, PendingHead(location, from: store)))
+      pending.append((index, PendingHead(location, objectSizeInBytes: nil, from: store)))
     }
     while !pending.isEmpty { takeFirst() }
     return sizes
@@ -149,10 +149,13 @@ public struct InventoryLoader: Sendable {
     do {
       let file = try FileDescriptor.open(path, .readOnly)
       defer { try? file.close() }
+      var info = stat()
+      let sizeInBytes = fstat(file.rawValue, &info) == 0 ? Int(info.st_size) : 0
+      // A special file has no size: the limit ends the reading then.
       var bytes: [UInt8] = []
-      let pieceSize = 1 << 20
-      var piece = [UInt8](repeating: 0, count: pieceSize)
-      while bytes.count <= limitInBytes {
+      bytes.reserveCapacity(min(sizeInBytes, limitInBytes))
+      var piece = [UInt8](repeating: 0, count: 1 << 20)
+      while max(bytes.count, sizeInBytes) <= limitInBytes {
         let count = try piece.withUnsafeMutableBytes { try file.read(into: $0) }
         if count == 0 { return bytes }
         bytes += piece[..<count]

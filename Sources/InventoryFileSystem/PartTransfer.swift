@@ -57,12 +57,8 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
     }
   }
 
-  /// The store has checked status, range and length against the request; here they meet the manifest and the version.
+  /// The store has checked status, range and lengths; here the answer meets the version.
   private func check(_ head: ResponseHead) throws(FetchFailure) {
-    let total = head.contentRange?.totalSizeInBytes ?? head.contentLength
-    if let total, total != UInt64(chunk.grid.sizeInBytes) {
-      throw .lengthDiffers(manifest: chunk.grid.sizeInBytes, store: total)
-    }
     guard let eTag = head.eTag, !eTag.isEmpty else { throw .noETag }
     try coordinator.versionSeen(eTag, of: chunk)
   }
@@ -89,7 +85,6 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
 enum FetchFailure: Error {
   case store(StoreError)
   case cache(BlockCacheError)
-  case lengthDiffers(manifest: Int, store: UInt64)
   case versionChanged(expected: String, found: String)
   case noETag
 
@@ -130,7 +125,7 @@ enum FetchFailure: Error {
       default: .inputOutput
       }
     case .versionChanged: .stale
-    case .cache, .lengthDiffers, .noETag: .inputOutput
+    case .cache, .noETag: .inputOutput
     }
   }
 
@@ -141,9 +136,6 @@ enum FetchFailure: Error {
       "\(error)"
     case .cache(let error):
       "\(object): \(error)"
-    case .lengthDiffers(let manifest, let store):
-      "\(object): the manifest says \(manifest) bytes, the object has \(store); "
-        + "it is not the object that the inventory was made of"
     case .versionChanged(let expected, let found):
       "\(object): the object was replaced while it was read (ETag \(expected), now \(found)); "
         + "close it and open it again"

@@ -61,8 +61,8 @@ final class PendingHead: Sendable {
   private let result = Mutex<Result<ResponseHead, StoreError>?>(nil)
   private let done = DispatchSemaphore(value: 0)
 
-  init(_ location: S3Location, from store: ObjectStore) {
-    store.head(location) { [self] answer in
+  init(_ location: S3Location, objectSizeInBytes: Int?, from store: ObjectStore) {
+    store.head(location, objectSizeInBytes: objectSizeInBytes) { [self] answer in
       result.withLock { $0 = answer }
       done.signal()
     }

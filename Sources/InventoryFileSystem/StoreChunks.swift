@@ -46,7 +46,7 @@ final class StoreChunks: Sendable {
     // Without an MD5 in the manifest only the ETag tells versions apart, and it is needed before the cache is looked
     // into. The store's answer comes on the network's thread, which must not open files.
     let waiting = parked()
-    store.head(location(of: chunk)) { [self] result in
+    store.head(location(of: chunk), objectSizeInBytes: chunk.sizeInBytes) { [self] result in
       DispatchQueue.global().async { [self] in
         do {
           let eTag = try check(result, chunk)
@@ -82,7 +82,9 @@ final class StoreChunks: Sendable {
   /// The chunk's ETag, asking the store if nothing has been read of it yet. Blocks meanwhile.
   func eTag(ofChunk index: Int, _ chunk: Inventory.Chunk) throws(FileSystemError) -> String {
     if let known = knownETag(ofChunk: index, chunk) { return known }
-    let eTag = try check(PendingHead(location(of: chunk), from: store).wait(), chunk)
+    let eTag = try check(
+      PendingHead(location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store).wait(),
+      chunk)
     askedETags.withLock { $0[index] = eTag }
     return eTag
   }
@@ -107,9 +109,7 @@ final class StoreChunks: Sendable {
     case .failure(let error):
       failure = .store(error)
     case .success(let head):
-      if let length = head.contentLength, length != UInt64(chunk.sizeInBytes) {
-        failure = .lengthDiffers(manifest: chunk.sizeInBytes, store: length)
-      } else if let eTag = head.eTag, !eTag.isEmpty {
+      if let eTag = head.eTag, !eTag.isEmpty {
         return eTag
       } else {
         failure = .noETag

@@ -4,6 +4,7 @@ import CCurl
 /// the receiver; what does not becomes a `StoreError`. Used by the network's thread alone.
 final class AnswerCheck: @unchecked Sendable {
   private let request: ObjectRequest
+  private let endpoint: S3Endpoint
   private let isHead: Bool
   private let receiver: any ObjectReceiver
 
@@ -14,10 +15,11 @@ final class AnswerCheck: @unchecked Sendable {
   private var received = 0
   /// How many bytes the body must have; nil until the head has said so.
   private var expected: Int?
-  private var problem: String?
+  private var problem: StoreError.Kind?
 
-  init(_ request: ObjectRequest, isHead: Bool, _ receiver: any ObjectReceiver) {
+  init(_ request: ObjectRequest, _ endpoint: S3Endpoint, isHead: Bool, _ receiver: any ObjectReceiver) {
     self.request = request
+    self.endpoint = endpoint
     self.isHead = isHead
     self.receiver = receiver
   }
@@ -32,7 +34,7 @@ final class AnswerCheck: @unchecked Sendable {
     if (100..<200).contains(head.status) { return true }
     isRefusal = !(200..<300).contains(head.status)
     if isRefusal { return true }
-    problem = head.malformation ?? mismatch()
+    problem = wrongSize() ?? (head.malformation ?? mismatch()).map { .malformedAnswer($0) }
     return problem == nil && receiver.accept(head)
   }
 
@@ -43,7 +45,7 @@ final class AnswerCheck: @unchecked Sendable {
     }
     received += bytes.count
     if let expected, received > expected {
-      problem = "a body of more than the \(expected) bytes it announced"
+      problem = .malformedAnswer("a body of more than the \(expected) bytes it announced")
       return false
     }
     return receiver.receive(bytes)
@@ -55,10 +57,11 @@ final class AnswerCheck: @unchecked Sendable {
       finish(.cancelled)
     case .failed(let code, let text):
       // Ended by us, for a reason that is known; a receiver that refused knows its own.
-      if let problem { return finish(.malformedAnswer(problem)) }
-      finish(.connection(Self.problem(code), text: text))
+      if let problem { return finish(problem) }
+      finish(.connection(Self.problem(code), text: "\(endpoint): \(text)"))
     case .done:
       if isRefusal {
+        if let wrongSize = wrongSize() { return finish(wrongSize) }
         let error = StoreError.answer(to: request.location, head: head, body: refusalBody)
         return receiver.finish(.failure(error))
       }
@@ -74,6 +77,14 @@ final class AnswerCheck: @unchecked Sendable {
     let error = StoreError(
       kind, object: request.location, httpStatus: status, requestID: head.requestID)
     receiver.finish(.failure(error))
+  }
+
+  /// An object of another length cannot give the range asked for, so this is looked at before anything else.
+  private func wrongSize() -> StoreError.Kind? {
+    guard let expected = request.objectSizeInBytes else { return nil }
+    let found = head.contentRange?.totalSizeInBytes ?? (head.status == 200 ? head.contentLength : nil)
+    guard let found, found != UInt64(expected) else { return nil }
+    return .wrongSize(expectedInBytes: UInt64(expected), foundInBytes: found)
   }
 
   /// What is wrong with a successful answer's head; nil when it answers the request.

@@ -6,12 +6,18 @@ public struct ObjectRequest: Sendable {
   public let location: S3Location
   /// The bytes wanted; nil for the whole object.
   public let range: Range<Int>?
+  /// How long the object must be; nil if that is not known.
+  public let objectSizeInBytes: Int?
   /// The version wanted: the store answers 412 if the object has another ETag by now.
   public let ifMatch: String?
 
-  public init(_ location: S3Location, range: Range<Int>? = nil, ifMatch: String? = nil) {
+  public init(
+    _ location: S3Location, range: Range<Int>? = nil, objectSizeInBytes: Int? = nil,
+    ifMatch: String? = nil
+  ) {
     self.location = location
     self.range = range
+    self.objectSizeInBytes = objectSizeInBytes
     self.ifMatch = ifMatch
   }
 }
@@ -80,10 +86,11 @@ public final class ObjectStore: Sendable {
 
   /// Starts a HEAD; the answer comes on the network's thread.
   public func head(
-    _ location: S3Location,
+    _ location: S3Location, objectSizeInBytes: Int?,
     _ completion: @escaping @Sendable (Result<ResponseHead, StoreError>) -> Void
   ) {
-    _ = send(ObjectRequest(location), isHead: true, HeadReceiver(completion))
+    _ = send(
+      ObjectRequest(location, objectSizeInBytes: objectSizeInBytes), isHead: true, HeadReceiver(completion))
   }
 
   /// Ends a transfer soon, with `.cancelled` unless it ends by itself before.
@@ -97,7 +104,7 @@ public final class ObjectStore: Sendable {
   ) -> ObjectTransfer {
     let target = configuration.endpoint.target(
       bucket: request.location.bucket, key: request.location.key)
-    let answer = AnswerCheck(request, isHead: isHead, receiver)
+    let answer = AnswerCheck(request, configuration.endpoint, isHead: isHead, receiver)
     let transfer = CurlTransfer(
       url: target.url, headers: [], isHead: isHead, onHeader: answer.header, onBody: answer.body,
       onEnd: answer.end)

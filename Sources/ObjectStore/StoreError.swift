@@ -41,6 +41,8 @@ public struct StoreError: Error, Sendable, Equatable {
     case preconditionFailed
     /// The range lies outside the object, whose length is given if the store says it.
     case rangeNotSatisfiable(objectSizeInBytes: UInt64?)
+    /// The object is not as long as the manifest says.
+    case wrongSize(expectedInBytes: UInt64, foundInBytes: UInt64)
     /// The store does not know the access key, or the secret is not that key's.
     case invalidCredentials
     /// No credentials could be had, so nothing was sent.
@@ -204,6 +206,11 @@ extension StoreError: CustomStringConvertible {
       return (
         "it \(length)", "It was overwritten, or the manifest is not its own: check the manifest."
       )
+    case .wrongSize(let expected, let found):
+      return (
+        "the manifest says \(expected) bytes, the object has \(found)",
+        "It is not the object that the inventory was made of: it was overwritten, or the manifest is not its own."
+      )
     case .invalidCredentials:
       return (
         "the store does not accept the credentials",
@@ -254,7 +261,7 @@ extension StoreError: CustomStringConvertible {
       )
     case .refused:
       return (
-        "the store cannot be reached", "Check that it runs at --endpoint-url, and the network."
+        "the store cannot be reached or refused the connection", "Check that it runs at --endpoint-url, and the network."
       )
     case .timeout:
       return ("the store does not answer in time", "Check the network, firewalls and proxies.")

@@ -34,8 +34,9 @@ final class MountProcess {
     let logFile = try openLogFile()
     if let logFile, flags.process.foreground { output.redirect(to: .file(logFile)) }
 
+    let memory = try planMemory()
     let mountpoint = try failing { try Mountpoint.prepare(flags.mountpoint) }
-    let fileSystem = try makeFileSystem(mountpoint: mountpoint)
+    let fileSystem = try makeFileSystem(mountpoint: mountpoint, memory)
     termination.startMounting()
     let session: MountSession
     do {
@@ -67,7 +68,9 @@ final class MountProcess {
 
   // MARK: The parts
 
-  private func makeFileSystem(mountpoint: String) throws(Failure) -> InventoryFileSystem {
+  private func makeFileSystem(
+    mountpoint: String, _ memory: MemoryPlan
+  ) throws(Failure) -> InventoryFileSystem {
     let loader = InventoryLoader(bucketOverride: flags.store.bucket, logger: logger)
     let ownership = NodeOwnership(
       userID: flags.files.uid ?? geteuid(), groupID: flags.files.gid ?? getegid(),
@@ -78,7 +81,6 @@ final class MountProcess {
       guard case .folder(let folder) = inventory.place else { throw Failure("\(path): no folder") }
       return InventoryFileSystem(inventory, folder: folder, ownership: ownership, logger: logger)
     case .store(let location):
-      let memory = try planMemory()
       let store = try makeStore(memory)
       do throws(Failure) {
         let inventory = try failing {
