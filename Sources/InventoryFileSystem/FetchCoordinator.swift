@@ -120,23 +120,30 @@ final class FetchCoordinator: Sendable {
     case evict(CacheLedger.Segment)
     case close(OpenChunk, isRemoved: Bool)
     case retry(PartID, after: Duration)
+    case prepare(ChunkReference)
   }
 
   // Dependencies
   private let store: ObjectStore
   private let cache: BlockCache
+  private let references: ChunkReferences
   private let logger: Logger
   // Constants
   private let retryPolicy = RetryPolicy()
-  private let timers = DispatchQueue(label: "retries")
+  /// Retries, and chunks that are prepared before their reader comes.
+  private let background = DispatchQueue(label: "background")
   // Mutable state
   private let state: Mutex<State>
   /// Held while a chunk's files are opened, so that two readers do not load it twice. Taken before `state`.
   private let loading = Mutex(())
 
-  init(store: ObjectStore, cache: BlockCache, planner: FetchPlanner, logger: Logger) {
+  init(
+    store: ObjectStore, cache: BlockCache, planner: FetchPlanner, references: ChunkReferences,
+    logger: Logger
+  ) {
     self.store = store
     self.cache = cache
+    self.references = references
     self.logger = logger
     state = Mutex(State(planner: planner))
   }
@@ -157,14 +164,12 @@ final class FetchCoordinator: Sendable {
 
   /// Opens a chunk for a reader.
   ///
-  /// - Parameters:
-  ///   - opening: what the first request asks for, if one is needed.
-  ///   - file: what the reader gets; `parked` gets it later when the store has to be asked first.
+  /// - Parameter file: what the reader gets; `parked` gets it later when the store has to be asked first.
   func open(
-    _ chunk: ChunkReference, opening: Range<Int>, file: (HandleID) -> OpenFile,
+    _ chunk: ChunkReference, file: (HandleID) -> OpenFile,
     parked: () -> any ParkedOpen
   ) throws(FileSystemError) -> OpenOutcome {
-    try load(chunk, opening: opening)
+    try load(chunk)
     var outcome = Result<OpenOutcome, FileSystemError>.failure(.shuttingDown)
     perform { state in
       guard state.open[chunk.id] != nil, !state.isShutDown else { return [] }
@@ -202,7 +207,7 @@ final class FetchCoordinator: Sendable {
     }
   }
 
-  private func load(_ chunk: ChunkReference, opening: Range<Int>) throws(FileSystemError) {
+  private func load(_ chunk: ChunkReference) throws(FileSystemError) {
     do {
       try loading.withLock { _ throws(BlockCacheError) in
         guard state.withLock({ $0.open[chunk.id] == nil && !$0.isShutDown }) else { return }
@@ -215,8 +220,8 @@ final class FetchCoordinator: Sendable {
           state.planner.load(
             chunk.id, sizeInBytes: chunk.identity.sizeInBytes, entry: entry.id,
             overheadInBytes: entry.overheadInBytes, present: entry.blocksAtOpen,
-            isVersionKnown: eTag != nil, opening: opening)
-          return []
+            isVersionKnown: eTag != nil, opening: chunk.opening)
+          return state.planner.resume()
         }
       }
     } catch {
@@ -425,8 +430,15 @@ final class FetchCoordinator: Sendable {
         }
       case .evict(let segment):
         state.work.append(.evict(segment))
+      case .prepare(let chunk):
+        if let reference = references.reference(to: chunk, eTag: nil) {
+          state.work.append(.prepare(reference))
+        } else {
+          state.planner.cannotPrepare(chunk)
+        }
       }
     }
+    for chunk in state.planner.takeReleased() { state.letLinger(chunk) }
     state.closeIdle(keeping: Self.lingeringChunkCount)
     return state.work.isEmpty ? [] : exchange(&state.work, with: [])
   }
@@ -479,8 +491,17 @@ final class FetchCoordinator: Sendable {
       if isRemoved, cache.removeIfIdle(chunk.entry.id) {
         follow { $0.planner.removed(chunk.entry.id) }
       }
+    case .prepare(let chunk):
+      background.async { [weak self] in
+        guard let self else { return }
+        do {
+          try load(chunk)
+        } catch {
+          state.withLock { $0.planner.cannotPrepare(chunk.id) }
+        }
+      }
     case .retry(let part, let delay):
-      timers.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
+      background.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
         self?.perform { $0.planner.retry(part) }
       }
     }

@@ -61,8 +61,10 @@ public struct Inventory: Sendable {
   }
 
   /// The bytes that a reader of this format asks for first: Parquet and ORC keep their table of contents at the end.
+  /// A small chunk is asked for whole: up to 4 MiB the rest costs little more than the round trip it saves.
   func openingRange(ofChunkWithSize sizeInBytes: Int) -> Range<Int> {
-    switch format {
+    guard sizeInBytes > Self.smallChunkInBytes else { return 0..<sizeInBytes }
+    return switch format {
     case .parquet, .orc: max(0, sizeInBytes - Self.footerInBytes)..<sizeInBytes
     default: 0..<min(sizeInBytes, Self.openingInBytes)
     }
@@ -71,4 +73,5 @@ public struct Inventory: Sendable {
   /// The footer of a 100 MB Parquet chunk with six row groups of eleven columns takes some 15 KB.
   private static let footerInBytes = 64 << 10
   private static let openingInBytes = 1 << 20
+  private static let smallChunkInBytes = 4 << 20
 }

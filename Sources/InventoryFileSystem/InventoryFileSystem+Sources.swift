@@ -24,10 +24,13 @@ extension InventoryFileSystem {
   ) {
     let planner = FetchPlanner(
       maxConnections: maxConnections,
-      cacheBoundInBytes: BlockCache.boundForBlocks(cacheSizeInBytes: cacheSizeInBytes))
-    let coordinator = FetchCoordinator(store: store, cache: cache, planner: planner, logger: logger)
-    let chunks = StoreChunks(
-      bucket: bucket, inventory: inventory, store: store, coordinator: coordinator, logger: logger)
+      cacheBoundInBytes: BlockCache.boundForBlocks(cacheSizeInBytes: cacheSizeInBytes),
+      catalog: ChunkCatalog(
+        names: inventory.chunks.map(\.name), sizesInBytes: inventory.chunks.map(\.sizeInBytes)))
+    let references = ChunkReferences(bucket: bucket, inventory: inventory, store: store.identity)
+    let coordinator = FetchCoordinator(
+      store: store, cache: cache, planner: planner, references: references, logger: logger)
+    let chunks = StoreChunks(references, store: store, coordinator: coordinator, logger: logger)
     self.init(inventory: inventory, ownership: ownership, content: .store(chunks), logger: logger)
   }
 }

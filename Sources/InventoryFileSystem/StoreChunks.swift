@@ -6,31 +6,20 @@ import ObjectStore
 import ReadPlanning
 import Synchronization
 
-/// A chunk, where it is, and which version of it the cache should hold.
-struct ChunkReference: Sendable {
-  let id: ChunkID
-  let location: S3Location
-  let identity: CacheIdentity
-  /// Where the store has been asked already.
-  let eTag: String?
-}
-
 /// Chunks that are objects in a bucket: fetched on demand, through the cache.
 final class StoreChunks: Sendable {
-  let bucket: String
+  var bucket: String { references.bucket }
   let coordinator: FetchCoordinator
-  private let inventory: Inventory
+  private let references: ChunkReferences
   private let store: ObjectStore
   private let logger: Logger
   /// ETags that were asked for by themselves, without reading.
   private let askedETags = Mutex<[Int: String]>([:])
 
   init(
-    bucket: String, inventory: Inventory, store: ObjectStore, coordinator: FetchCoordinator,
-    logger: Logger
+    _ references: ChunkReferences, store: ObjectStore, coordinator: FetchCoordinator, logger: Logger
   ) {
-    self.bucket = bucket
-    self.inventory = inventory
+    self.references = references
     self.store = store
     self.coordinator = coordinator
     self.logger = logger
@@ -40,18 +29,18 @@ final class StoreChunks: Sendable {
     _ node: NodeID, index: Int, _ chunk: Inventory.Chunk, parked: () -> any ParkedOpen
   ) throws(FileSystemError) -> InventoryFileSystem.OpenOutcome {
     let eTag = knownETag(ofChunk: index, chunk)
-    if let reference = reference(index, chunk, eTag: eTag) {
+    if let reference = references.reference(to: ChunkID(index: index), eTag: eTag) {
       return try open(node, reference, parked: parked)
     }
     // Without an MD5 in the manifest only the ETag tells versions apart, and it is needed before the cache is looked
     // into. The store's answer comes on the network's thread, which must not open files.
     let waiting = parked()
-    store.head(location(of: chunk), objectSizeInBytes: chunk.sizeInBytes) { [self] result in
+    store.head(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes) { [self] result in
       DispatchQueue.global().async { [self] in
         do {
           let eTag = try check(result, chunk)
           askedETags.withLock { $0[index] = eTag }
-          guard let reference = reference(index, chunk, eTag: eTag) else {
+          guard let reference = references.reference(to: ChunkID(index: index), eTag: eTag) else {
             throw FileSystemError.inputOutput
           }
           if case .opened(let file) = try open(node, reference, parked: { waiting }) {
@@ -70,7 +59,7 @@ final class StoreChunks: Sendable {
   ) throws(FileSystemError) -> InventoryFileSystem.OpenOutcome {
     let size = reference.identity.sizeInBytes
     let outcome = try coordinator.open(
-      reference, opening: inventory.openingRange(ofChunkWithSize: size),
+      reference,
       file: { OpenFile(node: node, content: .chunk(reference.id, $0), sizeInBytes: size) },
       parked: parked)
     switch outcome {
@@ -83,7 +72,7 @@ final class StoreChunks: Sendable {
   func eTag(ofChunk index: Int, _ chunk: Inventory.Chunk) throws(FileSystemError) -> String {
     if let known = knownETag(ofChunk: index, chunk) { return known }
     let eTag = try check(
-      PendingHead(location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store).wait(),
+      PendingHead(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store).wait(),
       chunk)
     askedETags.withLock { $0[index] = eTag }
     return eTag
@@ -91,7 +80,8 @@ final class StoreChunks: Sendable {
 
   func cachedBytes(ofChunk index: Int, _ chunk: Inventory.Chunk) -> Int {
     guard
-      let reference = reference(index, chunk, eTag: knownETag(ofChunk: index, chunk))
+      let reference = references.reference(
+        to: ChunkID(index: index), eTag: knownETag(ofChunk: index, chunk))
     else { return 0 }
     return coordinator.cachedBytes(of: reference)
   }
@@ -115,26 +105,7 @@ final class StoreChunks: Sendable {
         failure = .noETag
       }
     }
-    logger.error("\(failure.message(about: location(of: chunk)))")
+    logger.error("\(failure.message(about: references.location(of: chunk)))")
     throw failure.fileSystemError
-  }
-
-  private func location(of chunk: Inventory.Chunk) -> S3Location {
-    S3Location(bucket: bucket, key: chunk.key)
-  }
-
-  /// Nil when neither manifest nor store has said which version the chunk is.
-  private func reference(
-    _ index: Int, _ chunk: Inventory.Chunk, eTag: String?
-  ) -> ChunkReference? {
-    guard let version = chunk.md5.map({ "md5 \($0)" }) ?? eTag.map({ "etag \($0)" }) else {
-      return nil
-    }
-    return ChunkReference(
-      id: ChunkID(index: index), location: location(of: chunk),
-      identity: CacheIdentity(
-        endpoint: store.identity, bucket: bucket, key: chunk.key,
-        sizeInBytes: chunk.sizeInBytes, version: version),
-      eTag: eTag)
   }
 }

@@ -17,7 +17,7 @@ extension FetchPlanner {
     isStarved = false
     resumeReadyParts(&actions)
     forgetAnsweredDemand()
-    while runningCount < sizing.maxConnections, let gap = nextDemand() ?? nextReadAhead() {
+    while runningCount < sizing.maxConnections, let gap = nextDemand() ?? nextAhead() {
       guard start(gap, &actions) else { break }
     }
     return actions
@@ -52,7 +52,8 @@ extension FetchPlanner {
       let offset = chunk.grid.bytes(of: needed).lowerBound
       var end = wanted.upperBound
       if let stream = handles[wait.handle]?.readAhead.stream(at: offset) {
-        let partEnd = min(stream.target, offset + sizing.partSize(forWindow: stream.windowInBytes))
+        let partEnd = min(
+          stream.target, sizing.partEnd(startingAt: offset, forWindow: stream.windowInBytes))
         end = max(end, chunk.grid.blocks(covering: offset..<partEnd).upperBound)
       }
       let blocks = chunk.missingRun(in: needed.lowerBound..<end) ?? needed
@@ -61,8 +62,13 @@ extension FetchPlanner {
     return nil
   }
 
-  private func nextReadAhead() -> Gap? {
+  /// What nobody waits for yet: readers' windows, then chunks with readers all over them, then the next chunks.
+  private func nextAhead() -> Gap? {
     guard runningCount < sizing.maxConnections - sizing.demandReserve else { return nil }
+    return nextReadAhead() ?? nextFilling() ?? nextExpected()
+  }
+
+  private func nextReadAhead() -> Gap? {
     var best: (lead: Int, gap: Gap)?
     for handle in handles.keys {
       guard let candidate = nextGap(aheadOf: handle) else { continue }
@@ -84,15 +90,10 @@ extension FetchPlanner {
       let offset = chunk.grid.bytes(of: run).lowerBound
       let lead = offset - stream.frontier
       if let best, best.lead <= lead { continue }
-      let partSize = sizing.partSize(forWindow: stream.windowInBytes)
-      let blocks = run.clamped(
-        to: chunk.grid.blocks(covering: offset..<min(offset + partSize, chunk.grid.sizeInBytes)))
+      let end = sizing.partEnd(startingAt: offset, forWindow: stream.windowInBytes)
       // A window that has moved on by less than a part waits until it has room for a whole one.
-      let isCutShortByWindow =
-        blocks.upperBound == window.upperBound && stream.target < chunk.grid.sizeInBytes
-      if isCutShortByWindow, chunk.grid.bytes(of: blocks).count < min(partSize, stream.windowInBytes / 2) {
-        continue
-      }
+      if end > stream.target, stream.target < chunk.grid.sizeInBytes { continue }
+      let blocks = run.clamped(to: chunk.grid.blocks(covering: offset..<end))
       best = (lead, Gap(chunk: handle.chunk, blocks: blocks, needed: 0..<0, readAheadFor: id))
     }
     return best

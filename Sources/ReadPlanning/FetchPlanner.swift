@@ -38,6 +38,8 @@ public struct FetchPlanner: Sendable {
     case fail(WaitID)
     /// Punch the segment's hole, then report `evicted`.
     case evict(CacheLedger.Segment)
+    /// A reader is about to come to this chunk: `load` it, or report `cannotPrepare`.
+    case prepare(ChunkID)
   }
 
   public enum ReadDecision: Sendable, Equatable {
@@ -80,17 +82,34 @@ public struct FetchPlanner: Sendable {
     var handles: Set<HandleID> = []
     var isVersionKnown: Bool
     var leavingSegments: Set<Int> = []
+    /// Reads far from any other that had to wait.
+    var scatteredMissCount = 0
+    /// Somebody has looked at the end, where Parquet and ORC keep their table of contents.
+    var isTableOfContentsRead = false
+    /// All of it is being fetched, because its readers are all over it.
+    var isBeingFilled = false
+  }
+
+  /// A chunk that a reader is about to come to.
+  struct Expectation: Sendable {
+    /// How much of its beginning is wanted.
+    var targetInBytes: Int
+    /// What the reader has read of the chunk before.
+    var inheritedBytesRead: Int
   }
 
   struct Handle: Sendable {
     let chunk: ChunkID
-    var readAhead = ReadAhead()
+    var readAhead: ReadAhead
   }
 
   // Constants
   public let sizing: PartSizing
+  let catalog: ChunkCatalog
   let maximumWindowInBytes: Int
 
+  /// A second of a 1 GB/s network: more ahead of one reader would be fetched for nothing when it stops.
+  private static let largestWindowInBytes = 128 << 20
   // State
   public internal(set) var ledger: CacheLedger
   var chunks: [ChunkID: Chunk] = [:]
@@ -106,17 +125,24 @@ public struct FetchPlanner: Sendable {
   var nextPart: UInt64 = 1
   /// Space was wanted and could not be had: worth another look when something is unpinned.
   var isStarved = false
+  var walk = ChunkWalk()
+  var expected: [ChunkID: Expectation] = [:]
+  /// The nearest first.
+  var expectedOrder: [ChunkID] = []
+  /// Chunks that were expected, are not any more, and were never opened.
+  var released: [ChunkID] = []
   /// Until the cache has been scanned nobody knows how full it is, and nothing is written.
   var isCacheKnown = false
 
   /// - Parameters:
   ///   - maxConnections: the most requests at once, over all chunks.
   ///   - cacheBoundInBytes: what the cache may take on disk.
-  public init(maxConnections: Int, cacheBoundInBytes: Int) {
+  public init(maxConnections: Int, cacheBoundInBytes: Int, catalog: ChunkCatalog = .empty) {
+    self.catalog = catalog
     sizing = PartSizing(maxConnections: maxConnections, cacheBoundInBytes: cacheBoundInBytes)
     // A block that was fetched ahead must still be there when its reader comes to it. Between the two, at most one
     // window of newer blocks is fetched and one window of older ones is touched again: two windows, and some room.
-    maximumWindowInBytes = cacheBoundInBytes * 3 / 8
+    maximumWindowInBytes = min(Self.largestWindowInBytes, cacheBoundInBytes * 3 / 8)
     ledger = CacheLedger(boundInBytes: cacheBoundInBytes)
   }
 
@@ -205,11 +231,14 @@ public struct FetchPlanner: Sendable {
     _ id: ChunkID, handle: HandleID, wait: WaitID
   ) -> (ReadDecision, [Action]) {
     guard let chunk = chunks[id] else { return (.present, []) }
-    handles[handle] = Handle(chunk: id)
+    let abandoned = noteWalk(to: id)
+    let inherited = expected.removeValue(forKey: id)?.inheritedBytesRead ?? 0
+    expectedOrder.removeAll { $0 == id }
+    handles[handle] = Handle(chunk: id, readAhead: ReadAhead(inheritedBytesRead: inherited))
     chunks[id]?.handles.insert(handle)
-    guard !chunk.isVersionKnown, chunk.grid.blockCount > 0 else { return (.present, []) }
+    guard !chunk.isVersionKnown, chunk.grid.blockCount > 0 else { return (.present, abandoned) }
     enqueue(Wait(id: wait, chunk: id, handle: handle, bytes: 0..<0))
-    return (.wait, fill())
+    return (.wait, abandoned + fill())
   }
 
   /// The first answer's head named the version, and has been checked.
@@ -232,15 +261,22 @@ public struct FetchPlanner: Sendable {
     guard let chunk = chunks[closed.chunk] else { return [] }
     for wait in chunk.waits where waits[wait]?.handle == handle { forget(wait) }
     guard chunk.handles.isEmpty else { return fill() }
+    chunks[closed.chunk]?.isBeingFilled = false
+    chunks[closed.chunk]?.scatteredMissCount = 0
+    return abandonTransfers(of: closed.chunk) + fill()
+  }
+
+  /// Ends the transfers of a chunk that nobody has open.
+  mutating func abandonTransfers(of id: ChunkID) -> [Action] {
     var actions: [Action] = []
-    for transfer in chunk.transfers {
+    for transfer in chunks[id]?.transfers ?? [] {
       if transfer.state != .running {
         _ = end(transfer.part.id)
       } else if transfer.part.bytes.upperBound - transfer.arrived > BlockGrid.segmentSizeInBytes {
         actions.append(.cancel(transfer.part.id))
       }
     }
-    return actions + fill()
+    return actions
   }
 
   /// Whether no reader has the chunk open.
@@ -265,7 +301,11 @@ public struct FetchPlanner: Sendable {
   public func isIdle(_ id: ChunkID) -> Bool {
     guard let chunk = chunks[id] else { return false }
     return chunk.handles.isEmpty && chunk.transfers.isEmpty && chunk.waits.isEmpty
+      && expected[id] == nil
   }
+
+  /// Has another look at what is wanted: a chunk that was loaded may be one that is expected.
+  public mutating func resume() -> [Action] { expectedOrder.isEmpty ? [] : fill() }
 
   /// Forgets an idle chunk; what the cache holds of it stays in the ledger.
   ///
@@ -286,12 +326,15 @@ public struct FetchPlanner: Sendable {
     let window = windowLimit()
     handles[handle]?.readAhead.note(
       bytes, maximumWindowInBytes: window, sizeInBytes: chunk.grid.sizeInBytes)
+    let preparations = expectFollowers(of: id, handle)
+    if bytes.upperBound == chunk.grid.sizeInBytes { chunks[id]?.isTableOfContentsRead = true }
     if isAvailable(bytes, in: chunk) {
       pin(bytes, of: chunk)
-      return (.present, wantsMore(handle) ? fill() : [])
+      return (.present, preparations + (wantsMore(handle) ? fill() : []))
     }
+    if handles[handle]?.readAhead.current == nil { noteScatteredMiss(id) }
     enqueue(Wait(id: wait, chunk: id, handle: handle, bytes: bytes))
-    return (.wait, fill())
+    return (.wait, preparations + fill())
   }
 
   /// Ends the use of bytes that `read` or `.answer` pinned.
@@ -341,7 +384,8 @@ public struct FetchPlanner: Sendable {
   }
 
   private func wantsMore(_ handle: HandleID) -> Bool {
-    runningCount < sizing.maxConnections - sizing.demandReserve && nextGap(aheadOf: handle) != nil
+    runningCount < sizing.maxConnections - sizing.demandReserve
+      && (nextGap(aheadOf: handle) != nil || !expectedOrder.isEmpty)
   }
 
   private mutating func enqueue(_ wait: Wait) {
@@ -413,6 +457,8 @@ public struct FetchPlanner: Sendable {
         actions.append(.fail(wait))
       }
       for handle in chunk.handles { handles[handle]?.readAhead.pause() }
+      chunks[chunkID]?.isBeingFilled = false
+      forgetExpectation(chunkID)
     }
     return actions + fill()
   }

@@ -16,6 +16,10 @@ public struct ReadAhead: Sendable {
   /// 100 MiB chunk within the first 4 MiB read, which is within two round trips.
   static let windowPerByteRead = 16
 
+  /// A reader that starts elsewhere than at the first byte has come for something: only after this much read in a row
+  /// is it taken to go on. It is more than a Parquet reader takes of one column in one row group.
+  private static let seekerProofInBytes = 2 << 20
+
   private static let slackInBytes = 1 << 20
   private static let streamCount = 4
 
@@ -34,10 +38,12 @@ public struct ReadAhead: Sendable {
     var isDense: Bool { bytesRead * 2 >= frontier - startOffset }
   }
 
+  /// What the reader is believed to have read of the chunk before this one: its window goes on from there.
+  private let inheritedBytesRead: Int
   /// Most recently used first.
   private(set) var streams: [Stream] = []
 
-  public init() {}
+  public init(inheritedBytesRead: Int = 0) { self.inheritedBytesRead = inheritedBytesRead }
 
   /// Takes note of a read and moves the target of the stream it belongs to.
   ///
@@ -59,11 +65,11 @@ public struct ReadAhead: Sendable {
       if streams.count == Self.streamCount { streams.removeLast() }
     }
     let startsAtZero = stream.startOffset == 0
-    if startsAtZero || stream.readCount > 1, stream.isDense {
-      let wished = stream.bytesRead.multipliedReportingOverflow(by: Self.windowPerByteRead)
+    if startsAtZero || stream.bytesRead >= Self.seekerProofInBytes, stream.isDense {
+      let factor = startsAtZero ? Self.windowPerByteRead : 1
       stream.windowInBytes = min(
         maximumWindowInBytes,
-        wished.overflow ? .max : max(Self.firstRequestInBytes, wished.partialValue))
+        max(Self.firstRequestInBytes, (stream.bytesRead + inheritedBytesRead) * factor))
       let from = startsAtZero && stream.readCount == 1 ? 0 : stream.frontier
       stream.target = min(sizeInBytes, max(stream.target, from + stream.windowInBytes))
     } else {
@@ -71,6 +77,9 @@ public struct ReadAhead: Sendable {
     }
     streams.insert(stream, at: 0)
   }
+
+  /// The stream that read last, if it is being fetched ahead.
+  var current: Stream? { streams.first.flatMap { $0.windowInBytes > 0 ? $0 : nil } }
 
   /// Stops fetching ahead until the reader reads again: what it waited for failed.
   mutating func pause() {

@@ -37,15 +37,25 @@ class Mount:
             f"{self.process.args} exited {self.process.returncode}:\n{self.log()}"
         # Being in the table is not enough: a dead mountpoint of the process before may still be there. And another
         # user's mount is closed to root.
-        return processes.is_mounted(self.path) and \
-            self.lab.run("ls", self.path, user=self.user).stdout != ""
+        if not processes.is_mounted(self.path):
+            return False
+        try:
+            # Not a listing: the kernel may still have that of a dead mount below.
+            return int(self.xattr("user.inventoryfs.pid")) == self.pid
+        except (OSError, AssertionError):
+            return False
 
     def log(self):
         return self.log_path.read_text(errors="replace")
 
     def xattr(self, name, chunk=None):
         path = self.path if chunk is None else self.data / chunk
-        return os.getxattr(path, name).decode()
+        if self.user is None:
+            return os.getxattr(path, name).decode()
+        # Without --allow-other a mount is closed even to root.
+        result = self.lab.run("getfattr", "--only-values", "--absolute-names", "-n", name, path, user=self.user)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     def cached_bytes(self, chunk):
         return int(self.xattr("user.inventoryfs.cached_bytes", chunk))
