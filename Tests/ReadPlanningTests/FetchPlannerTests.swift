@@ -53,17 +53,74 @@ struct FetchPlannerTests {
     #expect(simulation.bytesFetched == size)
   }
 
-  @Test("Scattered small reads fetch only the blocks they touch", arguments: [5, 6] as [UInt64])
-  func scattered(seed: UInt64) {
+  @Test("A few scattered reads fetch only the blocks they touch")
+  func scattered() {
+    var simulation = PlannerSimulation(sizeInBytes: 100 * mebibyte)
+    let handle = simulation.open()
+    for block in [700, 50, 1300] {
+      simulation.readThrough(handle, block << 16..<(block + 1) << 16)
+    }
+    simulation.deliverAll()
+    #expect(simulation.bytesFetched == 3 << 16)
+  }
+
+  @Test("Where scattered reads keep coming the chunk is fetched whole, once", arguments: [5, 6] as [UInt64])
+  func readAllOver(seed: UInt64) {
     var generator = SeededGenerator(seed: seed)
-    var simulation = PlannerSimulation(sizeInBytes: 200 * mebibyte)
+    var simulation = PlannerSimulation(sizeInBytes: 100 * mebibyte)
     let handle = simulation.open()
     for _ in 0..<60 {
-      let start = Int.random(in: 0..<3100, using: &generator) << 16
+      let start = Int.random(in: 1..<1500, using: &generator) << 16
       simulation.readThrough(handle, start..<start + 65536)
     }
-    // Two reads may continue each other by chance; then a window of theirs is fetched too.
-    #expect(simulation.bytesFetched <= 2 * 60 << 16, "seed \(seed)")
+    simulation.deliverAll()
+    #expect(simulation.bytesFetched == 100 * mebibyte, "seed \(seed)")
+    #expect(simulation.bytesFetchedTwice == 0, "seed \(seed)")
+  }
+
+  @Test("Scattered reads after a look at the table of contents fetch only what they touch")
+  func columns() {
+    var simulation = PlannerSimulation(sizeInBytes: 100 * mebibyte)
+    let handle = simulation.open()
+    simulation.readThrough(handle, 100 * mebibyte - 8..<100 * mebibyte)
+    for block in stride(from: 1, to: 1500, by: 100) {
+      simulation.readThrough(handle, block << 16..<(block + 13) << 16)
+    }
+    simulation.deliverAll()
+    #expect(simulation.bytesFetched == (15 * 13 + 1) << 16)
+  }
+
+  @Test("A walk over small chunks has the next ones fetched, one request each, and no byte twice")
+  func walk() {
+    let size = 2 * mebibyte + 100_000
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 40)
+    for chunk in 0..<20 {
+      let handle = simulation.open(chunk)
+      for start in stride(from: 0, to: size, by: 128 << 10) {
+        simulation.readThrough(handle, start..<min(size, start + 128 << 10))
+      }
+      simulation.close(handle)
+    }
+    #expect(simulation.bytesFetchedTwice == 0)
+    #expect(simulation.mostAtOnce >= 8, "many chunks at once")
+    let chunksAhead = Set(simulation.fetched.map(\.chunk)).count - 20
+    #expect((1...16).contains(chunksAhead))
+    #expect(simulation.fetched.count(where: { $0.chunk > 2 }) == 17 + chunksAhead)
+  }
+
+  @Test("One chunk by itself brings at most a MiB of the next, and a jump elsewhere brings none")
+  func noWalk() {
+    let size = 20 * mebibyte
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 40)
+    for chunk in [0, 17, 5] {
+      let handle = simulation.open(chunk)
+      for start in stride(from: 0, to: size, by: mebibyte) {
+        simulation.readThrough(handle, start..<start + mebibyte)
+      }
+      simulation.close(handle)
+    }
+    simulation.deliverAll()
+    #expect(simulation.bytesFetched <= 3 * size + mebibyte)
   }
 
   @Test("A waiting read is answered when its own bytes are here, in the middle of a part")

@@ -20,20 +20,26 @@ struct PlannerSimulation {
 
   init(sizeInBytes: Int, chunkCount: Int = 1, maxConnections: Int = 32, cacheBoundInBytes: Int = 1 << 30) {
     self.sizeInBytes = sizeInBytes
-    planner = FetchPlanner(maxConnections: maxConnections, cacheBoundInBytes: cacheBoundInBytes)
+    planner = FetchPlanner(
+      maxConnections: maxConnections, cacheBoundInBytes: cacheBoundInBytes,
+      catalog: ChunkCatalog(
+        names: (0..<chunkCount).map { String(1000 + $0) },
+        sizesInBytes: Array(repeating: sizeInBytes, count: chunkCount)))
     perform(planner.cacheIsKnown())
-    for index in 0..<chunkCount {
-      planner.load(
-        ChunkID(index: index), sizeInBytes: sizeInBytes, entry: EntryID(number: index),
-        overheadInBytes: 4096,
-        present: BlockSet(blockCount: BlockGrid(sizeInBytes: sizeInBytes).blockCount),
-        isVersionKnown: true, opening: 0..<min(sizeInBytes, 1 << 20))
-    }
+  }
+
+  private mutating func load(_ chunk: Int, isVersionKnown: Bool) {
+    planner.load(
+      ChunkID(index: chunk), sizeInBytes: sizeInBytes, entry: EntryID(number: chunk),
+      overheadInBytes: 4096,
+      present: BlockSet(blockCount: BlockGrid(sizeInBytes: sizeInBytes).blockCount),
+      isVersionKnown: isVersionKnown, opening: 0..<min(sizeInBytes, 1 << 20))
   }
 
   mutating func open(_ chunk: Int = 0) -> HandleID {
     let handle = HandleID(number: number())
     chunkOfHandle[handle] = ChunkID(index: chunk)
+    if !planner.isOpen(ChunkID(index: chunk)) { load(chunk, isVersionKnown: true) }
     let (_, actions) = planner.open(
       ChunkID(index: chunk), handle: handle, wait: WaitID(number: number()))
     perform(actions)
@@ -77,6 +83,8 @@ struct PlannerSimulation {
     let count = min(pieceInBytes, part.bytes.upperBound - next)
     running[id]?.next += count
     progress[id] = next + count
+    // The answer's head comes before its first byte.
+    perform(planner.versionIsKnown(part.chunk))
     perform(planner.arrived(id, count: count))
     if next + count == part.bytes.upperBound {
       running[id] = nil
@@ -145,6 +153,9 @@ struct PlannerSimulation {
       case .answer(let wait), .opened(let wait): answered.insert(wait)
       case .fail(let wait): failed.insert(wait)
       case .evict(let segment): toEvict.append(segment)
+      case .prepare(let chunk):
+        load(chunk.index, isVersionKnown: false)
+        perform(planner.resume())
       }
     }
     #expect(planner.ledger.usedInBytes <= planner.ledger.boundInBytes)
