@@ -70,8 +70,8 @@ public struct Inventory: Sendable {
     }
   }
 
-  /// The footer of a 100 MB Parquet chunk with six row groups of eleven columns takes some 15 KB.
-  private static let footerInBytes = 64 << 10
+  /// The footer of a 100 MB Parquet chunk takes some 10 KB for each row group, with the statistics of its columns.
+  private static let footerInBytes = 128 << 10
   private static let openingInBytes = 1 << 20
   private static let smallChunkInBytes = 4 << 20
 }

@@ -27,15 +27,27 @@ public struct ReadAhead: Sendable {
     let startOffset: Int
     /// One past the furthest byte read.
     var frontier: Int
+    /// Bytes read for the first time.
     var bytesRead: Int
-    var readCount = 1
+    /// Bytes before the frontier that were passed over.
+    var bytesSkipped = 0
     /// Bytes up to here should be present or on their way.
     var target: Int
     /// How much lies between the frontier and the target, at most.
     var windowInBytes: Int
 
-    /// At least half of what was passed over was read.
-    var isDense: Bool { bytesRead * 2 >= frontier - startOffset }
+    /// More was read than passed over.
+    var isDense: Bool { bytesRead >= bytesSkipped }
+
+    /// Takes in a read that continues the stream: what lies past the frontier is new, what lies before it fills what
+    /// was skipped, if anything was; what was read before does not count again.
+    mutating func advance(by read: Range<Int>) {
+      let late = min(bytesSkipped, max(0, min(read.upperBound, frontier) - read.lowerBound))
+      let new = max(0, read.upperBound - max(read.lowerBound, frontier))
+      bytesSkipped += max(0, read.lowerBound - frontier) - late
+      bytesRead += late + new
+      frontier = max(frontier, read.upperBound)
+    }
   }
 
   /// What the reader is believed to have read of the chunk before this one: its window goes on from there.
@@ -55,9 +67,7 @@ public struct ReadAhead: Sendable {
     var stream: Stream
     if let known = streams.firstIndex(where: { Self.continues($0, read) }) {
       stream = streams.remove(at: known)
-      stream.bytesRead += read.count
-      stream.readCount += 1
-      stream.frontier = max(stream.frontier, read.upperBound)
+      stream.advance(by: read)
     } else {
       stream = Stream(
         startOffset: read.lowerBound, frontier: read.upperBound, bytesRead: read.count,
@@ -69,8 +79,10 @@ public struct ReadAhead: Sendable {
       let factor = startsAtZero ? Self.windowPerByteRead : 1
       stream.windowInBytes = min(
         maximumWindowInBytes,
-        max(Self.firstRequestInBytes, (stream.bytesRead + inheritedBytesRead) * factor))
-      let from = startsAtZero && stream.readCount == 1 ? 0 : stream.frontier
+        max(
+          Self.firstRequestInBytes,
+          (stream.bytesRead + (startsAtZero ? inheritedBytesRead : 0)) * factor))
+      let from = startsAtZero && stream.bytesRead == read.upperBound ? 0 : stream.frontier
       stream.target = min(sizeInBytes, max(stream.target, from + stream.windowInBytes))
     } else {
       stream.target = max(stream.target, stream.frontier)
