@@ -104,7 +104,8 @@ public final class BlockCache: Sendable {
       }
       if let files = EntryFiles.open(name, in: directory), let header = files.readHeader(),
         header.identityDigest == digest, header.sizeInBytes == identity.sizeInBytes,
-        files.measureData()?.sizeInBytes == identity.sizeInBytes
+        files.measureData()?.sizeInBytes == identity.sizeInBytes,
+        files.isDataOpenElsewhere() != true
       {
         let present = files.readPresent(BlockGrid(sizeInBytes: identity.sizeInBytes))
         let entry = CacheEntry(id: id, name: name, files: files, header: header, present: present)
@@ -218,7 +219,9 @@ public final class BlockCache: Sendable {
       guard state.open[id] == nil else { return nil }
       guard let files = EntryFiles.open(name, in: directory), let header = files.readHeader(),
         Self.name(header.identityDigest) == name,
-        let measured = files.measureData(), measured.sizeInBytes == header.sizeInBytes
+        let measured = files.measureData(), measured.sizeInBytes == header.sizeInBytes,
+        // A reader of an earlier mount still has it through the kernel: no hole may be punched under it.
+        files.isDataOpenElsewhere() != true
       else {
         remove(name)
         state.forget(id)

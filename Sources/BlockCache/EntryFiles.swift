@@ -116,6 +116,16 @@ struct EntryFiles: ~Copyable {
     return (Int(info.st_size), Int(info.st_blocks) * 512)
   }
 
+  /// Whether somebody reads the data file without us: through the kernel's passthrough, or a mapping made through it,
+  /// which outlives both the handle and the mount. Nil where the file system cannot tell.
+  func isDataOpenElsewhere() -> Bool? {
+    switch inventoryfs_is_open_elsewhere(data.raw) {
+    case 0: false
+    case 1: true
+    default: nil
+    }
+  }
+
   func writeData(_ bytes: RawSpan, at byteOffset: Int) throws(BlockCacheError) {
     try Self.writeAll(bytes, to: data.raw, at: byteOffset, path: dataPath)
   }

@@ -10,16 +10,22 @@ public struct MountOptions: Sendable {
   /// Absolute.
   public var mountpoint: String
   /// Shown by `mount` and `df`.
-  public var source: String
+  public let source: String
   public var allowOther: Bool
   /// The most read-ahead requests that the kernel sends at once.
   public var maxBackground: Int
 
   public init(mountpoint: String, source: String, allowOther: Bool, maxBackground: Int) {
     self.mountpoint = mountpoint
-    self.source = source
+    self.source = Self.cut(source)
     self.allowOther = allowOther
     self.maxBackground = maxBackground
+  }
+
+  /// mount(2) takes no source that is longer than a page, its final zero included.
+  private static func cut(_ source: String) -> String {
+    guard source.utf8.count >= 4096 else { return source }
+    return String(decoding: source.utf8.prefix(4096 - 4), as: UTF8.self)
   }
 }
 
@@ -56,8 +62,9 @@ public final class MountSession: Sendable {
     try Self.checkDevice()
     var key = pthread_key_t()
     pthread_key_create(&key, nil)
+    let device = FuseDevice(options, fileSystem, logger: logger)
     let context = OperationContext(
-      fileSystem, pool, maxBackground: UInt32(options.maxBackground), bufferKey: key)
+      fileSystem, pool, device: device, maxBackground: UInt32(options.maxBackground), bufferKey: key)
     self.context = context
     mountpoint = options.mountpoint
     self.logger = logger
@@ -72,9 +79,14 @@ public final class MountSession: Sendable {
         Unmanaged.passUnretained(context).toOpaque())
     }
     guard let raw = session.result else {
+      if device != nil { try? Mountpoint.detach(mountpoint, lazily: true) }
       throw .fuseRefused(path: options.mountpoint, detail: session.detail)
     }
     self.session = raw
+    if let device {
+      if device.attach(to: raw) { return }
+      try? Mountpoint.detach(mountpoint, lazily: true)
+    }
     let mounted = LibfuseLog.collect { fuse_session_mount(raw, options.mountpoint) }
     guard mounted.result == 0 else {
       fuse_session_destroy(raw)
@@ -98,9 +110,12 @@ public final class MountSession: Sendable {
     for thread in threads.withLock({ $0 }) { thread.join() }
     context.fileSystem.shutDown()
     context.pool.stop()
-    // Undoes the mount if it is still there, and closes the connection: readers that are left get ENOTCONN.
+    // Undoes the mount if it is still there, and closes the connection: readers that are left get ENOTCONN. libfuse
+    // does so with what it mounted, and knows nothing of what we did.
+    if context.device?.isConnected == true { try? Mountpoint.detach(mountpoint, lazily: true) }
     fuse_session_unmount(session)
     fuse_session_destroy(session)
+    context.device?.disconnect()
     pthread_key_delete(context.bufferKey)
   }
 
