@@ -214,7 +214,7 @@ final class FetchCoordinator: Sendable {
           state.eTags[chunk.id] = eTag
           state.planner.load(
             chunk.id, sizeInBytes: chunk.identity.sizeInBytes, entry: entry.id,
-            overheadInBytes: entry.overheadInBytes, present: entry.blocksAtOpen,
+            overheadInBytes: entry.overheadInBytes, present: entry.presentBlocks,
             isVersionKnown: eTag != nil, opening: opening)
           return []
         }
