@@ -408,7 +408,8 @@ final class FetchCoordinator: Sendable {
     for action in actions {
       switch action {
       case .fetch(let part):
-        guard let chunk = state.open[part.chunk] else { continue }
+        // A request that is refused at once would be planned anew at once, and so on without end.
+        guard let chunk = state.open[part.chunk], !state.isShutDown else { continue }
         let transfer =
           state.transfers[part.id] ?? PartTransfer(part: part, chunk: chunk, coordinator: self)
         state.transfers[part.id] = transfer
