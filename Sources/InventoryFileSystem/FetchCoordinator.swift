@@ -50,6 +50,8 @@ final class FetchCoordinator: Sendable {
     var eTags: [ChunkID: String] = [:]
     /// Chunks whose object was replaced under their readers: they fail until the last one closes.
     var changed: Set<ChunkID> = []
+    /// The versions that those were, which nobody should ask for again.
+    var goneETags: [ChunkID: String] = [:]
     var transfers: [PartID: PartTransfer] = [:]
     var requests: [PartID: ObjectTransfer] = [:]
     var waiting: [WaitID: Waiting] = [:]
@@ -219,7 +221,7 @@ final class FetchCoordinator: Sendable {
           state.eTags[chunk.id] = eTag
           state.planner.load(
             chunk.id, sizeInBytes: chunk.identity.sizeInBytes, entry: entry.id,
-            overheadInBytes: entry.overheadInBytes, present: entry.blocksAtOpen,
+            overheadInBytes: entry.overheadInBytes, present: entry.presentBlocks,
             isVersionKnown: eTag != nil, opening: chunk.opening)
           return state.planner.resume()
         }
@@ -307,6 +309,11 @@ final class FetchCoordinator: Sendable {
   /// The ETag of an open chunk.
   func eTag(of id: ChunkID) -> String? { state.withLock { $0.eTags[id] } }
 
+  /// Whether the chunk's object was seen to be this version no more.
+  func isGone(_ eTag: String, of id: ChunkID) -> Bool {
+    state.withLock { $0.goneETags[id] == eTag }
+  }
+
   /// Bytes of the chunk that are in the cache.
   func cachedBytes(of chunk: ChunkReference) -> Int {
     let entry = cache.find(chunk.identity)
@@ -368,7 +375,10 @@ final class FetchCoordinator: Sendable {
     if failure.isChange {
       // Whoever opens the chunk after its last reader has gone starts with an empty entry.
       cache.discard(transfer.chunk.entry)
-      state.withLock { _ = $0.changed.insert(transfer.chunk.id) }
+      state.withLock { state in
+        state.changed.insert(transfer.chunk.id)
+        state.goneETags[transfer.chunk.id] = state.eTags[transfer.chunk.id]
+      }
     }
     perform(failure: failure.fileSystemError) { state in
       state.requests[part.id] = nil
@@ -413,7 +423,8 @@ final class FetchCoordinator: Sendable {
     for action in actions {
       switch action {
       case .fetch(let part):
-        guard let chunk = state.open[part.chunk] else { continue }
+        // A request that is refused at once would be planned anew at once, and so on without end.
+        guard let chunk = state.open[part.chunk], !state.isShutDown else { continue }
         let transfer =
           state.transfers[part.id] ?? PartTransfer(part: part, chunk: chunk, coordinator: self)
         state.transfers[part.id] = transfer

@@ -87,7 +87,11 @@ final class StoreChunks: Sendable {
   }
 
   private func knownETag(ofChunk index: Int, _ chunk: Inventory.Chunk) -> String? {
-    coordinator.eTag(of: ChunkID(index: index)) ?? askedETags.withLock { $0[index] } ?? chunk.eTag
+    let id = ChunkID(index: index)
+    if let current = coordinator.eTag(of: id) { return current }
+    // What was asked for once may have been replaced since, as a reader found out.
+    return [askedETags.withLock { $0[index] }, chunk.eTag].compactMap { $0 }
+      .first { !coordinator.isGone($0, of: id) }
   }
 
   /// The object must be as long as the manifest says, and have an ETag.
