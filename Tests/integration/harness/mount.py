@@ -35,17 +35,25 @@ class Mount:
     def _is_ready(self):
         assert self.process.poll() is None, \
             f"{self.process.args} exited {self.process.returncode}:\n{self.log()}"
-        # Being in the table is not enough: a dead mountpoint of the process before may still be there. And another
-        # user's mount is closed to root.
-        return processes.is_mounted(self.path) and \
-            self.lab.run("ls", self.path, user=self.user).stdout != ""
+        # Being in the table is not enough, nor a listing: a dead mountpoint of the process before may still be there,
+        # and the kernel has its listing.
+        try:
+            return processes.is_mounted(self.path) and int(self.xattr("user.inventoryfs.pid")) == self.pid
+        except OSError:
+            return False
 
     def log(self):
         return self.log_path.read_text(errors="replace")
 
     def xattr(self, name, chunk=None):
         path = self.path if chunk is None else self.data / chunk
-        return os.getxattr(path, name).decode()
+        if self.user is None:
+            return os.getxattr(path, name).decode()
+        # Closed to root.
+        result = self.lab.run("getfattr", "--only-values", "-n", name, path, user=self.user)
+        if result.returncode:
+            raise OSError(result.stderr)
+        return result.stdout
 
     def cached_bytes(self, chunk):
         return int(self.xattr("user.inventoryfs.cached_bytes", chunk))
