@@ -51,23 +51,25 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-system", from: "1.5.0"),
   ],
   targets: [
+    .systemLibrary(name: "CLinux"),
     systemLibrary("CFuse3", pkgConfig: "fuse3", apt: "libfuse3-dev"),
     systemLibrary("CCurl", pkgConfig: "libcurl", apt: "libcurl4-openssl-dev"),
     systemLibrary("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
 
-    target("PosixThreads"),
+    target("PosixThreads", ["CLinux"]),
     target("ReadPlanning", [collections]),
     target("InventoryManifest", [crypto]),
-    target("BlockCache", ["CZlib", "ReadPlanning", crypto, logging, system]),
+    target("BlockCache", ["CLinux", "CZlib", "ReadPlanning", crypto, logging, system]),
     target("ObjectStore", ["CCurl", "PosixThreads", crypto, logging]),
     target(
       "InventoryFileSystem",
-      ["BlockCache", "InventoryManifest", "ObjectStore", "PosixThreads", "ReadPlanning", logging]),
-    target("FuseMount", ["CFuse3", "InventoryFileSystem", "PosixThreads", logging]),
+      ["BlockCache", "InventoryManifest", "ObjectStore", "ReadPlanning", logging, system]),
+    target("FuseMount", ["CFuse3", "CLinux", "InventoryFileSystem", "PosixThreads", logging, system]),
     .executableTarget(
       name: "inventoryfs",
       dependencies: [
-        "FuseMount", "InventoryFileSystem", logging,
+        "BlockCache", "CLinux", "FuseMount", "InventoryFileSystem", "ObjectStore", "PosixThreads",
+        "ReadPlanning", logging, system,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: swiftSettings),
@@ -76,6 +78,7 @@ let package = Package(
       "EmbeddedS3Origin",
       [
         crypto, logging,
+        .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "NIOHTTP1", package: "swift-nio"),

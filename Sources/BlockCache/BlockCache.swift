@@ -1,1 +1,306 @@
-// BlockCache
+import Crypto
+import Glibc
+public import Logging
+public import ReadPlanning
+import Synchronization
+import SystemPackage
+
+/// What a cached chunk is a copy of. Two mounts that name the same object version share its bytes.
+///
+/// The manifest's MD5 stands for the version, because the ETag is not known before the first request; where the
+/// manifest has none, the ETag that the store gives now does.
+public struct CacheIdentity: Sendable, Hashable {
+  public let endpoint: String
+  public let bucket: String
+  public let key: String
+  public let sizeInBytes: Int
+  public let version: String
+
+  public init(endpoint: String, bucket: String, key: String, sizeInBytes: Int, version: String) {
+    self.endpoint = endpoint
+    self.bucket = bucket
+    self.key = key
+    self.sizeInBytes = sizeInBytes
+    self.version = version
+  }
+
+  var digest: [UInt8] {
+    var hash = SHA256()
+    for field in [endpoint, bucket, key, String(sizeInBytes), version] {
+      // The length keeps neighbouring fields apart.
+      hash.update(data: Array("\(field.utf8.count):\(field)".utf8))
+    }
+    return Array(hash.finalize())
+  }
+}
+
+/// The cache on disk: opens and creates entries, finds what earlier runs left, punches and removes.
+///
+/// It decides nothing: what is evicted, and when, is the planner's (`CacheLedger`). The one thing it guards is that
+/// the files of an entry that somebody has open are never removed.
+public final class BlockCache: Sendable {
+  public let path: String
+  private let directory: CacheDirectory
+  private let logger: Logger
+  private let state = Mutex(State())
+
+  private struct State {
+    var nextEntry = 1
+    var ids: [String: EntryID] = [:]
+    var names: [EntryID: String] = [:]
+    var open: [EntryID: (entry: CacheEntry, count: Int)] = [:]
+
+    mutating func id(of name: String) -> EntryID {
+      if let id = ids[name] { return id }
+      let id = EntryID(number: nextEntry)
+      nextEntry += 1
+      ids[name] = id
+      names[id] = name
+      return id
+    }
+
+    mutating func forget(_ id: EntryID) {
+      if let name = names.removeValue(forKey: id) { ids[name] = nil }
+    }
+  }
+
+  /// What an earlier run left of one chunk.
+  public struct Found: Sendable {
+    public let entry: EntryID
+    public let overheadInBytes: Int
+    public let segments: [(index: Int, allocatedInBytes: Int)]
+  }
+
+  /// Takes the directory for this process, creating it (mode 0700) if need be.
+  public init(path: String, logger: Logger) throws(BlockCacheError) {
+    self.path = path
+    self.logger = logger
+    directory = try CacheDirectory(path: path)
+  }
+
+  /// The smallest cache that works: a part being written, one being read, and some room between.
+  public static let smallestSizeInBytes = 16 << 20
+
+  /// What remains for blocks and indexes of a cache of a given size: the rest is for the directory's own files, and
+  /// for the indexes of chunks that are opened before something has left for them.
+  public static func boundForBlocks(cacheSizeInBytes: Int) -> Int {
+    cacheSizeInBytes - max(1 << 20, cacheSizeInBytes / 64)
+  }
+
+  /// Bytes free on the file system of `path`, which need not exist yet.
+  public static func freeBytes(at path: String) -> Int? { CacheDirectory.freeBytes(at: path) }
+
+  // MARK: Entries
+
+  /// Opens the entry of a chunk, or makes an empty one. Each call is paired with one of `close(_:)`.
+  public func open(_ identity: CacheIdentity) throws(BlockCacheError) -> CacheEntry {
+    let digest = identity.digest
+    let name = Self.name(digest)
+    return try state.withLock { state throws(BlockCacheError) in
+      let id = state.id(of: name)
+      if let known = state.open[id] {
+        state.open[id] = (known.entry, known.count + 1)
+        return known.entry
+      }
+      if let files = EntryFiles.open(name, in: directory), let header = files.readHeader(),
+        header.identityDigest == digest, header.sizeInBytes == identity.sizeInBytes,
+        files.measureData()?.sizeInBytes == identity.sizeInBytes
+      {
+        let present = files.readPresent(BlockGrid(sizeInBytes: identity.sizeInBytes))
+        let entry = CacheEntry(id: id, name: name, files: files, header: header, present: present)
+        state.open[id] = (entry, 1)
+        return entry
+      }
+      // New files and a new id, so that nobody takes their blocks for those of the entry that was there.
+      remove(name)
+      state.forget(id)
+      let header = IndexFormat.Header(
+        sizeInBytes: identity.sizeInBytes, identityDigest: digest, eTag: nil)
+      let files = try EntryFiles.create(name, in: directory, header: header)
+      let blockCount = BlockGrid(sizeInBytes: identity.sizeInBytes).blockCount
+      let entry = CacheEntry(
+        id: state.id(of: name), name: name, files: files, header: header,
+        present: BlockSet(blockCount: blockCount))
+      state.open[entry.id] = (entry, 1)
+      return entry
+    }
+  }
+
+  /// The entry of a chunk, where the cache knows one.
+  public func find(_ identity: CacheIdentity) -> EntryID? {
+    let name = Self.name(identity.digest)
+    return state.withLock { $0.ids[name] }
+  }
+
+  public func close(_ entry: CacheEntry) {
+    state.withLock { state in
+      guard let known = state.open[entry.id] else { return }
+      if known.count > 1 {
+        state.open[entry.id] = (entry, known.count - 1)
+      } else {
+        entry.touch()
+        state.open[entry.id] = nil
+      }
+    }
+  }
+
+  /// Removes an entry's files now, even if it is open: what has them open keeps reading them, a later `open` starts
+  /// empty. For an entry whose object has changed.
+  public func discard(_ entry: CacheEntry) {
+    state.withLock { state in
+      guard state.names[entry.id] != nil else { return }
+      remove(entry.name)
+      state.forget(entry.id)
+    }
+  }
+
+  /// Removes an entry's files unless somebody has opened it meanwhile.
+  ///
+  /// - Returns: whether they are gone.
+  public func removeIfIdle(_ id: EntryID) -> Bool {
+    state.withLock { state in
+      guard let name = state.names[id] else { return true }
+      guard state.open[id] == nil else { return false }
+      remove(name)
+      state.forget(id)
+      return true
+    }
+  }
+
+  /// Punches a segment's hole.
+  public func evict(_ segment: CacheLedger.Segment) throws(BlockCacheError) {
+    let (open, name) = state.withLock { ($0.open[segment.entry]?.entry, $0.names[segment.entry]) }
+    if let open { return try open.remove(blocks: open.grid.blocks(ofSegment: segment.index)) }
+    guard let name, let files = EntryFiles.open(name, in: directory),
+      let header = files.readHeader()
+    else { return }
+    let grid = BlockGrid(sizeInBytes: header.sizeInBytes)
+    try files.remove(grid.blocks(ofSegment: segment.index), grid)
+  }
+
+  // MARK: What earlier runs left
+
+  /// Reads the indexes of all entries, most recently used first, and hands each to `adopt`. Reclaims on the way what
+  /// a crash left: files without their other half, indexes that make no sense, space that no index names.
+  public func scan(_ adopt: (Found) -> Void) {
+    var names: [(name: String, lastUse: timespec)] = []
+    var stray: [String] = []
+    var hasData: Set<String> = []
+    for file in listChunkFolder() {
+      if file.hasSuffix(".index") {
+        var info = stat()
+        guard fstatat(directory.chunks.raw, file, &info, AT_SYMLINK_NOFOLLOW) == 0 else { continue }
+        names.append((String(file.dropLast(".index".count)), info.st_mtim))
+      } else if file.hasSuffix(".data") {
+        hasData.insert(String(file.dropLast(".data".count)))
+      } else {
+        stray.append(file)
+      }
+    }
+    names.sort { ($0.lastUse.tv_sec, $0.lastUse.tv_nsec) > ($1.lastUse.tv_sec, $1.lastUse.tv_nsec) }
+    for file in stray { unlinkat(directory.chunks.raw, file, 0) }
+    var reclaimed = stray.count
+    for name in names.map(\.name) {
+      hasData.remove(name)
+      if let found = inspect(name) { adopt(found) } else { reclaimed += 1 }
+    }
+    for name in hasData where removeOrphan(name) { reclaimed += 1 }
+    if reclaimed > 0 {
+      logger.info("cache: removed \(reclaimed) leftovers of an earlier run")
+    }
+  }
+
+  /// Nil when the entry was unusable and has been removed, or is open already.
+  private func inspect(_ name: String) -> Found? {
+    state.withLock { state in
+      let id = state.id(of: name)
+      // What is open was adopted by whoever opened it.
+      guard state.open[id] == nil else { return nil }
+      guard let files = EntryFiles.open(name, in: directory), let header = files.readHeader(),
+        Self.name(header.identityDigest) == name,
+        let measured = files.measureData(), measured.sizeInBytes == header.sizeInBytes
+      else {
+        remove(name)
+        state.forget(id)
+        return nil
+      }
+      let grid = BlockGrid(sizeInBytes: header.sizeInBytes)
+      let present = files.readPresent(grid)
+      guard !present.isEmpty else {
+        remove(name)
+        state.forget(id)
+        return nil
+      }
+      trim(files, grid, present, allocatedInBytes: measured.allocatedInBytes)
+      let segments = (0..<grid.segmentCount).map {
+        (
+          index: $0,
+          allocatedInBytes: FetchPlanner.allocatedInBytes(
+            segment: $0, grid: grid, present: present)
+        )
+      }
+      return Found(
+        entry: id, overheadInBytes: CacheEntry.overheadInBytes(grid),
+        segments: segments.filter { $0.allocatedInBytes > 0 })
+    }
+  }
+
+  /// Punches what is allocated but named by no index entry.
+  private func trim(
+    _ files: borrowing EntryFiles, _ grid: BlockGrid, _ present: BlockSet, allocatedInBytes: Int
+  ) {
+    let named = present.presentRuns(in: 0..<grid.blockCount)
+      .reduce(0) { $0 + grid.allocatedBytes(of: $1) }
+    guard allocatedInBytes > named else { return }
+    var next = 0
+    while let absent = present.firstAbsent(in: next..<grid.blockCount) {
+      let end = present.firstPresent(in: absent..<grid.blockCount) ?? grid.blockCount
+      do {
+        try files.punch(absent..<end, grid)
+      } catch {
+        logger.warning("\(error)")
+      }
+      next = end
+    }
+  }
+
+  private func removeOrphan(_ name: String) -> Bool {
+    state.withLock { state in
+      guard state.ids[name] == nil else { return false }
+      remove(name)
+      return true
+    }
+  }
+
+  // MARK: Files
+
+  private static func name(_ digest: [UInt8]) -> String {
+    digest.prefix(16).map { byte in
+      let hex = String(byte, radix: 16)
+      return hex.count == 1 ? "0" + hex : hex
+    }.joined()
+  }
+
+  private func remove(_ name: String) {
+    unlinkat(directory.chunks.raw, "\(name).index", 0)
+    unlinkat(directory.chunks.raw, "\(name).data", 0)
+  }
+
+  private func listChunkFolder() -> [String] {
+    // fdopendir takes the descriptor over, so it gets one of its own.
+    let descriptor = openat(directory.chunks.raw, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard descriptor >= 0, let stream = fdopendir(descriptor) else {
+      if descriptor >= 0 { Glibc.close(descriptor) }
+      return []
+    }
+    defer { closedir(stream) }
+    var names: [String] = []
+    while let item = readdir(stream) {
+      let name = withUnsafePointer(to: &item.pointee.d_name) {
+        $0.withMemoryRebound(to: CChar.self, capacity: Int(NAME_MAX) + 1) { String(cString: $0) }
+      }
+      if name != ".", name != ".." { names.append(name) }
+    }
+    return names
+  }
+}

@@ -1,1 +1,293 @@
-// InventoryFileSystem
+import BlockCache
+import Glibc
+import InventoryManifest
+import Logging
+import ObjectStore
+import ReadPlanning
+import Synchronization
+
+/// The mounted tree: names, attributes, and the bytes behind them. Knows nothing of FUSE, so that it can be tested
+/// without a mount.
+///
+/// Called by the kernel's threads, any number at once. Nothing here blocks on the network: what has to wait is parked
+/// and answered later (`ParkedRead`, `ParkedOpen`). The one exception is the extended attribute `user.s3.etag` of a
+/// chunk that was never opened, which asks the store.
+public final class InventoryFileSystem: Sendable {
+  public let inventory: Inventory
+  private let ownership: NodeOwnership
+  private let content: ChunkContent
+  private let logger: Logger
+  /// Names in data/ to chunk indices.
+  private let chunkIndices: [String: Int]
+
+  /// Where chunk bytes come from.
+  enum ChunkContent: Sendable {
+    case folder(LocalChunks)
+    case store(StoreChunks)
+  }
+
+  init(inventory: Inventory, ownership: NodeOwnership, content: ChunkContent, logger: Logger) {
+    self.inventory = inventory
+    self.ownership = ownership
+    self.content = content
+    self.logger = logger
+    totals = FileSystemTotals(
+      sizeInBytes: inventory.chunks.reduce(0) { $0 + $1.sizeInBytes }
+        + inventory.manifest.count + (inventory.checksum?.count ?? 0),
+      fileCount: inventory.chunks.count + (inventory.checksum == nil ? 1 : 2),
+      longestName: ChunkNames.maximumLengthInBytes)
+    chunkIndices = Dictionary(
+      inventory.chunks.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { first, _ in first })
+  }
+
+  /// Takes over what earlier runs left in the cache; the first bytes are fetched once it is done. For a thread of
+  /// its own.
+  public func prepareCache() {
+    if case .store(let chunks) = content { chunks.coordinator.takeOverCache() }
+  }
+
+  public func shutDown() {
+    if case .store(let chunks) = content { chunks.coordinator.shutDown() }
+  }
+
+  // MARK: The tree
+
+  public let totals: FileSystemTotals
+
+  public func attributes(of node: NodeID) throws(FileSystemError) -> NodeAttributes {
+    switch node {
+    case .root, .data: attributes(directory: node)
+    case .manifest: attributes(file: node, sizeInBytes: inventory.manifest.count)
+    case .checksum:
+      attributes(file: node, sizeInBytes: try checksum().count)
+    default:
+      attributes(file: node, sizeInBytes: try chunk(of: node).chunk.sizeInBytes)
+    }
+  }
+
+  public func lookUp(_ name: String, in parent: NodeID) throws(FileSystemError) -> NodeAttributes {
+    guard name.utf8.count <= totals.longestName else { throw .nameTooLong }
+    switch parent {
+    case .root:
+      guard let node = rootItems.first(where: { $0.name == name })?.node else { throw .notFound }
+      return try attributes(of: node)
+    case .data:
+      guard let index = chunkIndices[name] else { throw .notFound }
+      return try attributes(of: .chunk(index))
+    default:
+      throw .notADirectory
+    }
+  }
+
+  /// How many items a directory has, besides `.` and `..`.
+  public func itemCount(of directory: NodeID) throws(FileSystemError) -> Int {
+    switch directory {
+    case .root: rootItems.count
+    case .data: inventory.chunks.count
+    default: throw .notADirectory
+    }
+  }
+
+  /// The item at `index`, in an order that never changes.
+  public func item(at index: Int, of directory: NodeID) throws(FileSystemError) -> DirectoryItem {
+    switch directory {
+    case .root:
+      let (name, node) = rootItems[index]
+      return DirectoryItem(name: name, attributes: try attributes(of: node))
+    case .data:
+      return DirectoryItem(
+        name: inventory.chunks[index].name, attributes: try attributes(of: .chunk(index)))
+    default:
+      throw .notADirectory
+    }
+  }
+
+  public func parent(of directory: NodeID) -> NodeID { .root }
+
+  private var rootItems: [(name: String, node: NodeID)] {
+    var items: [(String, NodeID)] = [("manifest.json", .manifest)]
+    if inventory.checksum != nil { items.append(("manifest.checksum", .checksum)) }
+    items.append(("data", .data))
+    return items
+  }
+
+  private func attributes(file node: NodeID, sizeInBytes: Int) -> NodeAttributes {
+    NodeAttributes(
+      node: node, kind: .file, sizeInBytes: sizeInBytes, mode: ownership.fileMode,
+      userID: ownership.userID, groupID: ownership.groupID,
+      modificationTimeInMilliseconds: inventory.creationTimeInMilliseconds, linkCount: 1)
+  }
+
+  private func attributes(directory node: NodeID) -> NodeAttributes {
+    NodeAttributes(
+      node: node, kind: .directory, sizeInBytes: 0, mode: ownership.directoryMode,
+      userID: ownership.userID, groupID: ownership.groupID,
+      modificationTimeInMilliseconds: inventory.creationTimeInMilliseconds,
+      linkCount: node == .root ? 3 : 2)
+  }
+
+  private func checksum() throws(FileSystemError) -> [UInt8] {
+    guard let checksum = inventory.checksum else { throw .notFound }
+    return checksum
+  }
+
+  private func chunk(
+    of node: NodeID
+  ) throws(FileSystemError) -> (index: Int, chunk: Inventory.Chunk) {
+    guard let index = node.chunkIndex, index < inventory.chunks.count else { throw .notFound }
+    return (index, inventory.chunks[index])
+  }
+
+  // MARK: Reading
+
+  public enum OpenOutcome {
+    case opened(OpenFile)
+    case parked(Interruption?)
+  }
+
+  /// Opens a file for reading. `parked` makes the object that is told later, when the store has to be asked first.
+  public func open(
+    _ node: NodeID, parked: () -> any ParkedOpen
+  ) throws(FileSystemError) -> OpenOutcome {
+    switch node {
+    case .root, .data:
+      throw .isADirectory
+    case .manifest:
+      return .opened(openBytes(node, inventory.manifest))
+    case .checksum:
+      return .opened(openBytes(node, try checksum()))
+    default:
+      let (index, chunk) = try chunk(of: node)
+      if let failure = chunk.failure { throw failure }
+      switch content {
+      case .folder(let chunks):
+        return .opened(try chunks.open(node, chunk))
+      case .store(let chunks):
+        return try chunks.open(node, index: index, chunk, parked: parked)
+      }
+    }
+  }
+
+  private func openBytes(_ node: NodeID, _ bytes: [UInt8]) -> OpenFile {
+    OpenFile(node: node, content: .bytes(bytes), sizeInBytes: bytes.count)
+  }
+
+  public func close(_ file: OpenFile) {
+    if case .chunk(let id, let handle) = file.content, case .store(let chunks) = content {
+      chunks.coordinator.close(handle, of: id)
+    }
+  }
+
+  public enum ReadOutcome {
+    /// How many bytes of the buffer were filled; fewer than asked for at the file's end only.
+    case copied(Int)
+    case parked(Interruption?)
+  }
+
+  /// Reads into `buffer`, whose size is what the reader asks for, or parks the read.
+  public func read(
+    _ file: OpenFile, byteOffset: Int, into buffer: UnsafeMutableRawBufferPointer,
+    parked: () -> any ParkedRead
+  ) throws(FileSystemError) -> ReadOutcome {
+    let bytes = file.clamp(byteOffset: byteOffset, count: buffer.count)
+    guard !bytes.isEmpty else { return .copied(0) }
+    switch file.content {
+    case .bytes(let content):
+      content[bytes].withUnsafeBytes { buffer.copyMemory(from: $0) }
+      return .copied(bytes.count)
+    case .localFile(let descriptor):
+      return .copied(try LocalChunks.read(descriptor, bytes, into: buffer))
+    case .chunk(let id, let handle):
+      guard case .store(let chunks) = content else { throw .inputOutput }
+      switch try chunks.coordinator.read(
+        id, handle: handle, bytes: bytes, into: buffer, parked: parked)
+      {
+      case .copied: return .copied(bytes.count)
+      case .parked(let wait): return .parked(Interruption(wait: wait, chunks.coordinator))
+      }
+    }
+  }
+
+  /// Copies the bytes of a read that was parked and is ready now. `parked` is for the rare case that they have to be
+  /// fetched again.
+  public func finish(
+    _ file: OpenFile, byteOffset: Int, into buffer: UnsafeMutableRawBufferPointer,
+    parked: () -> any ParkedRead
+  ) throws(FileSystemError) -> ReadOutcome {
+    let bytes = file.clamp(byteOffset: byteOffset, count: buffer.count)
+    guard case .chunk(let id, _) = file.content, case .store(let chunks) = content else {
+      throw .inputOutput
+    }
+    if try chunks.coordinator.copy(id, bytes: bytes, into: buffer) { return .copied(bytes.count) }
+    return try read(file, byteOffset: byteOffset, into: buffer, parked: parked)
+  }
+
+  // MARK: Extended attributes
+
+  public func attributeNames(of node: NodeID) -> [String] {
+    guard let (_, chunk) = try? chunk(of: node) else {
+      return node == .root ? [Attribute.pid, Attribute.source] : []
+    }
+    var names = [Attribute.bucket, Attribute.key]
+    if chunk.md5 != nil { names.append(Attribute.md5) }
+    if case .store = content { names += [Attribute.eTag, Attribute.cachedBytes] }
+    return names
+  }
+
+  public func attribute(_ name: String, of node: NodeID) throws(FileSystemError) -> [UInt8] {
+    Array(try attributeText(name, of: node).utf8)
+  }
+
+  private func attributeText(_ name: String, of node: NodeID) throws(FileSystemError) -> String {
+    if node == .root {
+      switch name {
+      case Attribute.pid: return String(getpid())
+      case Attribute.source: return inventory.source
+      default: throw .noSuchAttribute
+      }
+    }
+    guard let (index, chunk) = try? chunk(of: node) else { throw .noSuchAttribute }
+    switch (name, content) {
+    case (Attribute.key, _):
+      return chunk.key
+    case (Attribute.md5, _):
+      guard let md5 = chunk.md5 else { throw .noSuchAttribute }
+      return "\(md5)"
+    case (Attribute.bucket, .store(let chunks)):
+      return chunks.bucket
+    case (Attribute.bucket, .folder(let chunks)):
+      guard let bucket = chunks.bucket else { throw .noSuchAttribute }
+      return bucket
+    case (Attribute.eTag, .store(let chunks)):
+      return try chunks.eTag(ofChunk: index, chunk)
+    case (Attribute.cachedBytes, .store(let chunks)):
+      return String(chunks.cachedBytes(ofChunk: index, chunk))
+    default:
+      throw .noSuchAttribute
+    }
+  }
+
+  private enum Attribute {
+    static let bucket = "user.s3.bucket"
+    static let key = "user.s3.key"
+    static let eTag = "user.s3.etag"
+    static let md5 = "user.inventory.md5"
+    static let cachedBytes = "user.inventoryfs.cached_bytes"
+    static let pid = "user.inventoryfs.pid"
+    static let source = "user.inventoryfs.source"
+  }
+}
+
+/// Lets go of a parked read or open whose reader has been interrupted.
+public struct Interruption: Sendable {
+  private let wait: WaitID
+  private let coordinator: FetchCoordinator
+
+  init(wait: WaitID, _ coordinator: FetchCoordinator) {
+    self.wait = wait
+    self.coordinator = coordinator
+  }
+
+  /// Must not be called where the parked object's `fail` could not be.
+  public func interrupt() { coordinator.interrupt(wait) }
+}

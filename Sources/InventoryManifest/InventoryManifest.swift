@@ -1,1 +1,122 @@
-// InventoryManifest
+// An S3 Inventory manifest as a value: which chunk files make up one inventory, and in which format.
+//
+// AWS writes `manifest.json` once per report, beside a `manifest.checksum`; tools that imitate it deviate
+// in small ways, so everything that a mount can do without is optional here. What a mount needs, a list of
+// keys and a known format, is required, and its absence is an error that says what the file is instead.
+//
+// The value is immutable and shared by every layer above; 100,000 chunks cost some 20 MB, mostly keys.
+
+/// The content of one `manifest.json`.
+///
+/// Source: "Locating your inventory list" in the Amazon S3 user guide.
+public struct InventoryManifest: Sendable, Equatable {
+  /// The largest manifest that is read, 256 MiB: 100,000 chunks take about 25 MB, so this is ten times
+  /// the largest one expected, and small enough to hold in memory while it is decoded.
+  public static let maximumSizeInBytes = 256 << 20
+
+  /// The bucket that the inventory describes.
+  public var sourceBucket: String?
+
+  /// The plain name of the bucket that holds the chunks, whichever way the manifest spelled it;
+  /// nil if the manifest names none, or something that is not a bucket.
+  public var destinationBucket: String?
+
+  /// The version of the manifest's own format, "2016-11-30" for all that AWS has written so far.
+  public var version: String?
+
+  /// When the inventory began; nil if absent or not a time.
+  public var creationTime: CreationTime?
+
+  public var fileFormat: FileFormat
+
+  /// The columns, in a notation that depends on `fileFormat`: a comma list for CSV, a `struct<…>` for ORC,
+  /// a `message … { … }` for Parquet.
+  public var fileSchema: String?
+
+  /// The chunk files in the manifest's order, which is not the order of their names. May be empty.
+  public var chunks: [Chunk]
+
+  /// The sum of the known chunk sizes, held at `UInt64.max` should it not fit.
+  public var totalSizeInBytes: UInt64 {
+    chunks.reduce(0) { total, chunk in
+      let (sum, overflow) = total.addingReportingOverflow(chunk.sizeInBytes ?? 0)
+      return overflow ? .max : sum
+    }
+  }
+
+  public init(
+    sourceBucket: String? = nil, destinationBucket: String? = nil, version: String? = nil,
+    creationTime: CreationTime? = nil, fileFormat: FileFormat, fileSchema: String? = nil,
+    chunks: [Chunk]
+  ) {
+    self.sourceBucket = sourceBucket
+    self.destinationBucket = destinationBucket
+    self.version = version
+    self.creationTime = creationTime
+    self.fileFormat = fileFormat
+    self.fileSchema = fileSchema
+    self.chunks = chunks
+  }
+
+  /// One chunk file of the inventory.
+  public struct Chunk: Sendable, Hashable {
+    /// The largest size believed, 1 PiB: twenty times the largest object that S3 stores.
+    public static let maximumSizeInBytes: UInt64 = 1 << 50
+
+    /// The object's key, verbatim: never decoded, never built from parts.
+    public var key: String
+
+    /// The object's length; nil if the manifest does not say, so that the store has to be asked.
+    public var sizeInBytes: UInt64?
+
+    /// The MD5 of the object's bytes; nil if the manifest has none that is usable, so that the chunk
+    /// cannot be verified.
+    public var md5: MD5Digest?
+
+    public init(key: String, sizeInBytes: UInt64? = nil, md5: MD5Digest? = nil) {
+      self.key = key
+      self.sizeInBytes = sizeInBytes
+      self.md5 = md5
+    }
+  }
+
+  /// The format of every chunk file of one inventory.
+  public enum FileFormat: String, Sendable, Hashable, CaseIterable {
+    case csv = "CSV"
+    case orc = "ORC"
+    case parquet = "Parquet"
+
+    /// Reads the manifest's `fileFormat`, whose case varies; nil for any other word.
+    public init?(named name: String) {
+      let name = name.lowercased()
+      guard let format = Self.allCases.first(where: { $0.rawValue.lowercased() == name }) else {
+        return nil
+      }
+      self = format
+    }
+  }
+
+  /// A moment in milliseconds since 1970-01-01T00:00:00Z, from 0 to the end of the year 9999.
+  public struct CreationTime: Sendable, Hashable {
+    public let millisecondsSinceEpoch: Int64
+
+    public var secondsSinceEpoch: Int64 { millisecondsSinceEpoch / 1000 }
+    public var nanosecondsOfSecond: Int64 { millisecondsSinceEpoch % 1000 * 1_000_000 }
+
+    private static let endOfYear9999: Int64 = 253_402_300_799_999
+
+    /// Nil outside the bounds.
+    public init?(millisecondsSinceEpoch: Int64) {
+      guard (0...Self.endOfYear9999).contains(millisecondsSinceEpoch) else { return nil }
+      self.millisecondsSinceEpoch = millisecondsSinceEpoch
+    }
+
+    /// Reads a manifest's timestamp: milliseconds as AWS writes them, or seconds as Alibaba OSS does.
+    /// Below 10^11 it is seconds, for as milliseconds it would be a day before March 1973.
+    init?(timestamp: Int64) {
+      guard timestamp >= 0 else { return nil }
+      self.init(
+        millisecondsSinceEpoch: timestamp < 100_000_000_000 ? timestamp * 1000 : timestamp)
+    }
+  }
+}

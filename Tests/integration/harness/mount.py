@@ -35,11 +35,14 @@ class Mount:
     def _is_ready(self):
         assert self.process.poll() is None, \
             f"{self.process.args} exited {self.process.returncode}:\n{self.log()}"
-        # Being in the table is not enough, nor a listing: a dead mountpoint of the process before may still be there,
-        # and the kernel has its listing.
+        # Being in the table is not enough: a dead mountpoint of the process before may still be there. And another
+        # user's mount is closed to root.
+        if not processes.is_mounted(self.path):
+            return False
         try:
-            return processes.is_mounted(self.path) and int(self.xattr("user.inventoryfs.pid")) == self.pid
-        except OSError:
+            # Not a listing: the kernel may still have that of a dead mount below.
+            return int(self.xattr("user.inventoryfs.pid")) == self.pid
+        except (OSError, AssertionError):
             return False
 
     def log(self):
@@ -49,10 +52,9 @@ class Mount:
         path = self.path if chunk is None else self.data / chunk
         if self.user is None:
             return os.getxattr(path, name).decode()
-        # Closed to root.
-        result = self.lab.run("getfattr", "--only-values", "-n", name, path, user=self.user)
-        if result.returncode:
-            raise OSError(result.stderr)
+        # Without --allow-other a mount is closed even to root.
+        result = self.lab.run("getfattr", "--only-values", "--absolute-names", "-n", name, path, user=self.user)
+        assert result.returncode == 0, result.stderr
         return result.stdout
 
     def cached_bytes(self, chunk):

@@ -1,0 +1,197 @@
+import CLinux
+import Glibc
+import ReadPlanning
+import SystemPackage
+
+/// The two files of a cached chunk, open, and what can be done to them.
+struct EntryFiles: ~Copyable {
+  let data: OwnedDescriptor
+  let index: OwnedDescriptor
+  private let path: String
+
+  var dataPath: String { "\(path).data" }
+  var indexPath: String { "\(path).index" }
+
+  private init(path: String, data: consuming OwnedDescriptor, index: consuming OwnedDescriptor) {
+    self.path = path
+    self.data = data
+    self.index = index
+  }
+
+  /// Opens files that exist. Nil when either does not, or cannot be opened.
+  static func open(_ name: String, in directory: borrowing CacheDirectory) -> EntryFiles? {
+    let flags = O_RDWR | O_NOFOLLOW
+    let path = directory.chunkPath(name)
+    guard
+      let data = try? OwnedDescriptor(
+        opening: "\(name).data", in: directory.chunks.raw, flags: flags, path: path),
+      let index = try? OwnedDescriptor(
+        opening: "\(name).index", in: directory.chunks.raw, flags: flags, path: path)
+    else { return nil }
+    return EntryFiles(path: path, data: data, index: index)
+  }
+
+  /// Creates both, with no block present.
+  static func create(
+    _ name: String, in directory: borrowing CacheDirectory, header: IndexFormat.Header
+  ) throws(BlockCacheError) -> EntryFiles {
+    let grid = BlockGrid(sizeInBytes: header.sizeInBytes)
+    let indexSize = IndexFormat.fileSize(blockCount: grid.blockCount)
+    let data = try create("\(name).data", sizeInBytes: grid.sizeInBytes, in: directory)
+    let index = try create("\(name).index", sizeInBytes: indexSize, in: directory)
+    let files = EntryFiles(path: directory.chunkPath(name), data: data, index: index)
+    try files.write(header)
+    return files
+  }
+
+  private static func create(
+    _ file: String, sizeInBytes: Int, in directory: borrowing CacheDirectory
+  ) throws(BlockCacheError) -> OwnedDescriptor {
+    let flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW
+    let raw = openat(directory.chunks.raw, file, flags, 0o600)
+    guard raw >= 0 else {
+      throw .system(operation: "create", path: directory.chunkPath(file), Errno(rawValue: errno))
+    }
+    let descriptor = OwnedDescriptor(raw: raw)
+    guard ftruncate(raw, sizeInBytes) == 0 else {
+      throw .system(operation: "size", path: directory.chunkPath(file), Errno(rawValue: errno))
+    }
+    return descriptor
+  }
+
+  // MARK: The index
+
+  func write(_ header: IndexFormat.Header) throws(BlockCacheError) {
+    try Self.writeAll(IndexFormat.encode(header).span.bytes, to: index.raw, at: 0, path: indexPath)
+  }
+
+  /// Nil unless the header is whole and of this version.
+  func readHeader() -> IndexFormat.Header? {
+    var bytes = [UInt8](repeating: 0, count: IndexFormat.headerSizeInBytes)
+    guard pread(index.raw, &bytes, bytes.count, 0) == bytes.count else { return nil }
+    return IndexFormat.decodeHeader(bytes)
+  }
+
+  func writeEntry(block: Int, checksum: UInt32) throws(BlockCacheError) {
+    let entry = [IndexFormat.encodeEntry(block: block, checksum: checksum).littleEndian]
+    let offset = IndexFormat.offset(ofBlock: block)
+    try Self.writeAll(entry.span.bytes, to: index.raw, at: offset, path: indexPath)
+  }
+
+  /// The checksum that the index has for a block; nil when the block is absent.
+  func readEntry(block: Int) -> UInt32? {
+    var entry: UInt64 = 0
+    let offset = IndexFormat.offset(ofBlock: block)
+    let count = withUnsafeMutableBytes(of: &entry) { pread(index.raw, $0.baseAddress, $0.count, offset) }
+    guard count == IndexFormat.entrySizeInBytes else { return nil }
+    return IndexFormat.decodeEntry(UInt64(littleEndian: entry), block: block)
+  }
+
+  /// The blocks that the index names.
+  func readPresent(_ grid: BlockGrid) -> BlockSet {
+    var present = BlockSet(blockCount: grid.blockCount)
+    var entries = [UInt64](repeating: 0, count: min(grid.blockCount, 8192))
+    var first = 0
+    while first < grid.blockCount {
+      let length = min(entries.count, grid.blockCount - first) * IndexFormat.entrySizeInBytes
+      let got = entries.withUnsafeMutableBytes {
+        pread(index.raw, $0.baseAddress, length, IndexFormat.offset(ofBlock: first))
+      }
+      for place in 0..<max(0, got) / IndexFormat.entrySizeInBytes {
+        let entry = UInt64(littleEndian: entries[place])
+        if IndexFormat.decodeEntry(entry, block: first + place) != nil { present.insert(first + place) }
+      }
+      guard got == length else { break }
+      first += length / IndexFormat.entrySizeInBytes
+    }
+    return present
+  }
+
+  // MARK: The data
+
+  /// The data file's length and what it takes on disk.
+  func measureData() -> (sizeInBytes: Int, allocatedInBytes: Int)? {
+    var info = stat()
+    guard fstat(data.raw, &info) == 0 else { return nil }
+    return (Int(info.st_size), Int(info.st_blocks) * 512)
+  }
+
+  func writeData(_ bytes: RawSpan, at byteOffset: Int) throws(BlockCacheError) {
+    try Self.writeAll(bytes, to: data.raw, at: byteOffset, path: dataPath)
+  }
+
+  func readData(
+    into buffer: UnsafeMutableRawBufferPointer, at byteOffset: Int
+  ) throws(BlockCacheError) {
+    var done = 0
+    while done < buffer.count {
+      let count = pread(
+        data.raw, buffer.baseAddress?.advanced(by: done), buffer.count - done, byteOffset + done)
+      if count > 0 {
+        done += count
+      } else if count == 0 {
+        throw .truncated(path: dataPath, byteOffset: byteOffset + buffer.count)
+      } else if errno != EINTR {
+        throw .system(operation: "read", path: dataPath, Errno(rawValue: errno))
+      }
+    }
+  }
+
+  /// Makes blocks absent: first in the index, then on disk.
+  func remove(_ blocks: Range<Int>, _ grid: BlockGrid) throws(BlockCacheError) {
+    guard !blocks.isEmpty else { return }
+    let zeros = [UInt64](repeating: 0, count: blocks.count)
+    let offset = IndexFormat.offset(ofBlock: blocks.lowerBound)
+    try Self.writeAll(zeros.span.bytes, to: index.raw, at: offset, path: indexPath)
+    try punch(blocks, grid)
+  }
+
+  /// Makes a hole where blocks were.
+  func punch(_ blocks: Range<Int>, _ grid: BlockGrid) throws(BlockCacheError) {
+    let start = grid.bytes(of: blocks).lowerBound
+    let length = grid.allocatedBytes(of: blocks)
+    while true {
+      let code = inventoryfs_punch_hole(data.raw, start, length)
+      if code == 0 { return }
+      guard code == EINTR else {
+        throw .system(operation: "punch a hole in", path: dataPath, Errno(rawValue: code))
+      }
+    }
+  }
+
+  private static func writeAll(
+    _ bytes: RawSpan, to file: Int32, at byteOffset: Int, path: String
+  ) throws(BlockCacheError) {
+    try bytes.withUnsafeBytes { bytes throws(BlockCacheError) in
+      var done = 0
+      while done < bytes.count {
+        let count = pwrite(
+          file, bytes.baseAddress?.advanced(by: done), bytes.count - done, byteOffset + done)
+        if count >= 0 {
+          done += count
+        } else if errno != EINTR {
+          throw .system(operation: "write", path: path, Errno(rawValue: errno))
+        }
+      }
+    }
+  }
+}
+
+/// Owns a file descriptor and closes it.
+struct OwnedDescriptor: ~Copyable {
+  let raw: Int32
+
+  init(raw: Int32) { self.raw = raw }
+
+  init(
+    opening name: String, in directory: Int32, flags: Int32, path: String
+  ) throws(BlockCacheError) {
+    let descriptor = openat(directory, name, flags | O_CLOEXEC)
+    guard descriptor >= 0 else {
+      throw .system(operation: "open", path: path, Errno(rawValue: errno))
+    }
+    raw = descriptor
+  }
+
+  deinit { close(raw) }
+}

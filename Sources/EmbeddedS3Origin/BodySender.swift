@@ -1,0 +1,133 @@
+import Glibc
+import NIOCore
+import NIOHTTP1
+
+/// Sends one body in pieces, the next one when the kernel has taken the one before the last, so
+/// that memory stays bounded by two pieces (none at all for files, which go by sendfile(2)) and
+/// the count of bytes sent is right to a piece.
+///
+/// Belongs to one connection's event loop.
+final class BodySender {
+  /// Large enough that the work per piece does not show, small enough to be a count's precision.
+  private static let pieceSizeInBytes = 1 << 18
+  private static let mostPiecesInFlight = 2
+  private static let trickleInterval = TimeAmount.milliseconds(50)
+
+  private let context: ChannelHandlerContext
+  private let delivery: Delivery
+  private let didSend: (_ byteCount: Int) -> Void
+  private let didEnd: () -> Void
+
+  private var position = 0
+  private var piecesInFlight = 0
+  private var isPumping = false
+  private var isOver = false
+
+  /// - Parameters:
+  ///   - didSend: called after each piece.
+  ///   - didEnd: called once, when the kernel has taken the last byte; never if the connection
+  ///     breaks before that.
+  init(
+    _ delivery: Delivery, context: ChannelHandlerContext,
+    didSend: @escaping (_ byteCount: Int) -> Void, didEnd: @escaping () -> Void
+  ) {
+    self.delivery = delivery
+    self.context = context
+    self.didSend = didSend
+    self.didEnd = didEnd
+  }
+
+  func start() {
+    guard delivery.answer.body.sizeInBytes > 0 else { return end() }
+    pump()
+  }
+
+  private func pump() {
+    // A write may complete at once, and then calls back from within this loop.
+    guard !isPumping else { return }
+    isPumping = true
+    defer { isPumping = false }
+    repeat {
+      sendPiece()
+      // At a set pace the next piece waits for its time.
+    } while !isOver && delivery.bytesPerSecond == nil && piecesInFlight < Self.mostPiecesInFlight
+      && position < delivery.answer.body.sizeInBytes
+  }
+
+  private func sendPiece() {
+    let body = delivery.answer.body
+    let pace = delivery.bytesPerSecond.map { max(1, $0 / 20) } ?? Self.pieceSizeInBytes
+    let piece = position..<min(position + min(pace, Self.pieceSizeInBytes), body.sizeInBytes)
+    position = piece.upperBound
+    piecesInFlight += 1
+    context.writeAndFlush(ConnectionHandler.wrapOutboundOut(.body(outgoing(piece))))
+      .assumeIsolated().whenComplete { outcome in
+        self.piecesInFlight -= 1
+        guard case .success = outcome, !self.isOver else {
+          self.isOver = true
+          return
+        }
+        self.didSend(piece.count)
+        if self.position == body.sizeInBytes {
+          if self.piecesInFlight == 0 { self.end() }
+        } else if self.delivery.bytesPerSecond == nil {
+          self.pump()
+        } else {
+          self.context.eventLoop.assumeIsolated().scheduleTask(in: Self.trickleInterval) {
+            self.pump()
+          }
+        }
+      }
+  }
+
+  private func outgoing(_ piece: Range<Int>) -> IOData {
+    let content = delivery.answer.body[piece]
+    guard let offset = delivery.spoiltOffset, piece.contains(offset) else {
+      return content.outgoing()
+    }
+    var bytes = content.bytes()
+    let index = bytes.readerIndex + offset - piece.lowerBound
+    if let byte = bytes.getInteger(at: index, as: UInt8.self) {
+      bytes.setInteger(byte ^ 1, at: index)
+    }
+    return .byteBuffer(bytes)
+  }
+
+  private func end() {
+    guard !isOver else { return }
+    isOver = true
+    switch delivery.ending {
+    case .complete:
+      didEnd()
+    case .cut:
+      context.flush()
+      didEnd()
+      context.close(promise: nil)
+    case .reset:
+      context.flush()
+      didEnd()
+      reset(pollsLeft: 200)
+    case .stall:
+      context.flush()
+      didEnd()
+    }
+  }
+
+  /// A reset throws away what is still in the send buffer, so it waits until the client's kernel
+  /// has acknowledged everything, or a second has passed.
+  private func reset(pollsLeft: Int) {
+    guard context.channel.isActive, let socket = context.channel as? any SocketOptionProvider
+    else { return }
+    socket.getTCPInfo().assumeIsolated().whenComplete { outcome in
+      if pollsLeft > 0, let info = try? outcome.get(), info.tcpi_unacked > 0 {
+        self.context.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(5)) {
+          self.reset(pollsLeft: pollsLeft - 1)
+        }
+        return
+      }
+      socket.setSoLinger(linger(l_onoff: 1, l_linger: 0)).assumeIsolated().whenComplete { _ in
+        self.context.close(promise: nil)
+      }
+    }
+  }
+}

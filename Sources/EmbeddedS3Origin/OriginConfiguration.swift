@@ -1,0 +1,79 @@
+public import Logging
+
+/// What an ``EmbeddedS3Origin`` serves and how it answers. The address is not here: it is always
+/// 127.0.0.1, because the server has no transport security and serves whatever folder it is given.
+public struct OriginConfiguration: Sendable {
+  /// The folder whose first-level folders are the buckets. Nil: only ``bucketFolders`` and what
+  /// ``EmbeddedS3Origin/put(bucket:key:bytes:eTag:)`` adds.
+  public var rootFolder: String?
+  /// More buckets, by name, each with its folder. They hide folders of the root with that name.
+  public var bucketFolders: [String: String]
+  /// The port to listen on; 0 lets the kernel choose a free one.
+  public var port: Int
+  /// Who may read, by access key. Empty: everyone, signed or not, and no signature is checked.
+  public var credentials: [String: OriginCredential]
+  /// Answers unsigned requests although there are credentials. Signed ones are still checked.
+  public var allowsAnonymous: Bool
+  /// The region of all buckets, which the scope of a signature must name.
+  public var region: String
+  /// How long every request waits before its answer begins: a stand-in for a distant store.
+  public var firstByteDelay: Duration
+  /// How far this server's clock is from the machine's, in the Date header and in what the skew
+  /// check compares with.
+  public var clockOffset: Duration
+  /// Event loop threads, at least 1. One sends 2 GB/s to 32 connections, because bodies go out by
+  /// sendfile(2). With one, requests are taken in the order of their arrival, which a fault plan
+  /// that counts them relies on; with more, those of different connections may overtake each other.
+  public var threads: Int
+  /// What goes wrong, from the start. See ``EmbeddedS3Origin/setFaultPlan(_:)``.
+  public var faultPlan: FaultPlan
+  /// Called once for each request, on an event loop, before a fault is chosen and the object is
+  /// looked up: the place to replace an object between two requests. It must not block.
+  public var willAnswer: (@Sendable (RequestRecord) -> Void)?
+  /// Called once for each request when its answer ends, on an event loop.
+  public var didAnswer: (@Sendable (RequestRecord) -> Void)?
+  public var logger: Logger
+
+  public init(
+    rootFolder: String? = nil, bucketFolders: [String: String] = [:], port: Int = 0,
+    credentials: [String: OriginCredential] = [:], allowsAnonymous: Bool = false,
+    region: String = "us-east-1", firstByteDelay: Duration = .zero,
+    clockOffset: Duration = .zero, threads: Int = 1, faultPlan: FaultPlan = FaultPlan(),
+    willAnswer: (@Sendable (RequestRecord) -> Void)? = nil,
+    didAnswer: (@Sendable (RequestRecord) -> Void)? = nil,
+    logger: Logger = Logger(label: "s3-origin") { _ in SwiftLogNoOpLogHandler() }
+  ) {
+    self.rootFolder = rootFolder
+    self.bucketFolders = bucketFolders
+    self.port = port
+    self.credentials = credentials
+    self.allowsAnonymous = allowsAnonymous
+    self.region = region
+    self.firstByteDelay = firstByteDelay
+    self.clockOffset = clockOffset
+    self.threads = threads
+    self.faultPlan = faultPlan
+    self.willAnswer = willAnswer
+    self.didAnswer = didAnswer
+    self.logger = logger
+  }
+}
+
+/// The secret behind an access key. A literal string is a secret without token or expiry.
+public struct OriginCredential: Sendable, ExpressibleByStringLiteral {
+  public var secretKey: String
+  /// The x-amz-security-token that must accompany the signature; nil: none may.
+  public var sessionToken: String?
+  /// Seconds since 1970 by the server's clock, from which on the answer is ExpiredToken.
+  public var expiresAt: Int?
+
+  public init(secretKey: String, sessionToken: String? = nil, expiresAt: Int? = nil) {
+    self.secretKey = secretKey
+    self.sessionToken = sessionToken
+    self.expiresAt = expiresAt
+  }
+
+  public init(stringLiteral secretKey: String) {
+    self.init(secretKey: secretKey)
+  }
+}

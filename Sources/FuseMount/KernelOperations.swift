@@ -1,0 +1,293 @@
+import CFuse3
+import Glibc
+import InventoryFileSystem
+
+// One function per kernel operation that this file system answers, called by libfuse on the session's threads. All
+// others (write, create, unlink, chmod, …) never arrive: the kernel refuses them on a read-only mount with EROFS.
+
+/// What the operations need; lives as long as the session.
+final class OperationContext: Sendable {
+  let fileSystem: InventoryFileSystem
+  let pool: ReplyPool
+  let maxBackground: UInt32
+  /// The buffer of the calling thread, set by the session's loop.
+  let bufferKey: pthread_key_t
+
+  init(
+    _ fileSystem: InventoryFileSystem, _ pool: ReplyPool, maxBackground: UInt32,
+    bufferKey: pthread_key_t
+  ) {
+    self.fileSystem = fileSystem
+    self.pool = pool
+    self.maxBackground = maxBackground
+    self.bufferKey = bufferKey
+  }
+
+  /// The largest read that the kernel sends.
+  static let maxReadInBytes = 1 << 20
+
+  /// The session passes itself nowhere else, and outlives its requests.
+  static func from(_ request: fuse_req_t?) -> OperationContext? {
+    fuse_req_userdata(request).map {
+      Unmanaged<OperationContext>.fromOpaque($0).takeUnretainedValue()
+    }
+  }
+}
+
+func makeOperations() -> fuse_lowlevel_ops {
+  var operations = fuse_lowlevel_ops()
+  operations.`init` = initialise
+  operations.lookup = lookUp
+  operations.getattr = getAttributes
+  operations.open = open
+  operations.read = read
+  operations.release = release
+  operations.opendir = openDirectory
+  operations.readdir = readDirectoryNames
+  operations.readdirplus = readDirectoryWithAttributes
+  operations.statfs = getStatistics
+  operations.getxattr = getExtendedAttribute
+  operations.listxattr = listExtendedAttributes
+  return operations
+}
+
+/// The first request: the two sides agree on what they can do.
+private func initialise(
+  _ context: UnsafeMutableRawPointer?, _ connection: UnsafeMutablePointer<fuse_conn_info>?
+) {
+  guard let context, let connection else { return }
+  let operations = Unmanaged<OperationContext>.fromOpaque(context).takeUnretainedValue()
+  let maxRead = UInt32(OperationContext.maxReadInBytes)
+  connection.pointee.max_read = maxRead
+  // Nothing is written, but the kernel derives the largest request, reads included, from it.
+  connection.pointee.max_write = maxRead
+  connection.pointee.max_readahead = maxRead
+  connection.pointee.max_background = operations.maxBackground
+  connection.pointee.congestion_threshold = operations.maxBackground * 3 / 4
+  // Sizes and times never change under a mount, so nothing has to be invalidated when they are seen again.
+  connection.pointee.want &= ~UInt32(FUSE_CAP_AUTO_INVAL_DATA)
+  connection.pointee.want |= connection.pointee.capable & UInt32(FUSE_CAP_PARALLEL_DIROPS)
+}
+
+/// A path component that the kernel does not remember.
+private func lookUp(_ raw: fuse_req_t?, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>?) {
+  guard let raw, let context = OperationContext.from(raw), let name else { return }
+  let request = KernelRequest(raw: raw)
+  // A name that is no UTF-8 is none of ours.
+  guard let name = String(validatingCString: name) else { return request.replyNoEntry() }
+  do throws(FileSystemError) {
+    request.reply(
+      entry: try context.fileSystem.lookUp(name, in: NodeID(inode: UInt64(parent))))
+  } catch {
+    if error == .notFound { request.replyNoEntry() } else { request.reply(error) }
+  }
+}
+
+/// `stat`, when the kernel does not remember.
+private func getAttributes(
+  _ raw: fuse_req_t?, _ node: fuse_ino_t, _: UnsafeMutablePointer<fuse_file_info>?
+) {
+  guard let raw, let context = OperationContext.from(raw) else { return }
+  let request = KernelRequest(raw: raw)
+  do throws(FileSystemError) {
+    request.reply(
+      attributes: try context.fileSystem.attributes(of: NodeID(inode: UInt64(node))))
+  } catch {
+    request.reply(error)
+  }
+}
+
+/// Every `open`; the kernel has checked permissions.
+private func open(
+  _ raw: fuse_req_t?, _ node: fuse_ino_t, _ info: UnsafeMutablePointer<fuse_file_info>?
+) {
+  guard let raw, let context = OperationContext.from(raw), let info else { return }
+  let request = KernelRequest(raw: raw)
+  guard info.pointee.flags & O_ACCMODE == O_RDONLY else { return request.reply(.readOnly) }
+  var parked: ParkedOpenReply?
+  do throws(FileSystemError) {
+    let outcome = try context.fileSystem.open(NodeID(inode: UInt64(node))) {
+      let reply = ParkedOpenReply(request, context.pool, context.fileSystem, info.pointee)
+      parked = reply
+      return reply
+    }
+    switch outcome {
+    case .opened(let file):
+      if !request.reply(opened: file, info.pointee) { context.fileSystem.close(file) }
+    case .parked(let interruption):
+      parked?.waits(interruption)
+    }
+  } catch {
+    request.reply(error)
+  }
+}
+
+/// The last `close` of a file, after all its reads.
+private func release(
+  _ raw: fuse_req_t?, _: fuse_ino_t, _ info: UnsafeMutablePointer<fuse_file_info>?
+) {
+  guard let raw, let context = OperationContext.from(raw) else { return }
+  if let file = OpenFile.from(info) {
+    context.fileSystem.close(file)
+    Unmanaged.passUnretained(file).release()
+  }
+  KernelRequest(raw: raw).reply(errno: 0)
+}
+
+/// Pages that are not in the kernel's page cache: what a reader asked for, or the kernel's own read-ahead.
+private func read(
+  _ raw: fuse_req_t?, _: fuse_ino_t, _ size: Int, _ offset: off_t,
+  _ info: UnsafeMutablePointer<fuse_file_info>?
+) {
+  guard let raw, let context = OperationContext.from(raw) else { return }
+  let request = KernelRequest(raw: raw)
+  guard let file = OpenFile.from(info), let memory = pthread_getspecific(context.bufferKey) else {
+    return request.reply(.inputOutput)
+  }
+  let count = min(size, OperationContext.maxReadInBytes)
+  // The loop's buffer of this thread, which nothing else uses until the thread handles its next request.
+  let buffer = UnsafeMutableRawBufferPointer(start: memory, count: count)
+  var parked: ParkedReadReply?
+  do throws(FileSystemError) {
+    let outcome = try context.fileSystem.read(file, byteOffset: Int(offset), into: buffer) {
+      let reply = ParkedReadReply(
+        request, context.pool, context.fileSystem, file, byteOffset: Int(offset), count: count)
+      parked = reply
+      return reply
+    }
+    switch outcome {
+    case .copied(let count):
+      request.reply(bytes: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+    case .parked(let interruption):
+      parked?.waits(interruption)
+    }
+  } catch {
+    request.reply(error)
+  }
+}
+
+/// ENOSYS tells the kernel once that directories need no opening and may be remembered.
+private func openDirectory(
+  _ raw: fuse_req_t?, _: fuse_ino_t, _: UnsafeMutablePointer<fuse_file_info>?
+) {
+  guard let raw else { return }
+  KernelRequest(raw: raw).reply(errno: ENOSYS)
+}
+
+private func readDirectoryNames(
+  _ raw: fuse_req_t?, _ node: fuse_ino_t, _ size: Int, _ offset: off_t,
+  _: UnsafeMutablePointer<fuse_file_info>?
+) {
+  readDirectory(raw, node, size, offset, withAttributes: false)
+}
+
+private func readDirectoryWithAttributes(
+  _ raw: fuse_req_t?, _ node: fuse_ino_t, _ size: Int, _ offset: off_t,
+  _: UnsafeMutablePointer<fuse_file_info>?
+) {
+  readDirectory(raw, node, size, offset, withAttributes: true)
+}
+
+/// A part of a directory, from `offset` on: 0 is `.`, 1 is `..`, 2 and on are the items.
+private func readDirectory(
+  _ raw: fuse_req_t?, _ node: fuse_ino_t, _ size: Int, _ offset: off_t, withAttributes: Bool
+) {
+  guard let raw, let context = OperationContext.from(raw) else { return }
+  let request = KernelRequest(raw: raw)
+  let directory = NodeID(inode: UInt64(node))
+  do throws(FileSystemError) {
+    let count = try context.fileSystem.itemCount(of: directory) + 2
+    var listing = DirectoryListing(request, sizeInBytes: size, withAttributes: withAttributes)
+    var index = max(0, Int(offset))
+    while index < count {
+      let item: DirectoryItem =
+        switch index {
+        case 0:
+          DirectoryItem(name: ".", attributes: try context.fileSystem.attributes(of: directory))
+        case 1:
+          DirectoryItem(
+            name: "..",
+            attributes: try context.fileSystem.attributes(
+              of: context.fileSystem.parent(of: directory)))
+        default: try context.fileSystem.item(at: index - 2, of: directory)
+        }
+      guard listing.append(item, nextOffset: index + 1) else { break }
+      index += 1
+    }
+    listing.reply()
+  } catch {
+    request.reply(error)
+  }
+}
+
+/// The reply to a readdir or readdirplus, as it fills up.
+private struct DirectoryListing {
+  private let request: KernelRequest
+  private let withAttributes: Bool
+  private var bytes: [UInt8]
+  private var used = 0
+
+  init(_ request: KernelRequest, sizeInBytes: Int, withAttributes: Bool) {
+    self.request = request
+    self.withAttributes = withAttributes
+    bytes = [UInt8](repeating: 0, count: sizeInBytes)
+  }
+
+  /// False when there is no room for the item.
+  mutating func append(_ item: DirectoryItem, nextOffset: Int) -> Bool {
+    // The kernel must not count references to "." and "..": inode 0 stands for "no lookup".
+    var entry = item.attributes.entry
+    let isDot = item.name == "." || item.name == ".."
+    if isDot { entry.ino = 0 }
+    let withAttributes = withAttributes
+    let request = request
+    let start = used
+    let needed = bytes.withUnsafeMutableBytes { buffer in
+      let place = buffer.baseAddress?.advanced(by: start).assumingMemoryBound(to: CChar.self)
+      let room = buffer.count - start
+      return withAttributes
+        ? fuse_add_direntry_plus(request.raw, place, room, item.name, &entry, off_t(nextOffset))
+        : fuse_add_direntry(request.raw, place, room, item.name, &entry.attr, off_t(nextOffset))
+    }
+    guard used + needed <= bytes.count else { return false }
+    used += needed
+    return true
+  }
+
+  func reply() {
+    bytes.withUnsafeBytes { request.reply(bytes: UnsafeRawBufferPointer(rebasing: $0[..<used])) }
+  }
+}
+
+/// `df` and `statvfs`.
+private func getStatistics(_ raw: fuse_req_t?, _: fuse_ino_t) {
+  guard let raw, let context = OperationContext.from(raw) else { return }
+  let totals = context.fileSystem.totals
+  var statistics = statvfs()
+  statistics.f_bsize = 4096
+  statistics.f_frsize = 4096
+  statistics.f_blocks = UInt((totals.sizeInBytes + 4095) / 4096)
+  statistics.f_files = UInt(totals.fileCount)
+  statistics.f_namemax = UInt(totals.longestName)
+  fuse_reply_statfs(raw, &statistics)
+}
+
+private func getExtendedAttribute(
+  _ raw: fuse_req_t?, _ node: fuse_ino_t, _ name: UnsafePointer<CChar>?, _ size: Int
+) {
+  guard let raw, let context = OperationContext.from(raw), let name else { return }
+  let request = KernelRequest(raw: raw)
+  do throws(FileSystemError) {
+    let value = try context.fileSystem.attribute(
+      String(cString: name), of: NodeID(inode: UInt64(node)))
+    request.reply(attribute: value, limit: size)
+  } catch {
+    request.reply(error)
+  }
+}
+
+private func listExtendedAttributes(_ raw: fuse_req_t?, _ node: fuse_ino_t, _ size: Int) {
+  guard let raw, let context = OperationContext.from(raw) else { return }
+  let names = context.fileSystem.attributeNames(of: NodeID(inode: UInt64(node)))
+  KernelRequest(raw: raw).reply(attribute: names.flatMap { Array($0.utf8) + [0] }, limit: size)
+}

@@ -1,0 +1,107 @@
+import CFuse3
+import Glibc
+import InventoryFileSystem
+
+/// A request of the kernel's that is to be answered exactly once. libfuse frees it with the answer.
+struct KernelRequest: @unchecked Sendable {
+  // libfuse allows a request to be answered by any thread; that it is answered once, and not used afterwards, is
+  // what the users of this type see to.
+  let raw: fuse_req_t
+
+  /// What `stat` results may be remembered for: a manifest does not change.
+  static let forever: Double = 365 * 86400
+
+  func reply(_ error: FileSystemError) { reply(errno: error.errno) }
+
+  func reply(errno: Int32) { fuse_reply_err(raw, errno) }
+
+  func reply(bytes: UnsafeRawBufferPointer) {
+    fuse_reply_buf(raw, bytes.baseAddress?.assumingMemoryBound(to: CChar.self), bytes.count)
+  }
+
+  func reply(bytes: [UInt8]) { bytes.withUnsafeBytes { reply(bytes: $0) } }
+
+  /// For getxattr and listxattr: the value, or its size when `limit` is 0.
+  func reply(attribute value: [UInt8], limit: Int) {
+    if limit == 0 {
+      fuse_reply_xattr(raw, value.count)
+    } else if value.count > limit {
+      reply(errno: ERANGE)
+    } else {
+      reply(bytes: value)
+    }
+  }
+
+  func reply(attributes: NodeAttributes) {
+    var status = attributes.status
+    fuse_reply_attr(raw, &status, Self.forever)
+  }
+
+  func reply(entry attributes: NodeAttributes) {
+    var entry = attributes.entry
+    fuse_reply_entry(raw, &entry)
+  }
+
+  /// A name that does not exist, and will not.
+  func replyNoEntry() {
+    var entry = fuse_entry_param()
+    entry.entry_timeout = Self.forever
+    fuse_reply_entry(raw, &entry)
+  }
+
+  /// Hands the open file to the kernel, which gives it back with each read and with the release.
+  ///
+  /// - Returns: false when the opener is gone already and no release will come.
+  func reply(opened file: OpenFile, _ info: fuse_file_info) -> Bool {
+    var info = info
+    info.fh = UInt64(UInt(bitPattern: Unmanaged.passRetained(file).toOpaque()))
+    info.keep_cache = 1
+    info.noflush = 1
+    guard fuse_reply_open(raw, &info) != -ENOENT else {
+      Unmanaged.passUnretained(file).release()
+      return false
+    }
+    return true
+  }
+}
+
+extension OpenFile {
+  /// The file that `reply(opened:)` gave to the kernel, which holds it until the release.
+  static func from(_ info: UnsafeMutablePointer<fuse_file_info>?) -> OpenFile? {
+    guard let info, let pointer = UnsafeRawPointer(bitPattern: UInt(info.pointee.fh)) else { return nil }
+    return Unmanaged<OpenFile>.fromOpaque(pointer).takeUnretainedValue()
+  }
+}
+
+extension NodeAttributes {
+  var status: stat {
+    var status = stat()
+    status.st_ino = UInt(node.inode)
+    status.st_mode = mode | (kind == .directory ? S_IFDIR : S_IFREG)
+    status.st_nlink = numericCast(linkCount)
+    status.st_uid = userID
+    status.st_gid = groupID
+    status.st_size = sizeInBytes
+    status.st_blocks = blockCount
+    status.st_blksize = numericCast(preferredReadSizeInBytes)
+    let seconds = Int(modificationTimeInMilliseconds / 1000)
+    let nanoseconds = Int(modificationTimeInMilliseconds % 1000) * 1_000_000
+    let time = timespec(tv_sec: seconds, tv_nsec: max(0, nanoseconds))
+    status.st_mtim = time
+    status.st_ctim = time
+    status.st_atim = time
+    return status
+  }
+
+  var entry: fuse_entry_param {
+    var entry = fuse_entry_param()
+    entry.ino = node.inode
+    entry.attr = status
+    entry.attr_timeout = KernelRequest.forever
+    entry.entry_timeout = KernelRequest.forever
+    return entry
+  }
+
+  /// What `cp` and `cat` take as their buffer size.
+  private var preferredReadSizeInBytes: Int { 1 << 20 }
+}

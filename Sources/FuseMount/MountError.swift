@@ -1,0 +1,49 @@
+import Glibc
+
+/// Why a file system could not be mounted or unmounted.
+public enum MountError: Error, Sendable, CustomStringConvertible {
+  case mountpointMissing(path: String)
+  case mountpointNotADirectory(path: String)
+  case alreadyMounted(path: String, source: String)
+  case mountpointUnusable(path: String, errno: Int32)
+  case noFuseDevice
+  case fuseDeviceDenied
+  case fuseRefused(path: String, detail: String)
+  case noThreads
+  case notMounted(path: String)
+  case notOurs(path: String, type: String)
+  case busy(path: String)
+  case unmountFailed(path: String, detail: String)
+
+  public var description: String {
+    switch self {
+    case .mountpointMissing(let path):
+      "mountpoint \(path) does not exist; create it with 'mkdir -p \(path)'"
+    case .mountpointNotADirectory(let path):
+      "mountpoint \(path) is not a directory; name an empty directory"
+    case .alreadyMounted(let path, let source):
+      "mountpoint \(path) is already mounted (\(source)); "
+        + "unmount it with 'inventoryfs unmount \(path)' or name another directory"
+    case .mountpointUnusable(let path, let errno):
+      "mountpoint \(path) cannot be used: \(String(cString: strerror(errno)))"
+    case .noFuseDevice:
+      "/dev/fuse does not exist; load the kernel's module with 'modprobe fuse', "
+        + "or give a container '--device /dev/fuse --cap-add SYS_ADMIN'"
+    case .fuseDeviceDenied:
+      "/dev/fuse cannot be opened by this user; allow it with 'sudo chmod 0666 /dev/fuse'"
+    case .fuseRefused(let path, let detail):
+      "cannot mount on \(path): \(detail)"
+    case .noThreads:
+      "the system has no threads left for this process (see 'ulimit -u')"
+    case .notMounted(let path):
+      "\(path) is not a mountpoint"
+    case .notOurs(let path, let type):
+      "\(path) is mounted, but by \(type), not by inventoryfs; use umount"
+    case .busy(let path):
+      "\(path) is in use; close what has files open there (see 'fuser -vm \(path)'), "
+        + "or let it go once they are closed with 'inventoryfs unmount --lazy \(path)'"
+    case .unmountFailed(let path, let detail):
+      "cannot unmount \(path): \(detail)"
+    }
+  }
+}

@@ -1,0 +1,117 @@
+import CFuse3
+import InventoryFileSystem
+import Synchronization
+
+/// A request whose answer has to wait. Its reader may be interrupted meanwhile: libfuse then calls back, under a lock
+/// that its reply functions take too, so that the callback only leaves a note for the pool.
+///
+/// The object keeps itself alive until it has answered, because libfuse holds a plain pointer to it until then.
+class ParkedReply: @unchecked Sendable {
+  // Constants, but for the mutex: safe to share. Subclasses add constants only.
+  let request: KernelRequest
+  let pool: ReplyPool
+  private let state = Mutex<(interruption: Interruption?, isInterrupted: Bool)>((nil, false))
+
+  init(_ request: KernelRequest, _ pool: ReplyPool) {
+    self.request = request
+    self.pool = pool
+    let pointer = Unmanaged.passRetained(self).toOpaque()
+    fuse_req_interrupt_func(request.raw, requestWasInterrupted, pointer)
+  }
+
+  /// How to let go of what is waited for; known only once the wait is under way.
+  func waits(_ interruption: Interruption?) {
+    guard let interruption else { return }
+    let isInterrupted = state.withLock { state in
+      state.interruption = interruption
+      return state.isInterrupted
+    }
+    if isInterrupted { interruption.interrupt() }
+  }
+
+  fileprivate func wasInterrupted() {
+    pool.run { [self] _ in
+      let interruption = state.withLock { state in
+        state.isInterrupted = true
+        return state.interruption
+      }
+      interruption?.interrupt()
+    }
+  }
+
+  /// Answers with an error, from the pool: the caller may be libfuse's callback or the network's thread.
+  func fail(_ error: FileSystemError) {
+    pool.run { [self] _ in
+      request.reply(error)
+      answered()
+    }
+  }
+
+  /// libfuse has no pointer to this object any more: it takes the request's lock to free it, and so waits for a
+  /// callback that is running.
+  func answered() { Unmanaged.passUnretained(self).release() }
+}
+
+/// libfuse calls this for an interrupted request that has not been answered, with its pointer from
+/// `ParkedReply.init`, which is valid until the answer.
+private func requestWasInterrupted(_ request: fuse_req_t?, _ context: UnsafeMutableRawPointer?) {
+  guard let context else { return }
+  Unmanaged<ParkedReply>.fromOpaque(context).takeUnretainedValue().wasInterrupted()
+}
+
+final class ParkedReadReply: ParkedReply, ParkedRead, @unchecked Sendable {
+  private let fileSystem: InventoryFileSystem
+  private let file: OpenFile
+  private let byteOffset: Int
+  private let count: Int
+
+  init(
+    _ request: KernelRequest, _ pool: ReplyPool, _ fileSystem: InventoryFileSystem, _ file: OpenFile,
+    byteOffset: Int, count: Int
+  ) {
+    self.fileSystem = fileSystem
+    self.file = file
+    self.byteOffset = byteOffset
+    self.count = count
+    super.init(request, pool)
+  }
+
+  func ready() {
+    pool.run { [self] buffer in
+      let target = UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(count, buffer.count)])
+      do throws(FileSystemError) {
+        switch try fileSystem.finish(file, byteOffset: byteOffset, into: target, parked: { self }) {
+        case .copied(let count):
+          request.reply(bytes: UnsafeRawBufferPointer(rebasing: target[..<count]))
+          answered()
+        case .parked(let interruption):
+          waits(interruption)
+        }
+      } catch {
+        request.reply(error)
+        answered()
+      }
+    }
+  }
+}
+
+final class ParkedOpenReply: ParkedReply, ParkedOpen, @unchecked Sendable {
+  private let fileSystem: InventoryFileSystem
+  private let info: fuse_file_info
+
+  init(
+    _ request: KernelRequest, _ pool: ReplyPool, _ fileSystem: InventoryFileSystem,
+    _ info: fuse_file_info
+  ) {
+    self.fileSystem = fileSystem
+    self.info = info
+    super.init(request, pool)
+  }
+
+  func opened(_ file: OpenFile) {
+    pool.run { [self] _ in
+      if !request.reply(opened: file, info) { fileSystem.close(file) }
+      answered()
+    }
+  }
+}

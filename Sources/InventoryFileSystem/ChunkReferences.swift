@@ -1,0 +1,41 @@
+import BlockCache
+import ObjectStore
+import ReadPlanning
+
+/// A chunk, where it is, and which version of it the cache should hold.
+struct ChunkReference: Sendable {
+  let id: ChunkID
+  let location: S3Location
+  let identity: CacheIdentity
+  /// What the first request asks for.
+  let opening: Range<Int>
+  /// Where the store has been asked already.
+  let eTag: String?
+}
+
+/// Where the chunks of an inventory are in a store.
+struct ChunkReferences: Sendable {
+  let bucket: String
+  let inventory: Inventory
+  /// Names the store (`ObjectStore.identity`).
+  let store: String
+
+  func location(of chunk: Inventory.Chunk) -> S3Location {
+    S3Location(bucket: bucket, key: chunk.key)
+  }
+
+  /// Nil when neither manifest nor store has said which version the chunk is.
+  func reference(to id: ChunkID, eTag: String?) -> ChunkReference? {
+    guard inventory.chunks.indices.contains(id.index) else { return nil }
+    let chunk = inventory.chunks[id.index]
+    guard chunk.failure == nil,
+      let version = chunk.md5.map({ "md5 \($0)" }) ?? eTag.map({ "etag \($0)" })
+    else { return nil }
+    return ChunkReference(
+      id: id, location: location(of: chunk),
+      identity: CacheIdentity(
+        endpoint: store, bucket: bucket, key: chunk.key, sizeInBytes: chunk.sizeInBytes,
+        version: version),
+      opening: inventory.openingRange(ofChunkWithSize: chunk.sizeInBytes), eTag: eTag)
+  }
+}

@@ -1,0 +1,515 @@
+import BlockCache
+import Dispatch
+import Logging
+import ObjectStore
+import ReadPlanning
+import Synchronization
+
+/// A read that waits for bytes. Exactly one of the two is called, once, on whatever thread the news came in on:
+/// implementations hand the work on.
+public protocol ParkedRead: AnyObject, Sendable {
+  /// The bytes are here, and pinned until `InventoryFileSystem.finish(_:)` has copied them.
+  func ready()
+  func fail(_ error: FileSystemError)
+}
+
+/// An open that waits for the store's first answer about the chunk; as for `ParkedRead`, one call, once.
+public protocol ParkedOpen: AnyObject, Sendable {
+  func opened(_ file: OpenFile)
+  func fail(_ error: FileSystemError)
+}
+
+/// A chunk that readers have open, or had a moment ago.
+final class OpenChunk: Sendable {
+  let id: ChunkID
+  let location: S3Location
+  let entry: CacheEntry
+  var grid: BlockGrid { entry.grid }
+
+  init(id: ChunkID, location: S3Location, entry: CacheEntry) {
+    self.id = id
+    self.location = location
+    self.entry = entry
+  }
+}
+
+/// Carries out what `FetchPlanner` decides: the one place where planner, store, cache and parked readers meet.
+///
+/// Every event (a reader's, the network's, a timer's) takes the lock, tells the planner, and takes away its actions
+/// with the objects that they concern; the actions are carried out with the lock released, by the thread that brought
+/// the event. A read whose bytes are present never leaves its own thread and takes the lock twice, for the planner to
+/// pin and to unpin.
+final class FetchCoordinator: Sendable {
+  /// Chunks that nobody has open any more are kept ready for the next open, up to this many: their index is in
+  /// memory, their ETag known and their blocks checked.
+  private static let lingeringChunkCount = 32
+
+  private struct State {
+    var planner: FetchPlanner
+    var open: [ChunkID: OpenChunk] = [:]
+    var eTags: [ChunkID: String] = [:]
+    /// Chunks whose object was replaced under their readers: they fail until the last one closes.
+    var changed: Set<ChunkID> = []
+    var transfers: [PartID: PartTransfer] = [:]
+    var requests: [PartID: ObjectTransfer] = [:]
+    var waiting: [WaitID: Waiting] = [:]
+    /// Work that is not one of the planner's actions.
+    var work: [Work] = []
+    var retryGenerator = SystemRandomNumberGenerator()
+    /// Oldest first.
+    var lingering: [ChunkID] = []
+    var lastNumber: UInt64 = 0
+    var isShutDown = false
+
+    mutating func nextNumber() -> UInt64 {
+      lastNumber += 1
+      return lastNumber
+    }
+
+    mutating func forget(_ part: PartID) {
+      transfers[part] = nil
+      requests[part] = nil
+    }
+
+    mutating func letLinger(_ id: ChunkID) {
+      if planner.isUnused(id), !lingering.contains(id) { lingering.append(id) }
+    }
+
+    /// Unloads chunks that nobody uses, the longest unused first, and at once those whose object has changed.
+    mutating func closeIdle(keeping limit: Int) {
+      guard lingering.count > limit || !changed.isEmpty else { return }
+      var excess = lingering.count - limit
+      lingering.removeAll { id in
+        guard excess > 0 || changed.contains(id), planner.isIdle(id),
+          let chunk = open.removeValue(forKey: id)
+        else { return false }
+        excess -= 1
+        let isEmpty = planner.unload(id)
+        eTags[id] = nil
+        work.append(.close(chunk, isRemoved: changed.remove(id) != nil || isEmpty))
+        return true
+      }
+    }
+  }
+
+  private enum Waiting {
+    case read(any ParkedRead)
+    case open(any ParkedOpen, OpenFile)
+
+    func succeed() {
+      switch self {
+      case .read(let read): read.ready()
+      case .open(let open, let file): open.opened(file)
+      }
+    }
+
+    func fail(_ error: FileSystemError) {
+      switch self {
+      case .read(let read): read.fail(error)
+      case .open(let open, _): open.fail(error)
+      }
+    }
+  }
+
+  /// An action with what it takes to carry it out.
+  private enum Work {
+    case send(PartTransfer, eTag: String?)
+    case cancel(ObjectTransfer)
+    case succeed(Waiting)
+    case fail(Waiting, FileSystemError)
+    case evict(CacheLedger.Segment)
+    case close(OpenChunk, isRemoved: Bool)
+    case retry(PartID, after: Duration)
+    case prepare(ChunkReference)
+  }
+
+  // Dependencies
+  private let store: ObjectStore
+  private let cache: BlockCache
+  private let references: ChunkReferences
+  private let logger: Logger
+  // Constants
+  private let retryPolicy = RetryPolicy()
+  /// Retries, and chunks that are prepared before their reader comes.
+  private let background = DispatchQueue(label: "background")
+  // Mutable state
+  private let state: Mutex<State>
+  /// Held while a chunk's files are opened, so that two readers do not load it twice. Taken before `state`.
+  private let loading = Mutex(())
+
+  init(
+    store: ObjectStore, cache: BlockCache, planner: FetchPlanner, references: ChunkReferences,
+    logger: Logger
+  ) {
+    self.store = store
+    self.cache = cache
+    self.references = references
+    self.logger = logger
+    state = Mutex(State(planner: planner))
+  }
+
+  /// Reads what earlier runs left in the cache. Until it returns nothing is fetched, because nobody knows how full
+  /// the cache is; meant for a thread of its own.
+  func takeOverCache() {
+    cache.scan { found in
+      state.withLock {
+        $0.planner.adopt(
+          found.entry, overheadInBytes: found.overheadInBytes, segments: found.segments)
+      }
+    }
+    perform { $0.planner.cacheIsKnown() }
+  }
+
+  // MARK: Readers
+
+  /// Opens a chunk for a reader.
+  ///
+  /// - Parameter file: what the reader gets; `parked` gets it later when the store has to be asked first.
+  func open(
+    _ chunk: ChunkReference, file: (HandleID) -> OpenFile,
+    parked: () -> any ParkedOpen
+  ) throws(FileSystemError) -> OpenOutcome {
+    try load(chunk)
+    var outcome = Result<OpenOutcome, FileSystemError>.failure(.shuttingDown)
+    perform { state in
+      guard state.open[chunk.id] != nil, !state.isShutDown else { return [] }
+      guard !state.changed.contains(chunk.id) else {
+        outcome = .failure(.stale)
+        return []
+      }
+      state.lingering.removeAll { $0 == chunk.id }
+      let handle = HandleID(number: state.nextNumber())
+      let wait = WaitID(number: state.nextNumber())
+      let file = file(handle)
+      let (decision, actions) = state.planner.open(chunk.id, handle: handle, wait: wait)
+      switch decision {
+      case .present:
+        outcome = .success(.opened(file))
+      case .wait:
+        state.waiting[wait] = .open(parked(), file)
+        outcome = .success(.parked(wait))
+      }
+      return actions
+    }
+    return try outcome.get()
+  }
+
+  enum OpenOutcome {
+    case opened(OpenFile)
+    case parked(WaitID)
+  }
+
+  func close(_ handle: HandleID, of id: ChunkID) {
+    perform { state in
+      let actions = state.planner.close(handle)
+      state.letLinger(id)
+      return actions
+    }
+  }
+
+  private func load(_ chunk: ChunkReference) throws(FileSystemError) {
+    do {
+      try loading.withLock { _ throws(BlockCacheError) in
+        guard state.withLock({ $0.open[chunk.id] == nil && !$0.isShutDown }) else { return }
+        let entry = try cache.open(chunk.identity)
+        let eTag = entry.eTag ?? chunk.eTag
+        if entry.eTag == nil, let eTag { try entry.record(eTag: eTag) }
+        perform { state in
+          state.open[chunk.id] = OpenChunk(id: chunk.id, location: chunk.location, entry: entry)
+          state.eTags[chunk.id] = eTag
+          state.planner.load(
+            chunk.id, sizeInBytes: chunk.identity.sizeInBytes, entry: entry.id,
+            overheadInBytes: entry.overheadInBytes, present: entry.blocksAtOpen,
+            isVersionKnown: eTag != nil, opening: chunk.opening)
+          return state.planner.resume()
+        }
+      }
+    } catch {
+      logger.error("\(chunk.location): \(error)")
+      throw .inputOutput
+    }
+  }
+
+  enum ReadOutcome: Equatable {
+    case copied
+    case parked(WaitID)
+  }
+
+  /// Copies `bytes`, which lie inside the chunk and are not empty, or parks the reader.
+  func read(
+    _ id: ChunkID, handle: HandleID, bytes: Range<Int>, into buffer: UnsafeMutableRawBufferPointer,
+    parked: () -> any ParkedRead
+  ) throws(FileSystemError) -> ReadOutcome {
+    while true {
+      var wait: WaitID?
+      var failure: FileSystemError?
+      perform { state in
+        guard let chunk = state.open[id], !state.isShutDown else {
+          failure = .shuttingDown
+          return []
+        }
+        guard !state.changed.contains(chunk.id) else {
+          failure = .stale
+          return []
+        }
+        let ticket = WaitID(number: state.nextNumber())
+        let (decision, actions) = state.planner.read(id, handle: handle, bytes: bytes, wait: ticket)
+        if decision == .wait {
+          state.waiting[ticket] = .read(parked())
+          wait = ticket
+        }
+        return actions
+      }
+      if let failure { throw failure }
+      if let wait { return .parked(wait) }
+      if try copy(id, bytes: bytes, into: buffer) { return .copied }
+    }
+  }
+
+  /// Copies bytes that are pinned, and unpins them. False when stored bytes turned out to be corrupt: they are
+  /// dropped, and the read has to be made anew.
+  func copy(
+    _ id: ChunkID, bytes: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
+  ) throws(FileSystemError) -> Bool {
+    guard let chunk = state.withLock({ $0.open[id] }) else { throw .shuttingDown }
+    defer { perform { $0.planner.finishedReading(id, bytes: bytes) } }
+    do {
+      if let corrupt = try chunk.entry.firstCorruptBlock(in: chunk.grid.blocks(covering: bytes)) {
+        logger.warning(
+          "\(chunk.location): cached bytes \(chunk.grid.bytes(of: corrupt..<corrupt + 1)) are damaged; fetching them again"
+        )
+        state.withLock { $0.planner.discarded(id, blocks: corrupt..<corrupt + 1) }
+        return false
+      }
+      try chunk.entry.read(
+        into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<bytes.count]), at: bytes.lowerBound)
+      return true
+    } catch {
+      logger.error("\(chunk.location): \(error)")
+      throw .inputOutput
+    }
+  }
+
+  /// The reader does not wait any more: it is told `.interrupted`, unless it has been answered already.
+  func interrupt(_ wait: WaitID) {
+    let waiting = state.withLock { state in
+      state.planner.cancel(wait) ? state.waiting.removeValue(forKey: wait) : nil
+    }
+    guard let waiting else { return }
+    if case .open(_, let file) = waiting, case .chunk(let id, let handle) = file.content {
+      close(handle, of: id)
+    }
+    waiting.fail(.interrupted)
+  }
+
+  // MARK: For the tree
+
+  /// The ETag of an open chunk.
+  func eTag(of id: ChunkID) -> String? { state.withLock { $0.eTags[id] } }
+
+  /// Bytes of the chunk that are in the cache.
+  func cachedBytes(of chunk: ChunkReference) -> Int {
+    let entry = cache.find(chunk.identity)
+    return state.withLock {
+      $0.planner.cachedBytes(
+        of: chunk.id, entry: entry, sizeInBytes: chunk.identity.sizeInBytes)
+    }
+  }
+
+  /// Fails everyone who waits and everyone who comes, waits for the network to end, and closes the cache's files.
+  func shutDown() {
+    let waiting = state.withLock { state in
+      state.isShutDown = true
+      return exchange(&state.waiting, with: [:]).values
+    }
+    for waiting in waiting { waiting.fail(.shuttingDown) }
+    store.shutDown()
+    for chunk in state.withLock({ Array($0.open.values) }) { cache.close(chunk.entry) }
+  }
+
+  // MARK: The network's side
+
+  func arrived(_ part: PartID, count: Int) {
+    perform { $0.planner.arrived(part, count: count) }
+  }
+
+  /// An answer named its object's version: the first one fixes it, all others must agree.
+  func versionSeen(_ eTag: String, of chunk: OpenChunk) throws(FetchFailure) {
+    let known = state.withLock { $0.eTags[chunk.id] }
+    if let known {
+      guard known == eTag else { throw .versionChanged(expected: known, found: eTag) }
+      return
+    }
+    do {
+      try chunk.entry.record(eTag: eTag)
+    } catch {
+      throw .cache(error)
+    }
+    perform { state in
+      state.eTags[chunk.id] = eTag
+      return state.planner.versionIsKnown(chunk.id)
+    }
+  }
+
+  func ended(_ transfer: PartTransfer, failure: FetchFailure?) {
+    let part = transfer.part
+    guard let failure else {
+      return perform { state in
+        state.forget(part.id)
+        return state.planner.finished(part.id)
+      }
+    }
+    if failure.isCancellation {
+      return perform { state in
+        state.forget(part.id)
+        return state.planner.cancelled(part.id)
+      }
+    }
+    if failure.isChange {
+      // Whoever opens the chunk after its last reader has gone starts with an empty entry.
+      cache.discard(transfer.chunk.entry)
+      state.withLock { _ = $0.changed.insert(transfer.chunk.id) }
+    }
+    perform(failure: failure.fileSystemError) { state in
+      state.requests[part.id] = nil
+      if failure.isRetryable {
+        let (attempts, actions) = state.planner.paused(part.id)
+        if let delay = retryPolicy.delay(
+          afterAttempt: attempts, requested: failure.retryAfter, using: &state.retryGenerator)
+        {
+          logger.debug("\(failure.message(about: transfer.chunk.location)); trying again in \(delay)")
+          state.work.append(.retry(part.id, after: delay))
+          return actions
+        }
+      }
+      logger.error("\(failure.message(about: transfer.chunk.location))")
+      state.forget(part.id)
+      return state.planner.failed(part.id)
+    }
+  }
+
+  // MARK: Carrying out
+
+  /// Tells the planner what happened, under the lock, and carries out what it decides, outside of it.
+  ///
+  /// - Parameter failure: what those are told who fail because of this event.
+  private func perform(
+    failure: FileSystemError = .inputOutput, _ event: (inout sending State) -> [FetchPlanner.Action]
+  ) {
+    var pending = state.withLock { state in
+      let actions = event(&state)
+      return resolve(actions, failure, &state)
+    }
+    while !pending.isEmpty {
+      var next: [Work] = []
+      for work in pending { carryOut(work, &next) }
+      pending = next
+    }
+  }
+
+  private func resolve(
+    _ actions: [FetchPlanner.Action], _ failure: FileSystemError, _ state: inout State
+  ) -> [Work] {
+    for action in actions {
+      switch action {
+      case .fetch(let part):
+        guard let chunk = state.open[part.chunk] else { continue }
+        let transfer =
+          state.transfers[part.id] ?? PartTransfer(part: part, chunk: chunk, coordinator: self)
+        state.transfers[part.id] = transfer
+        state.work.append(.send(transfer, eTag: state.eTags[part.chunk]))
+      case .cancel(let part):
+        if let request = state.requests[part] { state.work.append(.cancel(request)) }
+      case .answer(let wait), .opened(let wait):
+        if let waiting = state.waiting.removeValue(forKey: wait) {
+          state.work.append(.succeed(waiting))
+        }
+      case .fail(let wait):
+        if let waiting = state.waiting.removeValue(forKey: wait) {
+          state.work.append(.fail(waiting, failure))
+        }
+      case .evict(let segment):
+        state.work.append(.evict(segment))
+      case .prepare(let chunk):
+        if let reference = references.reference(to: chunk, eTag: nil) {
+          state.work.append(.prepare(reference))
+        } else {
+          state.planner.cannotPrepare(chunk)
+        }
+      }
+    }
+    for chunk in state.planner.takeReleased() { state.letLinger(chunk) }
+    state.closeIdle(keeping: Self.lingeringChunkCount)
+    return state.work.isEmpty ? [] : exchange(&state.work, with: [])
+  }
+
+  private func carryOut(_ work: Work, _ next: inout [Work]) {
+    func follow(_ event: (inout State) -> [FetchPlanner.Action]) {
+      next += state.withLock { resolve(event(&$0), .inputOutput, &$0) }
+    }
+    switch work {
+    case .send(let transfer, let eTag):
+      let request = store.get(
+        ObjectRequest(
+          transfer.chunk.location, range: transfer.remaining,
+          objectSizeInBytes: transfer.chunk.grid.sizeInBytes, ifMatch: eTag),
+        to: transfer)
+      state.withLock { state in
+        // It may have ended before we come here.
+        if state.transfers[transfer.part.id] != nil { state.requests[transfer.part.id] = request }
+      }
+    case .cancel(let request):
+      store.cancel(request)
+    case .succeed(let waiting):
+      waiting.succeed()
+    case .fail(let waiting, let error):
+      if case .open(_, let file) = waiting, case .chunk(let id, let handle) = file.content {
+        follow { state in
+          let actions = state.planner.close(handle)
+          state.letLinger(id)
+          return actions
+        }
+      }
+      waiting.fail(error)
+    case .evict(let segment):
+      do {
+        try cache.evict(segment)
+      } catch {
+        logger.error("\(error)")
+      }
+      var isIdle = false
+      follow { state in
+        let (isEntryIdle, actions) = state.planner.evicted(segment)
+        isIdle = isEntryIdle
+        return actions
+      }
+      if isIdle, cache.removeIfIdle(segment.entry) {
+        follow { $0.planner.removed(segment.entry) }
+      }
+    case .close(let chunk, let isRemoved):
+      cache.close(chunk.entry)
+      if isRemoved, cache.removeIfIdle(chunk.entry.id) {
+        follow { $0.planner.removed(chunk.entry.id) }
+      }
+    case .prepare(let chunk):
+      background.async { [weak self] in
+        guard let self else { return }
+        do {
+          try load(chunk)
+        } catch {
+          state.withLock { $0.planner.cannotPrepare(chunk.id) }
+        }
+      }
+    case .retry(let part, let delay):
+      background.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
+        self?.perform { $0.planner.retry(part) }
+      }
+    }
+  }
+}
+
+extension Duration {
+  fileprivate var asInterval: DispatchTimeInterval {
+    .milliseconds(Int(components.seconds) * 1000 + Int(components.attoseconds / 1_000_000_000_000_000))
+  }
+}

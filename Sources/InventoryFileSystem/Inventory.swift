@@ -1,0 +1,77 @@
+public import InventoryManifest
+
+/// A manifest that has been read and checked, and where its chunks are.
+public struct Inventory: Sendable {
+  public enum Place: Sendable, Equatable {
+    /// The chunks are objects of this bucket.
+    case bucket(String)
+    /// The chunks are files under this folder.
+    case folder(String)
+  }
+
+  public struct Chunk: Sendable {
+    public let key: String
+    /// The name in data/.
+    public let name: String
+    /// From the manifest, or asked from the store where the manifest does not say.
+    public let sizeInBytes: Int
+    public let md5: MD5Digest?
+    /// What the store said when it was asked for the size.
+    public let eTag: String?
+    /// Why the chunk cannot be opened: its size is unknown and could not be found out.
+    public let failure: FileSystemError?
+
+    public init(
+      key: String, name: String, sizeInBytes: Int, md5: MD5Digest?, eTag: String? = nil,
+      failure: FileSystemError? = nil
+    ) {
+      self.key = key
+      self.name = name
+      self.sizeInBytes = sizeInBytes
+      self.md5 = md5
+      self.eTag = eTag
+      self.failure = failure
+    }
+  }
+
+  /// What was mounted, as the user named it.
+  public let source: String
+  public let manifest: [UInt8]
+  /// Nil where there is no manifest.checksum.
+  public let checksum: [UInt8]?
+  public let creationTimeInMilliseconds: Int64
+  public let format: InventoryManifest.FileFormat
+  public let place: Place
+  /// The bucket that the manifest names.
+  public let destinationBucket: String?
+  public let chunks: [Chunk]
+
+  public init(
+    source: String, manifest: [UInt8], checksum: [UInt8]?, creationTimeInMilliseconds: Int64,
+    format: InventoryManifest.FileFormat, place: Place, destinationBucket: String?, chunks: [Chunk]
+  ) {
+    self.source = source
+    self.manifest = manifest
+    self.checksum = checksum
+    self.creationTimeInMilliseconds = creationTimeInMilliseconds
+    self.format = format
+    self.place = place
+    self.destinationBucket = destinationBucket
+    self.chunks = chunks
+  }
+
+  /// The bytes that a reader of this format asks for first: Parquet and ORC keep their table of contents at the end.
+  /// A small chunk is asked for whole: up to 4 MiB the rest costs little more than the round trip it saves.
+  func openingRange(ofChunkWithSize sizeInBytes: Int) -> Range<Int> {
+    guard sizeInBytes > Self.smallChunkInBytes else { return 0..<sizeInBytes }
+    return switch format {
+    case .parquet, .orc: max(0, sizeInBytes - Self.footerInBytes)..<sizeInBytes
+    default: 0..<min(sizeInBytes, Self.openingInBytes)
+    }
+  }
+
+  /// The footer of a 100 MB Parquet chunk takes some 10 KB for each row group, with the statistics of its columns.
+  private static let footerInBytes = 128 << 10
+  private static let openingInBytes = 1 << 20
+  private static let smallChunkInBytes = 4 << 20
+}

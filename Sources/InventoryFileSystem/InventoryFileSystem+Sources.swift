@@ -1,0 +1,36 @@
+public import BlockCache
+public import Logging
+public import ObjectStore
+import ReadPlanning
+
+extension InventoryFileSystem {
+  /// Chunks that are files under a folder.
+  public convenience init(
+    _ inventory: Inventory, folder: String, ownership: NodeOwnership, logger: Logger
+  ) {
+    let chunks = LocalChunks(root: folder, bucket: inventory.destinationBucket, logger: logger)
+    self.init(
+      inventory: inventory, ownership: ownership, content: .folder(chunks), logger: logger)
+  }
+
+  /// Chunks that are objects in a bucket, read through a cache.
+  ///
+  /// - Parameters:
+  ///   - cacheSizeInBytes: what the cache directory may take on disk.
+  ///   - maxConnections: the most requests at once, over all chunks.
+  public convenience init(
+    _ inventory: Inventory, bucket: String, ownership: NodeOwnership, store: ObjectStore,
+    cache: BlockCache, cacheSizeInBytes: Int, maxConnections: Int, logger: Logger
+  ) {
+    let planner = FetchPlanner(
+      maxConnections: maxConnections,
+      cacheBoundInBytes: BlockCache.boundForBlocks(cacheSizeInBytes: cacheSizeInBytes),
+      catalog: ChunkCatalog(
+        names: inventory.chunks.map(\.name), sizesInBytes: inventory.chunks.map(\.sizeInBytes)))
+    let references = ChunkReferences(bucket: bucket, inventory: inventory, store: store.identity)
+    let coordinator = FetchCoordinator(
+      store: store, cache: cache, planner: planner, references: references, logger: logger)
+    let chunks = StoreChunks(references, store: store, coordinator: coordinator, logger: logger)
+    self.init(inventory: inventory, ownership: ownership, content: .store(chunks), logger: logger)
+  }
+}

@@ -1,0 +1,211 @@
+import Glibc
+import InventoryManifest
+public import Logging
+public import ObjectStore
+import Synchronization
+import SystemPackage
+
+/// Reads a manifest and its checksum, checks them, and finds out where the chunks are.
+///
+/// The store is asked for the two files at once, and for nothing else: chunk sizes come from the manifest. Only a
+/// chunk whose size the manifest does not say is asked about, a bounded number at a time.
+public struct InventoryLoader: Sendable {
+  private let bucketOverride: String?
+  private let logger: Logger
+
+  /// - Parameter bucketOverride: where the chunks are, instead of where the manifest says.
+  public init(bucketOverride: String?, logger: Logger) {
+    self.bucketOverride = bucketOverride
+    self.logger = logger
+  }
+
+  // MARK: From a store
+
+  public func load(
+    _ location: S3Location, from store: ObjectStore, maxRequests: Int
+  ) throws(InventoryLoadError) -> Inventory {
+    let checksumLocation = S3Location(
+      bucket: location.bucket, key: Self.sibling(of: location.key, named: "manifest.checksum"))
+    let pendingChecksum = PendingObject(
+      checksumLocation, from: store, limitInBytes: ManifestChecksum.maximumSizeInBytes)
+    let pendingManifest = PendingObject(
+      location, from: store, limitInBytes: InventoryManifest.maximumSizeInBytes)
+    let bytes: [UInt8]
+    do throws(StoreError) {
+      bytes = try pendingManifest.wait().get()
+    } catch {
+      throw .store(error)
+    }
+    let checksum = try checksum(pendingChecksum.wait(), of: checksumLocation)
+    let manifest = try decode(bytes, checksum, from: "\(location)", checksumLocation: "\(checksumLocation)")
+    guard let bucket = bucketOverride ?? manifest.destinationBucket else {
+      throw .noBucket("\(location)")
+    }
+    let asked = ask(store, manifest, bucket, maxRequests: maxRequests)
+    return inventory(
+      source: "\(location)", manifest, bytes, checksum, place: .bucket(bucket)
+    ) { index, chunk in asked[index] ?? Size(sizeInBytes: chunk.sizeInBytes) }
+  }
+
+  /// The checksum's bytes, or nil where there is none to be had.
+  private func checksum(
+    _ result: Result<[UInt8], StoreError>, of location: S3Location
+  ) throws(InventoryLoadError) -> [UInt8]? {
+    switch result {
+    case .success(let bytes): return bytes
+    // Without permission to list the bucket, S3 answers 403 for a key that does not exist.
+    case .failure(let error) where error.kind == .noSuchKey || error.kind == .accessDenied:
+      logger.warning(
+        "\(location) is not there or cannot be read: the manifest is used unverified, and may be of an inventory that is not complete yet"
+      )
+      return nil
+    case .failure(let error): throw .store(error)
+    }
+  }
+
+  private struct Size {
+    var sizeInBytes: UInt64?
+    var eTag: String?
+    var failure: FileSystemError?
+  }
+
+  /// Asks the store for the sizes that the manifest does not say.
+  private func ask(
+    _ store: ObjectStore, _ manifest: InventoryManifest, _ bucket: String, maxRequests: Int
+  ) -> [Int: Size] {
+    let unknown = manifest.chunks.indices.filter { manifest.chunks[$0].sizeInBytes == nil }
+    guard !unknown.isEmpty else { return [:] }
+    logger.info("asking the store for the size of \(unknown.count) chunks that the manifest does not tell")
+    var sizes: [Int: Size] = [:]
+    var pending: [(index: Int, PendingHead)] = []
+    func takeFirst() {
+      let (index, head) = pending.removeFirst()
+      switch head.wait() {
+      case .success(let head):
+        sizes[index] = Size(sizeInBytes: head.contentLength ?? 0, eTag: head.eTag)
+      case .failure(let error):
+        logger.error("\(error)")
+        sizes[index] = Size(failure: FetchFailure.store(error).fileSystemError)
+      }
+    }
+    for index in unknown {
+      if pending.count == max(1, maxRequests) { takeFirst() }
+      let location = S3Location(bucket: bucket, key: manifest.chunks[index].key)
+      pending.append((index, PendingHead(location, objectSizeInBytes: nil, from: store)))
+    }
+    while !pending.isEmpty { takeFirst() }
+    return sizes
+  }
+
+  // MARK: From a disk
+
+  public func load(_ path: String) throws(InventoryLoadError) -> Inventory {
+    let path = try Self.absolute(path)
+    let checksumPath = Self.sibling(of: path, named: "manifest.checksum")
+    let bytes = try Self.read(path, limitInBytes: InventoryManifest.maximumSizeInBytes)
+    var checksum: [UInt8]?
+    if access(checksumPath, F_OK) == 0 {
+      checksum = try Self.read(checksumPath, limitInBytes: ManifestChecksum.maximumSizeInBytes)
+    } else {
+      logger.warning("\(checksumPath) is not there: the manifest is used unverified")
+    }
+    let manifest = try decode(bytes, checksum, from: path, checksumLocation: checksumPath)
+    let root = try findRoot(path, firstKey: manifest.chunks.first?.key)
+    return inventory(source: path, manifest, bytes, checksum, place: .folder(root)) { _, chunk in
+      if let size = chunk.sizeInBytes { return Size(sizeInBytes: size) }
+      var info = stat()
+      guard let file = LocalChunks.path(ofKey: chunk.key, under: root), stat(file, &info) == 0 else {
+        logger.error("\(chunk.key): the manifest does not tell its size, and there is no such file under \(root)")
+        return Size(failure: .notFound)
+      }
+      return Size(sizeInBytes: UInt64(max(0, info.st_size)))
+    }
+  }
+
+  /// The nearest folder above the manifest under which the first chunk's key is a file.
+  private func findRoot(_ path: String, firstKey: String?) throws(InventoryLoadError) -> String {
+    var folder = FilePath(path)
+    folder.removeLastComponent()
+    guard let firstKey else { return folder.string }
+    while true {
+      if let file = LocalChunks.path(ofKey: firstKey, under: folder.string), access(file, F_OK) == 0 {
+        return folder.string
+      }
+      guard folder.removeLastComponent() else { throw .noRoot(manifest: path, key: firstKey) }
+    }
+  }
+
+  private static func absolute(_ path: String) throws(InventoryLoadError) -> String {
+    guard let real = realpath(path, nil) else {
+      throw .file(path: path, "\(Errno(rawValue: errno)); expected a manifest.json")
+    }
+    defer { free(real) }
+    return String(cString: real)
+  }
+
+  private static func read(
+    _ path: String, limitInBytes: Int
+  ) throws(InventoryLoadError) -> [UInt8] {
+    do {
+      let file = try FileDescriptor.open(path, .readOnly)
+      defer { try? file.close() }
+      var info = stat()
+      let sizeInBytes = fstat(file.rawValue, &info) == 0 ? Int(info.st_size) : 0
+      // A special file has no size: the limit ends the reading then.
+      var bytes: [UInt8] = []
+      bytes.reserveCapacity(min(sizeInBytes, limitInBytes))
+      var piece = [UInt8](repeating: 0, count: 1 << 20)
+      while max(bytes.count, sizeInBytes) <= limitInBytes {
+        let count = try piece.withUnsafeMutableBytes { try file.read(into: $0) }
+        if count == 0 { return bytes }
+        bytes += piece[..<count]
+      }
+      throw InventoryLoadError.file(
+        path: path, "larger than \(limitInBytes >> 20) MiB; expected a manifest.json")
+    } catch let error as InventoryLoadError {
+      throw error
+    } catch {
+      throw .file(path: path, "\(error); expected a manifest.json")
+    }
+  }
+
+  // MARK: From either
+
+  private func decode(
+    _ bytes: [UInt8], _ checksum: [UInt8]?, from location: String, checksumLocation: String
+  ) throws(InventoryLoadError) -> InventoryManifest {
+    do {
+      if let checksum {
+        let digest = try ManifestChecksum.digest(fromChecksumFile: checksum, at: checksumLocation)
+        try ManifestChecksum.verify(bytes, is: digest, at: location)
+      }
+      return try InventoryManifest(decoding: bytes, from: location)
+    } catch {
+      throw .manifest(error)
+    }
+  }
+
+  private func inventory(
+    source: String, _ manifest: InventoryManifest, _ bytes: [UInt8], _ checksum: [UInt8]?,
+    place: Inventory.Place, size: (Int, InventoryManifest.Chunk) -> Size
+  ) -> Inventory {
+    let names = ChunkNames.names(forKeys: manifest.chunks.map(\.key))
+    let chunks = manifest.chunks.enumerated().map { index, chunk in
+      let size = size(index, chunk)
+      return Inventory.Chunk(
+        key: chunk.key, name: names[index], sizeInBytes: Int(clamping: size.sizeInBytes ?? 0),
+        md5: chunk.md5, eTag: size.eTag, failure: size.failure)
+    }
+    return Inventory(
+      source: source, manifest: bytes, checksum: checksum,
+      creationTimeInMilliseconds: manifest.creationTime?.millisecondsSinceEpoch ?? 0,
+      format: manifest.fileFormat, place: place, destinationBucket: manifest.destinationBucket,
+      chunks: chunks)
+  }
+
+  /// The key or path of a file beside another.
+  private static func sibling(of path: String, named name: String) -> String {
+    guard let slash = path.lastIndex(of: "/") else { return name }
+    return path[...slash] + name
+  }
+}

@@ -1,0 +1,79 @@
+/// A file's number, the same in every mount of the same manifest.
+///
+///     1        /                     4             /data
+///     2        /manifest.json        firstChunk+i  /data/<chunk i>
+///     3        /manifest.checksum
+public struct NodeID: Hashable, Sendable {
+  public let inode: UInt64
+
+  public init(inode: UInt64) { self.inode = inode }
+
+  public static let root = NodeID(inode: 1)
+  static let manifest = NodeID(inode: 2)
+  static let checksum = NodeID(inode: 3)
+  static let data = NodeID(inode: 4)
+  static let firstChunkInode: UInt64 = 16
+
+  static func chunk(_ index: Int) -> NodeID {
+    NodeID(inode: firstChunkInode + UInt64(index))
+  }
+
+  /// The chunk's index in the manifest, for an inode of one.
+  var chunkIndex: Int? {
+    inode >= Self.firstChunkInode ? Int(exactly: inode - Self.firstChunkInode) : nil
+  }
+}
+
+/// What `stat` shows of a node.
+public struct NodeAttributes: Sendable, Equatable {
+  public enum Kind: Sendable { case file, directory }
+
+  public var node: NodeID
+  public var kind: Kind
+  public var sizeInBytes: Int
+  /// Permission bits only.
+  public var mode: UInt32
+  public var userID: UInt32
+  public var groupID: UInt32
+  public var modificationTimeInMilliseconds: Int64
+  public var linkCount: UInt32
+
+  /// In units of 512 bytes, as `stat` counts.
+  public var blockCount: Int { (sizeInBytes + 511) / 512 }
+}
+
+/// Who owns the nodes, and their permissions.
+public struct NodeOwnership: Sendable {
+  public var userID: UInt32
+  public var groupID: UInt32
+  /// Write permission is never shown: nothing can be written.
+  public var fileMode: UInt32
+  public var directoryMode: UInt32
+
+  public init(
+    userID: UInt32, groupID: UInt32, fileMode: UInt32 = 0o444, directoryMode: UInt32 = 0o555
+  ) {
+    self.userID = userID
+    self.groupID = groupID
+    self.fileMode = fileMode & 0o777 & ~0o222
+    self.directoryMode = directoryMode & 0o777 & ~0o222
+  }
+}
+
+/// One name in a directory.
+public struct DirectoryItem: Sendable {
+  public let name: String
+  public let attributes: NodeAttributes
+
+  public init(name: String, attributes: NodeAttributes) {
+    self.name = name
+    self.attributes = attributes
+  }
+}
+
+/// The sums that `statfs` shows.
+public struct FileSystemTotals: Sendable, Equatable {
+  public let sizeInBytes: Int
+  public let fileCount: Int
+  public let longestName: Int
+}

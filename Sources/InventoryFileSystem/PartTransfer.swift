@@ -1,0 +1,146 @@
+import BlockCache
+import ObjectStore
+import ReadPlanning
+
+/// Brings one part of a chunk from the store into the cache, through all its attempts.
+///
+/// Bytes are written to the chunk's cache file as they arrive and are never collected in memory. The checksum of the
+/// block that is arriving is carried along, so that an attempt after a failure goes on at the very next byte. Used by
+/// one thread at a time: the network's, or the one that starts the next attempt after the network's has ended the last.
+final class PartTransfer: ObjectReceiver, @unchecked Sendable {
+  let part: FetchPlanner.Part
+  let chunk: OpenChunk
+  private unowned let coordinator: FetchCoordinator
+
+  // Touched by one thread at a time, as above.
+  private var position: Int
+  private var checksum = BlockChecksum()
+  private var refusal: FetchFailure?
+
+  init(part: FetchPlanner.Part, chunk: OpenChunk, coordinator: FetchCoordinator) {
+    self.part = part
+    self.chunk = chunk
+    self.coordinator = coordinator
+    position = part.bytes.lowerBound
+  }
+
+  /// What is still missing.
+  var remaining: Range<Int> { position..<part.bytes.upperBound }
+
+  func accept(_ head: ResponseHead) -> Bool {
+    refusal = nil
+    do {
+      try check(head)
+      return true
+    } catch {
+      refusal = error
+      return false
+    }
+  }
+
+  func receive(_ body: UnsafeRawBufferPointer) -> Bool {
+    do {
+      try store(body)
+      coordinator.arrived(part.id, count: body.count)
+      return true
+    } catch {
+      refusal = .cache(error)
+      return false
+    }
+  }
+
+  func finish(_ result: Result<Void, StoreError>) {
+    if let refusal { return coordinator.ended(self, failure: refusal) }
+    switch result {
+    case .success: coordinator.ended(self, failure: nil)
+    case .failure(let error): coordinator.ended(self, failure: .store(error))
+    }
+  }
+
+  /// The store has checked status, range and lengths; here the answer meets the version.
+  private func check(_ head: ResponseHead) throws(FetchFailure) {
+    guard let eTag = head.eTag, !eTag.isEmpty else { throw .noETag }
+    try coordinator.versionSeen(eTag, of: chunk)
+  }
+
+  private func store(_ body: UnsafeRawBufferPointer) throws(BlockCacheError) {
+    try chunk.entry.write(body.bytes, at: position)
+    var rest = body[...]
+    while !rest.isEmpty {
+      let block = chunk.grid.block(at: position)
+      let blockEnd = chunk.grid.bytes(of: block..<block + 1).upperBound
+      let piece = rest.prefix(blockEnd - position)
+      checksum.update(UnsafeRawBufferPointer(rebasing: piece))
+      position += piece.count
+      rest = rest.dropFirst(piece.count)
+      if position == blockEnd {
+        try chunk.entry.commit(block: block, checksum: checksum.value)
+        checksum = BlockChecksum()
+      }
+    }
+  }
+}
+
+/// Why a part could not be brought.
+enum FetchFailure: Error {
+  case store(StoreError)
+  case cache(BlockCacheError)
+  case versionChanged(expected: String, found: String)
+  case noETag
+
+  /// Whether the same request may succeed a little later.
+  var isRetryable: Bool {
+    if case .store(let error) = self { return error.isRetryable }
+    return false
+  }
+
+  /// How long the store asks to wait.
+  var retryAfter: Duration? {
+    guard case .store(let error) = self, case .throttled(let seconds?) = error.kind else { return nil }
+    return .seconds(seconds)
+  }
+
+  var isCancellation: Bool {
+    if case .store(let error) = self { return error.kind == .cancelled }
+    return false
+  }
+
+  /// The chunk as it was opened is gone for good.
+  var isChange: Bool {
+    switch self {
+    case .versionChanged: true
+    case .store(let error): error.kind == .preconditionFailed
+    default: false
+    }
+  }
+
+  var fileSystemError: FileSystemError {
+    switch self {
+    case .store(let error):
+      switch error.kind {
+      case .noSuchKey, .noSuchBucket: .notFound
+      case .accessDenied, .expiredToken, .invalidCredentials, .noCredentials: .accessDenied
+      case .preconditionFailed: .stale
+      case .cancelled: .shuttingDown
+      default: .inputOutput
+      }
+    case .versionChanged: .stale
+    case .cache, .noETag: .inputOutput
+    }
+  }
+
+  /// For the log, about the chunk `object`.
+  func message(about object: S3Location) -> String {
+    switch self {
+    case .store(let error):
+      "\(error)"
+    case .cache(let error):
+      "\(object): \(error)"
+    case .versionChanged(let expected, let found):
+      "\(object): the object was replaced while it was read (ETag \(expected), now \(found)); "
+        + "close it and open it again"
+    case .noETag:
+      "\(object): the store's answer has no ETag, so that versions cannot be told apart"
+    }
+  }
+}

@@ -1,0 +1,111 @@
+import BlockCache
+import Dispatch
+import InventoryManifest
+import Logging
+import ObjectStore
+import ReadPlanning
+import Synchronization
+
+/// Chunks that are objects in a bucket: fetched on demand, through the cache.
+final class StoreChunks: Sendable {
+  var bucket: String { references.bucket }
+  let coordinator: FetchCoordinator
+  private let references: ChunkReferences
+  private let store: ObjectStore
+  private let logger: Logger
+  /// ETags that were asked for by themselves, without reading.
+  private let askedETags = Mutex<[Int: String]>([:])
+
+  init(
+    _ references: ChunkReferences, store: ObjectStore, coordinator: FetchCoordinator, logger: Logger
+  ) {
+    self.references = references
+    self.store = store
+    self.coordinator = coordinator
+    self.logger = logger
+  }
+
+  func open(
+    _ node: NodeID, index: Int, _ chunk: Inventory.Chunk, parked: () -> any ParkedOpen
+  ) throws(FileSystemError) -> InventoryFileSystem.OpenOutcome {
+    let eTag = knownETag(ofChunk: index, chunk)
+    if let reference = references.reference(to: ChunkID(index: index), eTag: eTag) {
+      return try open(node, reference, parked: parked)
+    }
+    // Without an MD5 in the manifest only the ETag tells versions apart, and it is needed before the cache is looked
+    // into. The store's answer comes on the network's thread, which must not open files.
+    let waiting = parked()
+    store.head(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes) { [self] result in
+      DispatchQueue.global().async { [self] in
+        do {
+          let eTag = try check(result, chunk)
+          askedETags.withLock { $0[index] = eTag }
+          guard let reference = references.reference(to: ChunkID(index: index), eTag: eTag) else {
+            throw FileSystemError.inputOutput
+          }
+          if case .opened(let file) = try open(node, reference, parked: { waiting }) {
+            waiting.opened(file)
+          }
+        } catch {
+          waiting.fail(error as? FileSystemError ?? .inputOutput)
+        }
+      }
+    }
+    return .parked(nil)
+  }
+
+  private func open(
+    _ node: NodeID, _ reference: ChunkReference, parked: () -> any ParkedOpen
+  ) throws(FileSystemError) -> InventoryFileSystem.OpenOutcome {
+    let size = reference.identity.sizeInBytes
+    let outcome = try coordinator.open(
+      reference,
+      file: { OpenFile(node: node, content: .chunk(reference.id, $0), sizeInBytes: size) },
+      parked: parked)
+    switch outcome {
+    case .opened(let file): return .opened(file)
+    case .parked(let wait): return .parked(Interruption(wait: wait, coordinator))
+    }
+  }
+
+  /// The chunk's ETag, asking the store if nothing has been read of it yet. Blocks meanwhile.
+  func eTag(ofChunk index: Int, _ chunk: Inventory.Chunk) throws(FileSystemError) -> String {
+    if let known = knownETag(ofChunk: index, chunk) { return known }
+    let eTag = try check(
+      PendingHead(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store).wait(),
+      chunk)
+    askedETags.withLock { $0[index] = eTag }
+    return eTag
+  }
+
+  func cachedBytes(ofChunk index: Int, _ chunk: Inventory.Chunk) -> Int {
+    guard
+      let reference = references.reference(
+        to: ChunkID(index: index), eTag: knownETag(ofChunk: index, chunk))
+    else { return 0 }
+    return coordinator.cachedBytes(of: reference)
+  }
+
+  private func knownETag(ofChunk index: Int, _ chunk: Inventory.Chunk) -> String? {
+    coordinator.eTag(of: ChunkID(index: index)) ?? askedETags.withLock { $0[index] } ?? chunk.eTag
+  }
+
+  /// The object must be as long as the manifest says, and have an ETag.
+  private func check(
+    _ result: Result<ResponseHead, StoreError>, _ chunk: Inventory.Chunk
+  ) throws(FileSystemError) -> String {
+    let failure: FetchFailure
+    switch result {
+    case .failure(let error):
+      failure = .store(error)
+    case .success(let head):
+      if let eTag = head.eTag, !eTag.isEmpty {
+        return eTag
+      } else {
+        failure = .noETag
+      }
+    }
+    logger.error("\(failure.message(about: references.location(of: chunk)))")
+    throw failure.fileSystemError
+  }
+}

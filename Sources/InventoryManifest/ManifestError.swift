@@ -1,0 +1,98 @@
+/// Why a manifest cannot be used. The description is for the person who named the manifest: it says where,
+/// what was found, what was expected and what to do next.
+public struct ManifestError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// The manifest's URL or path, as given.
+  public let location: String
+  public let problem: Problem
+
+  public init(location: String, problem: Problem) {
+    self.location = location
+    self.problem = problem
+  }
+
+  public enum Problem: Sendable, Equatable {
+    /// More bytes than `InventoryManifest.maximumSizeInBytes`.
+    case tooLarge(sizeInBytes: Int)
+    /// Not JSON at all, judged by how it starts.
+    case notJSON(found: String)
+    /// It starts as a JSON object, but is cut off, damaged, or nested without end.
+    case invalidJSON(reason: String)
+    /// JSON, but not an object.
+    case notAnObject(found: String)
+    /// A JSON object that is known to be something else.
+    case anotherKind(found: String)
+    /// A required field is absent or of the wrong type.
+    case field(name: String, found: String, expected: String)
+    /// An entry of `files` cannot be used; `index` counts from 0.
+    case fileEntry(index: Int, key: String?, found: String, expected: String)
+    /// The checksum file is not an MD5 in hexadecimal.
+    case malformedChecksum(found: String)
+    /// The manifest's bytes are not the ones that the checksum was made of.
+    case checksumMismatch(expected: MD5Digest, found: MD5Digest)
+  }
+
+  public var description: String {
+    let place = printable(location, limit: 1024)
+    switch problem {
+    case .tooLarge(let sizeInBytes):
+      return """
+        \(place): has \(sizeInBytes) bytes, but a manifest has at most \
+        \(InventoryManifest.maximumSizeInBytes). \(Self.nameTheManifest)
+        """
+    case .notJSON(let found):
+      return "\(place): \(found), but a manifest is a JSON object. \(Self.nameTheManifest)"
+    case .invalidJSON(let reason):
+      return """
+        \(place): is not valid JSON: \(reason); a whole JSON object was expected. Download it again; if \
+        it stays so, it was not written completely: use another date's manifest.
+        """
+    case .notAnObject(let found):
+      return "\(place): holds \(found), but a manifest is a JSON object. \(Self.nameTheManifest)"
+    case .anotherKind(let found):
+      return """
+        \(place): is \(found), but an S3 Inventory manifest, with "files" and "fileFormat", was \
+        expected. \(Self.nameTheManifest)
+        """
+    case .field(let name, let found, let expected):
+      return """
+        \(place): \(found) "\(name)", but \(expected) was expected. \(Self.nameTheManifest)
+        """
+    case .fileEntry(let index, let key, let found, let expected):
+      let named = key.map { " (key '\(printable($0, limit: 200))')" } ?? ""
+      return """
+        \(place): files[\(index)]\(named) \(found), but \(expected) was expected. The manifest is \
+        damaged or was not written by S3 Inventory: download it again, or use another date's manifest.
+        """
+    case .malformedChecksum(let found):
+      return """
+        \(place): holds \(found), but the MD5 of manifest.json, 32 hexadecimal digits, was expected. \
+        Download it again; S3 writes it last, so the inventory may be incomplete.
+        """
+    case .checksumMismatch(let expected, let found):
+      return """
+        \(place): the MD5 of its bytes is \(found), but manifest.checksum says \(expected). Download \
+        both again; if they still differ, the inventory is incomplete or was altered: use another \
+        date's manifest.
+        """
+    }
+  }
+
+  private static let nameTheManifest =
+    "Name the manifest.json of an inventory: …/<bucket>/<config-id>/YYYY-MM-DDTHH-MMZ/manifest.json."
+}
+
+/// Text from outside made fit for one line of a terminal or a log: control characters escaped as
+/// `\u{…}`, and cut after `limit` scalars.
+func printable(_ text: some StringProtocol, limit: Int) -> String {
+  var result = ""
+  for (count, scalar) in text.unicodeScalars.enumerated() {
+    guard count < limit else { return result + "…" }
+    switch scalar.properties.generalCategory {
+    case .control, .format, .lineSeparator, .paragraphSeparator, .unassigned, .privateUse:
+      result += "\\u{\(String(scalar.value, radix: 16))}"
+    default:
+      result.unicodeScalars.append(scalar)
+    }
+  }
+  return result
+}

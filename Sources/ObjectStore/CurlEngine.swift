@@ -1,0 +1,268 @@
+import CCurl
+import PosixThreads
+import Synchronization
+
+/// Runs all HTTP transfers on one thread, with one curl multi handle.
+///
+/// One thread is enough: a transfer's work is moving bytes from a socket to a file, and one core moves more than the
+/// network brings. Requests come in from any thread through `submit` and `cancel`, which wake the thread; a transfer's
+/// callbacks are called on the thread, one at a time, and must not block for long.
+///
+/// Connections are kept alive and reused, HTTP/1.1 only: with HTTP/2 curl would send all parts down one connection,
+/// whose rate S3 limits to that of one.
+///
+/// **Memory.** An easy handle owns one receive buffer and is itself reused; there are never more handles than
+/// transfers at once, so the engine holds at most `maxTransfers × (receiveBufferSizeInBytes + curl's own state)`.
+final class CurlEngine: Sendable {
+  struct Configuration: Sendable {
+    var maxConnections = 32
+    var receiveBufferSizeInBytes = 256 << 10
+    var connectTimeout: Duration = .seconds(10)
+    /// A transfer slower than this many bytes per second for `stallTimeout` has failed.
+    var stallBytesPerSecond = 1 << 10
+    var stallTimeout: Duration = .seconds(20)
+  }
+
+  private enum Command {
+    case start(CurlTransfer)
+    case cancel(CurlTransfer)
+    case stop
+  }
+
+  private let configuration: Configuration
+  private let commands = Mutex<[Command]>([])
+  // Created by `init`, used by the engine's thread alone except for `curl_multi_wakeup`, which libcurl documents as
+  // safe from any thread; freed by the thread's end, after which `commands` accepts nothing and nobody wakes it.
+  private nonisolated(unsafe) let multi: OpaquePointer
+  private let thread = Mutex<PosixThread?>(nil)
+  private let isStopped = Mutex(false)
+
+  /// Nil when libcurl or the system cannot give what it takes.
+  init?(_ configuration: Configuration) {
+    guard curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK, let multi = curl_multi_init() else {
+      return nil
+    }
+    self.configuration = configuration
+    self.multi = OpaquePointer(multi)
+    let connections = configuration.maxConnections
+    inventoryfs_multi_setopt_long(multi, CURLMOPT_MAXCONNECTS, connections)
+    inventoryfs_multi_setopt_long(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, connections)
+    inventoryfs_multi_setopt_long(multi, CURLMOPT_MAX_HOST_CONNECTIONS, connections)
+    inventoryfs_multi_setopt_long(multi, CURLMOPT_PIPELINING, Int(CURLPIPE_NOTHING))
+    guard let thread = PosixThread(named: "network", { [self] in run() }) else { return nil }
+    self.thread.withLock { $0 = thread }
+  }
+
+  func submit(_ transfer: CurlTransfer) { send(.start(transfer)) }
+
+  /// Ends the transfer soon, with `.cancelled` unless it ends by itself before.
+  func cancel(_ transfer: CurlTransfer) { send(.cancel(transfer)) }
+
+  /// Ends all transfers and the thread. Must not be called from a transfer's callback.
+  func stop() {
+    send(.stop)
+    thread.withLock { thread in
+      thread?.join()
+      thread = nil
+    }
+  }
+
+  private func send(_ command: Command) {
+    let isRefused = isStopped.withLock { stopped in
+      if stopped { return true }
+      commands.withLock { $0.append(command) }
+      curl_multi_wakeup(UnsafeMutableRawPointer(multi))
+      return false
+    }
+    if isRefused, case .start(let transfer) = command { transfer.end(.cancelled) }
+  }
+
+  // MARK: On the thread
+
+  private func run() {
+    let multi = UnsafeMutableRawPointer(multi)
+    var active: [UnsafeMutableRawPointer: CurlTransfer] = [:]
+    var idle: [CurlHandle] = []
+    var isStopping = false
+    while !isStopping {
+      for command in commands.withLock({ exchange(&$0, with: []) }) {
+        switch command {
+        case .start(let transfer):
+          guard let handle = idle.popLast() ?? CurlHandle() else {
+            transfer.end(.failed(code: CURLE_OUT_OF_MEMORY, text: "out of memory"))
+            continue
+          }
+          handle.prepare(transfer, configuration)
+          active[handle.raw] = transfer
+          transfer.handle = handle
+          curl_multi_add_handle(multi, handle.raw)
+        case .cancel(let transfer):
+          guard let handle = transfer.handle, active.removeValue(forKey: handle.raw) != nil else {
+            continue
+          }
+          curl_multi_remove_handle(multi, handle.raw)
+          transfer.handle = nil
+          idle.append(handle)
+          transfer.end(.cancelled)
+        case .stop:
+          isStopping = true
+        }
+      }
+      var running: Int32 = 0
+      curl_multi_perform(multi, &running)
+      var remaining: Int32 = 0
+      while let message = curl_multi_info_read(multi, &remaining) {
+        guard message.pointee.msg == CURLMSG_DONE, let raw = message.pointee.easy_handle,
+          let transfer = active.removeValue(forKey: raw), let handle = transfer.handle
+        else { continue }
+        let code = inventoryfs_message_result(message)
+        let text = handle.errorText(code)
+        curl_multi_remove_handle(multi, raw)
+        transfer.handle = nil
+        idle.append(handle)
+        transfer.end(code == CURLE_OK ? .done : .failed(code: code, text: text))
+      }
+      if !isStopping, commands.withLock({ $0.isEmpty }) {
+        curl_multi_poll(multi, nil, 0, 1000, nil)
+      }
+    }
+    // From here on `send` refuses, so that what was sent before is all there is.
+    isStopped.withLock { $0 = true }
+    for command in commands.withLock({ exchange(&$0, with: []) }) {
+      if case .start(let transfer) = command { transfer.end(.cancelled) }
+    }
+    for (raw, transfer) in active {
+      curl_multi_remove_handle(multi, raw)
+      transfer.handle = nil
+      transfer.end(.cancelled)
+    }
+    idle.removeAll()
+    curl_multi_cleanup(multi)
+  }
+}
+
+/// One HTTP request and what becomes of it. Its closures are called on the engine's thread.
+final class CurlTransfer: @unchecked Sendable {
+  enum Ending {
+    case done
+    case failed(code: CURLcode, text: String)
+    case cancelled
+  }
+
+  let url: String
+  /// Complete before the transfer is submitted.
+  var headers: [String]
+  let isHead: Bool
+  /// One header line, without its line end; an empty one ends the head. False ends the transfer.
+  let onHeader: (UnsafeRawBufferPointer) -> Bool
+  /// Bytes of the body, valid during the call. False ends the transfer.
+  let onBody: (UnsafeRawBufferPointer) -> Bool
+  private let onEnd: (Ending) -> Void
+  /// While the transfer runs. Used by the engine's thread alone, which makes the class safe to hand about:
+  /// everything else in it is constant.
+  fileprivate var handle: CurlHandle?
+
+  init(
+    url: String, headers: [String], isHead: Bool,
+    onHeader: @escaping @Sendable (UnsafeRawBufferPointer) -> Bool,
+    onBody: @escaping @Sendable (UnsafeRawBufferPointer) -> Bool,
+    onEnd: @escaping @Sendable (Ending) -> Void
+  ) {
+    self.url = url
+    self.headers = headers
+    self.isHead = isHead
+    self.onHeader = onHeader
+    self.onBody = onBody
+    self.onEnd = onEnd
+  }
+
+  fileprivate func end(_ ending: Ending) { onEnd(ending) }
+}
+
+/// Owns one curl easy handle, its header list and its error buffer.
+private final class CurlHandle {
+  let raw: UnsafeMutableRawPointer
+  private var headers: UnsafeMutablePointer<curl_slist>?
+  private let errorBuffer: UnsafeMutablePointer<CChar>
+
+  init?() {
+    guard let raw = curl_easy_init() else { return nil }
+    self.raw = raw
+    errorBuffer = .allocate(capacity: Int(CURL_ERROR_SIZE))
+  }
+
+  deinit {
+    curl_easy_cleanup(raw)
+    curl_slist_free_all(headers)
+    errorBuffer.deallocate()
+  }
+
+  /// Sets the handle up for a transfer. The transfer is kept alive by the engine for as long as curl may call back.
+  func prepare(_ transfer: CurlTransfer, _ configuration: CurlEngine.Configuration) {
+    // Connections, DNS answers and TLS sessions belong to the multi handle and stay.
+    curl_easy_reset(raw)
+    curl_slist_free_all(headers)
+    headers = nil
+    for header in transfer.headers { headers = curl_slist_append(headers, header) ?? headers }
+    errorBuffer[0] = 0
+    let context = Unmanaged.passUnretained(transfer).toOpaque()
+    inventoryfs_setopt_string(raw, CURLOPT_URL, transfer.url)
+    inventoryfs_setopt_headers(raw, headers)
+    inventoryfs_setopt_pointer(raw, CURLOPT_ERRORBUFFER, errorBuffer)
+    inventoryfs_setopt_header(raw, receiveHeader, context)
+    inventoryfs_setopt_write(raw, receiveBody, context)
+    inventoryfs_setopt_long(raw, CURLOPT_NOBODY, transfer.isHead ? 1 : 0)
+    inventoryfs_setopt_long(raw, CURLOPT_BUFFERSIZE, configuration.receiveBufferSizeInBytes)
+    inventoryfs_setopt_long(raw, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1)
+    // A key may hold "..", which is a name like any other.
+    inventoryfs_setopt_long(raw, CURLOPT_PATH_AS_IS, 1)
+    // Credentials go to the endpoint and nowhere else.
+    inventoryfs_setopt_long(raw, CURLOPT_FOLLOWLOCATION, 0)
+    inventoryfs_setopt_string(raw, CURLOPT_PROTOCOLS_STR, "http,https")
+    inventoryfs_setopt_long(raw, CURLOPT_NOSIGNAL, 1)
+    inventoryfs_setopt_long(raw, CURLOPT_TCP_KEEPALIVE, 1)
+    inventoryfs_setopt_long(
+      raw, CURLOPT_CONNECTTIMEOUT_MS, configuration.connectTimeout.inMilliseconds)
+    inventoryfs_setopt_long(raw, CURLOPT_LOW_SPEED_LIMIT, configuration.stallBytesPerSecond)
+    inventoryfs_setopt_long(
+      raw, CURLOPT_LOW_SPEED_TIME, max(1, configuration.stallTimeout.inMilliseconds / 1000))
+  }
+
+  /// What curl has to say about a failure, in its own words.
+  func errorText(_ code: CURLcode) -> String {
+    if code == CURLE_OK { return "" }
+    let detail = String(cString: errorBuffer)
+    return detail.isEmpty ? String(cString: curl_easy_strerror(code)) : detail
+  }
+}
+
+extension Duration {
+  fileprivate var inMilliseconds: Int {
+    Int(components.seconds) * 1000 + Int(components.attoseconds / 1_000_000_000_000_000)
+  }
+}
+
+// libcurl calls these on the engine's thread, with the transfer that `prepare` gave it: alive, because the engine
+// holds it until it has taken the handle from the multi handle.
+
+private func receiveHeader(
+  _ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int,
+  _ context: UnsafeMutableRawPointer?
+) -> Int {
+  guard let context, let bytes else { return 0 }
+  let transfer = Unmanaged<CurlTransfer>.fromOpaque(context).takeUnretainedValue()
+  var length = size * count
+  while length > 0, bytes[length - 1] == 10 || bytes[length - 1] == 13 { length -= 1 }
+  return transfer.onHeader(UnsafeRawBufferPointer(start: bytes, count: length)) ? size * count : 0
+}
+
+private func receiveBody(
+  _ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int,
+  _ context: UnsafeMutableRawPointer?
+) -> Int {
+  guard let context, let bytes else { return 0 }
+  let transfer = Unmanaged<CurlTransfer>.fromOpaque(context).takeUnretainedValue()
+  let body = UnsafeRawBufferPointer(start: bytes, count: size * count)
+  // Anything but the count ends the transfer with CURLE_WRITE_ERROR.
+  return transfer.onBody(body) ? body.count : 0
+}

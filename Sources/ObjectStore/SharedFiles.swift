@@ -1,0 +1,219 @@
+// The two files that AWS tools share, ~/.aws/credentials and ~/.aws/config.
+//
+// Both hold profiles as sections of `name = value` lines. `credentials` calls a profile `[x]`, `config` calls it
+// `[profile x]`, save `[default]`; where both have a setting, `credentials` wins. The format is that of the
+// "AWS SDKs and Tools Reference Guide"; indented properties are taken as the AWS command line takes them.
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+// `read` alone would mean the member of `SharedFiles`.
+#if canImport(Glibc)
+  private let posixRead = Glibc.read
+#elseif canImport(Musl)
+  private let posixRead = Musl.read
+#endif
+
+/// Where the shared files are and how to read them.
+public struct SharedFiles: Sendable {
+  /// Returns a file's text, nil if there is no such file.
+  public typealias Reader = @Sendable (_ path: String) throws(CredentialsError) -> String?
+
+  /// Nil if HOME is not set and no variable names the file.
+  let credentialsPath: String?
+  let configPath: String?
+  /// AWS_PROFILE, if it is set.
+  let profileFromEnvironment: String?
+  private let read: Reader
+
+  /// - Parameter environment: HOME, AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE and AWS_PROFILE are used.
+  public init(
+    environment: [String: String], read: @escaping Reader = SharedFiles.readFile
+  ) {
+    func path(_ variable: String, _ name: String) -> String? {
+      let home = environment["HOME"].flatMap { $0.isEmpty ? nil : $0 }
+      guard let given = environment[variable], !given.isEmpty else {
+        return home.map { "\($0)/.aws/\(name)" }
+      }
+      return given.hasPrefix("~/") ? home.map { $0 + given.dropFirst() } ?? given : given
+    }
+    credentialsPath = path("AWS_SHARED_CREDENTIALS_FILE", "credentials")
+    configPath = path("AWS_CONFIG_FILE", "config")
+    profileFromEnvironment = environment["AWS_PROFILE"].flatMap { $0.isEmpty ? nil : $0 }
+    self.read = read
+  }
+
+  /// One profile's settings from both files.
+  ///
+  /// - Parameter name: the profile that a flag names; nil for that of AWS_PROFILE, or "default".
+  /// - Returns: nil if nobody named a profile and there is no "default".
+  /// - Throws: `CredentialsError.noSuchProfile` if somebody did, and neither file has it.
+  public func profile(named name: String?) throws(CredentialsError) -> Profile? {
+    let chosen = name ?? profileFromEnvironment
+    let wanted = chosen ?? "default"
+    var existing: Set<String> = []
+    var settings: [String: String]?
+    for (path, kind) in [(configPath, Sections.Kind.config), (credentialsPath, .credentials)] {
+      guard let path, let text = try read(path) else { continue }
+      let profiles = Sections.profiles(in: text, kind: kind)
+      existing.formUnion(profiles.keys)
+      if let found = profiles[wanted] {
+        settings = (settings ?? [:]).merging(found) { _, later in later }
+      }
+    }
+    if let settings { return Profile(name: wanted, settings: settings) }
+    guard chosen != nil else { return nil }
+    throw .noSuchProfile(name: wanted, files: paths, existing: existing.sorted())
+  }
+
+  /// The paths, for messages.
+  var paths: [String] { [credentialsPath, configPath].compactMap { $0 } }
+
+  /// The settings of a profile. Their names are in lower case.
+  public struct Profile: Sendable {
+    public let name: String
+    let settings: [String: String]
+
+    /// The value of a setting; nil if it is absent or empty.
+    public subscript(setting: String) -> String? {
+      settings[setting].flatMap { $0.isEmpty ? nil : $0 }
+    }
+  }
+
+  /// These files hold a few lines for each profile; one larger than 1 MiB is not one of them.
+  static let maximumSizeInBytes = 1 << 20
+
+  /// Reads a file of the disk.
+  @Sendable public static func readFile(_ path: String) throws(CredentialsError) -> String? {
+    func failure(_ code: Int32) -> CredentialsError {
+      .unreadableFile(path: path, reason: String(cString: strerror(code)))
+    }
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else {
+      if errno == ENOENT || errno == ENOTDIR { return nil }
+      throw failure(errno)
+    }
+    defer { close(descriptor) }
+    var bytes: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 1 << 16)
+    while bytes.count <= maximumSizeInBytes {
+      let count = buffer.withUnsafeMutableBytes { posixRead(descriptor, $0.baseAddress, $0.count) }
+      if count < 0 && errno == EINTR { continue }
+      guard count >= 0 else { throw failure(errno) }
+      guard count > 0 else { return String(decoding: bytes, as: UTF8.self) }
+      bytes += buffer.prefix(count)
+    }
+    throw .unreadableFile(path: path, reason: "it is larger than \(maximumSizeInBytes) bytes")
+  }
+}
+
+extension SharedFiles.Profile: CustomStringConvertible, CustomReflectable {
+  // The settings may be secrets.
+  public var description: String { "Profile(\(name))" }
+  public var customMirror: Mirror { Mirror(self, children: ["name": name]) }
+}
+
+/// The keys of a profile.
+public struct ProfileCredentials: CredentialsProvider {
+  private let name: String?
+  private let sharedFiles: SharedFiles
+
+  /// - Parameter name: the profile that a flag names; nil for that of AWS_PROFILE, or "default".
+  public init(profileNamed name: String?, sharedFiles: SharedFiles) {
+    self.name = name
+    self.sharedFiles = sharedFiles
+  }
+
+  public var whereItLooks: String {
+    let name = printable(name ?? sharedFiles.profileFromEnvironment ?? "default", limit: 64)
+    let paths = sharedFiles.paths
+    return paths.isEmpty
+      ? "no shared files, since HOME is not set"
+      : "profile '\(name)' in \(paths.joined(separator: " and "))"
+  }
+
+  public func credentials() throws(CredentialsError) -> Credentials? {
+    guard let profile = try sharedFiles.profile(named: name) else { return nil }
+    // These come before the keys in other AWS tools, where a role's keys belong to the role's source.
+    try refuse(
+      ["role_arn", "web_identity_token_file", "sso_session", "sso_start_url", "login_session"],
+      in: profile)
+    func setting(_ name: String) -> (String, String?) { (name, profile[name]) }
+    let found = try Credentials(
+      from: "profile '\(printable(profile.name, limit: 64))'",
+      accessKeyID: setting("aws_access_key_id"), secretAccessKey: setting("aws_secret_access_key"),
+      sessionToken: setting("aws_session_token"))
+    if found == nil { try refuse(["credential_process"], in: profile) }
+    return found
+  }
+
+  private func refuse(
+    _ settings: [String], in profile: SharedFiles.Profile
+  ) throws(CredentialsError) {
+    if let setting = settings.first(where: { profile[$0] != nil }) {
+      throw .unsupported(setting: setting, profile: profile.name)
+    }
+  }
+}
+
+/// The format of the shared files.
+enum Sections {
+  enum Kind { case credentials, config }
+
+  /// The profiles in a file's text. Lines that make no sense are ignored, as other tools do.
+  static func profiles(in text: String, kind: Kind) -> [String: [String: String]] {
+    var profiles: [String: [String: String]] = [:]
+    var current: String?
+    var indentation: Int?
+    for line in text.drop(while: { $0 == "\u{feff}" }).split(whereSeparator: \.isNewline) {
+      let content = line.drop { $0 == " " || $0 == "\t" }
+      guard let first = content.first, first != "#", first != ";" else { continue }
+      if first == "[" {
+        current = content.firstIndex(of: "]").flatMap { end in
+          profileName(content[content.index(after: content.startIndex)..<end], kind: kind)
+        }
+        indentation = nil
+        if let current, profiles[current] == nil { profiles[current] = [:] }
+        continue
+      }
+      // A line that is indented more than the property above it belongs to that property: a nested section.
+      let depth = line.distance(from: line.startIndex, to: content.startIndex)
+      if let indentation, depth > indentation { continue }
+      indentation = depth
+      guard let current, let equals = content.firstIndex(of: "=") else { continue }
+      let name = content[..<equals].trimmedOfSpaces.lowercased()
+      profiles[current, default: [:]][name] = value(content[content.index(after: equals)...])
+    }
+    return profiles
+  }
+
+  /// The profile that a section's title names; nil for other sections, such as `[sso-session x]`.
+  private static func profileName(_ title: Substring, kind: Kind) -> String? {
+    let words = title.trimmedOfSpaces.split(maxSplits: 1, whereSeparator: \.isWhitespace)
+    var name: String
+    switch (kind, words.count) {
+    case (.credentials, 1...): name = title.trimmedOfSpaces
+    case (.config, 2) where words[0] == "profile": name = words[1].trimmedOfSpaces
+    case (.config, 1) where words[0] == "default": name = "default"
+    default: return nil
+    }
+    for quote in ["\"", "'"] where name.count > 1 && name.hasPrefix(quote) && name.hasSuffix(quote)
+    {
+      name = String(name.dropFirst().dropLast())
+    }
+    return name
+  }
+
+  /// A value ends where a comment begins, which takes a space before its "#" or ";".
+  private static func value(_ text: Substring) -> String {
+    var previous: Character = "x"
+    let end = text.indices.first { index in
+      defer { previous = text[index] }
+      return (text[index] == "#" || text[index] == ";") && previous.isWhitespace
+    }
+    return text[..<(end ?? text.endIndex)].trimmedOfSpaces
+  }
+}

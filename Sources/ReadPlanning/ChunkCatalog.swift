@@ -1,0 +1,73 @@
+/// The chunks of a manifest as far as planning needs them: how long they are, and in which orders readers walk them.
+///
+/// Shells and most parsers take a directory's files in the order of their names; a program that reads the manifest
+/// itself takes the manifest's.
+public struct ChunkCatalog: Sendable {
+  let sizesInBytes: [Int]
+  /// Chunk indices in the order of their names.
+  private let byName: [Int32]
+  /// The inverse: a chunk's place in that order.
+  private let nameRank: [Int32]
+
+  public init(names: [String], sizesInBytes: [Int]) {
+    self.sizesInBytes = sizesInBytes
+    let order = names.indices.sorted { names[$0] < names[$1] }
+    var rank = [Int32](repeating: 0, count: names.count)
+    for (place, index) in order.enumerated() { rank[index] = Int32(place) }
+    byName = order.map { Int32($0) }
+    nameRank = rank
+  }
+
+  public static let empty = ChunkCatalog(names: [], sizesInBytes: [])
+
+  enum Order: CaseIterable { case name, manifest }
+
+  func successor(of chunk: ChunkID, in order: Order) -> ChunkID? {
+    guard sizesInBytes.indices.contains(chunk.index) else { return nil }
+    switch order {
+    case .manifest:
+      return chunk.index + 1 < sizesInBytes.count ? ChunkID(index: chunk.index + 1) : nil
+    case .name:
+      let next = Int(nameRank[chunk.index]) + 1
+      return next < byName.count ? ChunkID(index: Int(byName[next])) : nil
+    }
+  }
+
+  func isFirst(_ chunk: ChunkID, in order: Order) -> Bool {
+    switch order {
+    case .manifest: chunk.index == 0
+    case .name: byName.first == Int32(chunk.index)
+    }
+  }
+}
+
+/// Learns from the chunks that are opened in which order a reader walks them.
+///
+/// An order is confirmed when a chunk is opened that follows one of the last few opened in it (several workers share
+/// one walk), and guessed when the order's first chunk is opened. It is given up when something else is opened.
+struct ChunkWalk: Sendable {
+  private static let rememberedCount = 8
+
+  private var recent: [ChunkID] = []
+  private(set) var order: ChunkCatalog.Order?
+  /// Whether the order is more than a guess.
+  private(set) var isConfirmed = false
+
+  mutating func opened(_ chunk: ChunkID, in catalog: ChunkCatalog) {
+    if recent.last == chunk { return }
+    let followed = ChunkCatalog.Order.allCases.filter { order in
+      recent.contains { catalog.successor(of: $0, in: order) == chunk }
+    }
+    if followed.isEmpty {
+      // Opened again: says nothing.
+      if recent.contains(chunk) { return }
+      order = ChunkCatalog.Order.allCases.first { catalog.isFirst(chunk, in: $0) }
+      isConfirmed = false
+    } else {
+      if order.map({ !followed.contains($0) }) ?? true { order = followed.first }
+      isConfirmed = true
+    }
+    recent.append(chunk)
+    if recent.count > Self.rememberedCount { recent.removeFirst() }
+  }
+}

@@ -1,0 +1,198 @@
+// Which part is fetched next. Called after every event that frees a connection, wants bytes or gives space back.
+
+extension FetchPlanner {
+  /// A run of blocks to fetch, and what may be left out of it when space is short.
+  struct Gap {
+    let chunk: ChunkID
+    let blocks: Range<Int>
+    /// The blocks that a wait needs; empty for read-ahead.
+    let needed: Range<Int>
+    let readAheadFor: HandleID?
+  }
+
+  /// Starts parts until the connections are in use, nothing is wanted, or the cache has no room.
+  mutating func fill() -> [Action] {
+    guard isCacheKnown else { return [] }
+    var actions: [Action] = []
+    isStarved = false
+    resumeReadyParts(&actions)
+    forgetAnsweredDemand()
+    while runningCount < sizing.maxConnections, let gap = nextDemand() ?? nextAhead() {
+      guard start(gap, &actions) else { break }
+    }
+    return actions
+  }
+
+  private mutating func resumeReadyParts(_ actions: inout [Action]) {
+    while runningCount < sizing.maxConnections, !readyParts.isEmpty {
+      guard let (chunk, index) = find(readyParts.removeFirst()),
+        var transfer = chunks[chunk]?.transfers[index], transfer.state == .ready
+      else { continue }
+      transfer.state = .running
+      transfer.attempts += 1
+      chunks[chunk]?.transfers[index] = transfer
+      runningCount += 1
+      actions.append(.fetch(transfer.part))
+    }
+  }
+
+  // MARK: What is wanted
+
+  private func nextDemand() -> Gap? {
+    for id in demand {
+      guard let wait = waits[id], let chunk = chunks[wait.chunk] else { continue }
+      if !chunk.isVersionKnown {
+        guard chunk.transfers.isEmpty else { continue }
+        let blocks = chunk.grid.blocks(covering: chunk.opening)
+        return Gap(chunk: wait.chunk, blocks: blocks, needed: blocks, readAheadFor: nil)
+      }
+      let wanted = chunk.grid.blocks(covering: wait.bytes)
+      guard let needed = chunk.missingRun(in: wanted) else { continue }
+      // Where the reader is sequential its part is as long as its other parts.
+      let offset = chunk.grid.bytes(of: needed).lowerBound
+      var end = wanted.upperBound
+      if let stream = handles[wait.handle]?.readAhead.stream(at: offset) {
+        let partEnd = min(
+          stream.target, sizing.partEnd(startingAt: offset, forWindow: stream.windowInBytes))
+        end = max(end, chunk.grid.blocks(covering: offset..<partEnd).upperBound)
+      }
+      let blocks = chunk.missingRun(in: needed.lowerBound..<end) ?? needed
+      return Gap(chunk: wait.chunk, blocks: blocks, needed: needed, readAheadFor: nil)
+    }
+    return nil
+  }
+
+  /// What nobody waits for yet: readers' windows, then chunks with readers all over them, then the next chunks.
+  private func nextAhead() -> Gap? {
+    guard runningCount < sizing.maxConnections - sizing.demandReserve else { return nil }
+    return nextReadAhead() ?? nextFilling() ?? nextExpected()
+  }
+
+  private func nextReadAhead() -> Gap? {
+    var best: (lead: Int, gap: Gap)?
+    for handle in handles.keys {
+      guard let candidate = nextGap(aheadOf: handle) else { continue }
+      if let best, best.lead <= candidate.lead { continue }
+      best = candidate
+    }
+    return best?.gap
+  }
+
+  /// The next part of a reader's windows, and how far ahead of the reader it starts.
+  func nextGap(aheadOf id: HandleID) -> (lead: Int, gap: Gap)? {
+    guard let handle = handles[id], let chunk = chunks[handle.chunk], chunk.isVersionKnown else {
+      return nil
+    }
+    var best: (lead: Int, gap: Gap)?
+    for stream in handle.readAhead.streams where stream.target > stream.frontier {
+      let window = chunk.grid.blocks(covering: stream.frontier..<stream.target)
+      guard let run = chunk.missingRun(in: window) else { continue }
+      let offset = chunk.grid.bytes(of: run).lowerBound
+      let lead = offset - stream.frontier
+      if let best, best.lead <= lead { continue }
+      let end = sizing.partEnd(startingAt: offset, forWindow: stream.windowInBytes)
+      // A window that has moved on by less than a part waits until it has room for a whole one.
+      if end > stream.target, stream.target < chunk.grid.sizeInBytes { continue }
+      let blocks = run.clamped(to: chunk.grid.blocks(covering: offset..<end))
+      best = (lead, Gap(chunk: handle.chunk, blocks: blocks, needed: 0..<0, readAheadFor: id))
+    }
+    return best
+  }
+
+  private mutating func forgetAnsweredDemand() {
+    while let first = demand.first, waits[first] == nil { demand.removeFirst() }
+    if demand.count > 2 * waits.count + 64 {
+      let waits = waits
+      demand.removeAll { waits[$0] == nil }
+    }
+  }
+
+  // MARK: Room for it
+
+  /// Reserves the space and starts the part. False when there is no room now: what must leave is in `actions`.
+  private mutating func start(_ gap: Gap, _ actions: inout [Action]) -> Bool {
+    guard let chunk = chunks[gap.chunk] else { return false }
+    var blocks = gap.blocks
+    var bytes = spaceNeeded(for: blocks, in: chunk)
+    if !ledger.fits(bytes) {
+      actions += evict(toFit: bytes)
+      guard ledger.leavingInBytes == 0, !gap.needed.isEmpty else {
+        isStarved = true
+        return false
+      }
+      // Nothing can leave: make do with what the reader cannot go on without.
+      blocks = gap.needed
+      bytes = spaceNeeded(for: blocks, in: chunk)
+      guard ledger.fits(bytes) else {
+        isStarved = true
+        return false
+      }
+    }
+    let part = Part(
+      id: PartID(number: nextPart), chunk: gap.chunk, entry: chunk.entry,
+      bytes: chunk.grid.bytes(of: blocks))
+    nextPart += 1
+    for segment in chunk.grid.segments(covering: blocks) {
+      let key = CacheLedger.Segment(entry: chunk.entry, index: segment)
+      let inside = chunk.grid.blocks(ofSegment: segment).clamped(to: blocks)
+      ledger.reserve(key, bytes: spaceNeeded(for: inside, in: chunk))
+      ledger.pin(key)
+    }
+    chunks[gap.chunk]?.allocated.insert(blocks)
+    chunks[gap.chunk]?.transfers.append(
+      Transfer(part: part, arrived: part.bytes.lowerBound, readAheadFor: gap.readAheadFor))
+    chunkOfPart[part.id] = gap.chunk
+    runningCount += 1
+    actions.append(.fetch(part))
+    return true
+  }
+
+  private func spaceNeeded(for blocks: Range<Int>, in chunk: Chunk) -> Int {
+    chunk.grid.allocatedBytes(of: blocks)
+      - chunk.allocated.presentRuns(in: blocks).reduce(0) { $0 + chunk.grid.allocatedBytes(of: $1) }
+  }
+
+  /// Evicts a little more than is needed now, so that a full cache does not stop at every part.
+  private mutating func evict(toFit bytes: Int) -> [Action] {
+    let spare = min(ledger.boundInBytes / 16, PartSizing.largestInBytes)
+    return ledger.evict(toFit: bytes + spare).map { leave($0) }
+  }
+}
+
+extension FetchPlanner.Chunk {
+  /// The first run of `blocks` that is neither present, nor in a part, nor in a segment on its way out.
+  ///
+  /// Nil also when the first missing block is in a segment on its way out: it will be asked about again.
+  func missingRun(in blocks: Range<Int>) -> Range<Int>? {
+    var start = blocks.lowerBound
+    while let absent = present.firstAbsent(in: start..<max(start, blocks.upperBound)) {
+      if let transfer = transfers.first(where: { self.blocks(of: $0).contains(absent) }) {
+        start = self.blocks(of: transfer).upperBound
+        continue
+      }
+      guard !leavingSegments.contains(grid.segment(ofBlock: absent)) else { return nil }
+      var end = present.firstPresent(in: absent..<blocks.upperBound) ?? blocks.upperBound
+      for transfer in transfers {
+        let first = self.blocks(of: transfer).lowerBound
+        if first > absent { end = min(end, first) }
+      }
+      for segment in leavingSegments {
+        let first = grid.blocks(ofSegment: segment).lowerBound
+        if first > absent { end = min(end, first) }
+      }
+      return absent..<end
+    }
+    return nil
+  }
+
+  private func blocks(of transfer: FetchPlanner.Transfer) -> Range<Int> {
+    grid.blocks(covering: transfer.part.bytes)
+  }
+}
+
+extension ReadAhead {
+  /// The stream whose window `offset` lies in.
+  func stream(at offset: Int) -> Stream? {
+    streams.first { $0.startOffset <= offset && offset < $0.target && $0.windowInBytes > 0 }
+  }
+}

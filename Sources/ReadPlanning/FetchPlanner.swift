@@ -1,0 +1,528 @@
+import DequeModule
+
+/// Decides what is fetched, when, for whom, and what must leave the cache for it.
+///
+/// The planner is a value: it is told what happened (a read arrived, bytes came in, a hole was punched) and answers
+/// with actions, which the caller carries out *after* it has let go of the lock that guards the planner. It never
+/// touches a socket, a file or a clock, so every decision can be tested as a sequence of values.
+///
+/// **What wants bytes.** A read whose bytes are not all here becomes a *wait*; a sequential reader has a *window*
+/// ahead of it. Neither is a queue of requests: whenever a connection is free, `fill` asks what is wanted most
+/// (waits first, oldest first; then the reader whose window has the least lead) and cuts the next part from the gap.
+/// A plan that no longer holds (the reader has moved on, or closed) therefore leaves nothing behind to be cancelled.
+///
+/// **What is never done twice.** A block is present, or in exactly one part that is under way, or wanted. Parts start
+/// only on blocks that are neither present nor in a part, so no byte is asked for twice however many readers want it.
+///
+/// **One version.** Until a chunk's ETag is known one request at a time goes out for it; all later ones carry
+/// If-Match. That first request is sent by the first `open`, which is answered when its head has been checked.
+public struct FetchPlanner: Sendable {
+  public struct Part: Sendable, Equatable {
+    public let id: PartID
+    public let chunk: ChunkID
+    public let entry: EntryID
+    /// The bytes to ask for; starts and ends at block boundaries, or at the chunk's end.
+    public let bytes: Range<Int>
+  }
+
+  public enum Action: Sendable, Equatable {
+    /// Send the request. A part that was tried before goes on after the bytes it has.
+    case fetch(Part)
+    /// Nobody wants the rest of it: end the transfer.
+    case cancel(PartID)
+    /// The bytes are here, and pinned until `finishedReading`.
+    case answer(WaitID)
+    /// The chunk's version is known: the open may be answered.
+    case opened(WaitID)
+    /// What the wait needed could not be had.
+    case fail(WaitID)
+    /// Punch the segment's hole, then report `evicted`.
+    case evict(CacheLedger.Segment)
+    /// A reader is about to come to this chunk: `load` it, or report `cannotPrepare`.
+    case prepare(ChunkID)
+  }
+
+  public enum ReadDecision: Sendable, Equatable {
+    /// All bytes are present, and pinned until `finishedReading`.
+    case present
+    case wait
+  }
+
+  struct Wait: Sendable {
+    let id: WaitID
+    let chunk: ChunkID
+    let handle: HandleID
+    /// Empty for an open.
+    let bytes: Range<Int>
+    var isOpen: Bool { bytes.isEmpty }
+  }
+
+  struct Transfer: Sendable {
+    enum State { case running, pausing, ready }
+    let part: Part
+    /// One past the last byte that has arrived.
+    var arrived: Int
+    var state = State.running
+    var attempts = 1
+    /// For whom it was started; a wait's parts have none.
+    let readAheadFor: HandleID?
+  }
+
+  struct Chunk: Sendable {
+    let grid: BlockGrid
+    let entry: EntryID
+    let opening: Range<Int>
+    /// Whole, and named in the cache's index.
+    var present: BlockSet
+    /// Counted in the ledger: present, or in a part, or left half written by a part that ended early.
+    var allocated: BlockSet
+    /// As many as there are connections at most.
+    var transfers: [Transfer] = []
+    var waits: [WaitID] = []
+    var handles: Set<HandleID> = []
+    var isVersionKnown: Bool
+    var leavingSegments: Set<Int> = []
+    /// Reads far from any other that had to wait.
+    var scatteredMissCount = 0
+    /// Somebody has looked at the end, where Parquet and ORC keep their table of contents.
+    var isTableOfContentsRead = false
+    /// All of it is being fetched, because its readers are all over it.
+    var isBeingFilled = false
+  }
+
+  /// A chunk that a reader is about to come to.
+  struct Expectation: Sendable {
+    /// How much of its beginning is wanted.
+    var targetInBytes: Int
+    /// What the reader has read of the chunk before.
+    var inheritedBytesRead: Int
+  }
+
+  struct Handle: Sendable {
+    let chunk: ChunkID
+    var readAhead: ReadAhead
+  }
+
+  // Constants
+  public let sizing: PartSizing
+  let catalog: ChunkCatalog
+  let maximumWindowInBytes: Int
+
+  /// A second of a 1 GB/s network: more ahead of one reader would be fetched for nothing when it stops.
+  private static let largestWindowInBytes = 128 << 20
+  // State
+  public internal(set) var ledger: CacheLedger
+  var chunks: [ChunkID: Chunk] = [:]
+  var chunkOfEntry: [EntryID: ChunkID] = [:]
+  var handles: [HandleID: Handle] = [:]
+  var waits: [WaitID: Wait] = [:]
+  /// Oldest first. Ids of waits that have been answered stay until they reach the front.
+  var demand: Deque<WaitID> = []
+  var chunkOfPart: [PartID: ChunkID] = [:]
+  /// Parts whose delay after a failure is over.
+  var readyParts: [PartID] = []
+  var runningCount = 0
+  var nextPart: UInt64 = 1
+  /// Space was wanted and could not be had: worth another look when something is unpinned.
+  var isStarved = false
+  var walk = ChunkWalk()
+  var expected: [ChunkID: Expectation] = [:]
+  /// The nearest first.
+  var expectedOrder: [ChunkID] = []
+  /// Chunks that were expected, are not any more, and were never opened.
+  var released: [ChunkID] = []
+  /// Until the cache has been scanned nobody knows how full it is, and nothing is written.
+  var isCacheKnown = false
+
+  /// - Parameters:
+  ///   - maxConnections: the most requests at once, over all chunks.
+  ///   - cacheBoundInBytes: what the cache may take on disk.
+  public init(maxConnections: Int, cacheBoundInBytes: Int, catalog: ChunkCatalog = .empty) {
+    self.catalog = catalog
+    sizing = PartSizing(maxConnections: maxConnections, cacheBoundInBytes: cacheBoundInBytes)
+    // A block that was fetched ahead must still be there when its reader comes to it. Between the two, at most one
+    // window of newer blocks is fetched and one window of older ones is touched again: two windows, and some room.
+    maximumWindowInBytes = min(Self.largestWindowInBytes, cacheBoundInBytes * 3 / 8)
+    ledger = CacheLedger(boundInBytes: cacheBoundInBytes)
+  }
+
+  // MARK: The cache
+
+  /// Segments that an earlier run left, most recently used entry first.
+  public mutating func adopt(
+    _ entry: EntryID, overheadInBytes: Int, segments: [(index: Int, allocatedInBytes: Int)]
+  ) {
+    guard !ledger.contains(entry) else { return }
+    ledger.add(entry, overheadInBytes: overheadInBytes)
+    for segment in segments {
+      ledger.adopt(
+        .init(entry: entry, index: segment.index), allocatedInBytes: segment.allocatedInBytes)
+    }
+  }
+
+  /// All that earlier runs left has been adopted: space may be given out.
+  public mutating func cacheIsKnown() -> [Action] {
+    isCacheKnown = true
+    return ledger.evict(toFit: 0).map { leave($0) } + fill()
+  }
+
+  /// The hole is punched.
+  ///
+  /// - Returns: whether the entry is empty and unused, so that its files can be removed, and what to do next.
+  public mutating func evicted(_ segment: CacheLedger.Segment) -> (isEntryIdle: Bool, [Action]) {
+    let isEmpty = ledger.evicted(segment)
+    let chunk = chunkOfEntry[segment.entry]
+    if let chunk { chunks[chunk]?.leavingSegments.remove(segment.index) }
+    return (isEmpty && chunk == nil, fill())
+  }
+
+  /// The files of an idle entry are gone.
+  public mutating func removed(_ entry: EntryID) -> [Action] {
+    ledger.remove(entry)
+    return isStarved ? fill() : []
+  }
+
+  // MARK: Chunks and handles
+
+  public func isOpen(_ chunk: ChunkID) -> Bool { chunks[chunk] != nil }
+
+  /// Makes a chunk known, before its first handle.
+  ///
+  /// - Parameters:
+  ///   - present: the blocks that the cache holds; those on their way out are left aside.
+  ///   - isVersionKnown: whether the cache names the ETag that these blocks belong to.
+  ///   - opening: the bytes that the first request asks for when the version is not known.
+  public mutating func load(
+    _ id: ChunkID, sizeInBytes: Int, entry: EntryID, overheadInBytes: Int, present: BlockSet,
+    isVersionKnown: Bool, opening: Range<Int>
+  ) {
+    precondition(chunks[id] == nil)
+    let grid = BlockGrid(sizeInBytes: sizeInBytes)
+    var chunk = Chunk(
+      grid: grid, entry: entry, opening: grid.bytes(of: grid.blocks(covering: opening)),
+      present: present, allocated: present, isVersionKnown: isVersionKnown)
+    if ledger.contains(entry) {
+      for index in 0..<grid.segmentCount {
+        let segment = CacheLedger.Segment(entry: entry, index: index)
+        if !ledger.isStored(segment) { chunk.present.remove(grid.blocks(ofSegment: index)) }
+        if ledger.isLeaving(segment) { chunk.leavingSegments.insert(index) }
+      }
+    } else {
+      // Not scanned yet, or new: what is here counts from now on.
+      adopt(
+        entry, overheadInBytes: overheadInBytes,
+        segments: (0..<grid.segmentCount).map {
+          ($0, Self.allocatedInBytes(segment: $0, grid: grid, present: present))
+        })
+    }
+    chunk.allocated = chunk.present
+    chunks[id] = chunk
+    chunkOfEntry[entry] = id
+  }
+
+  /// What a segment takes on disk with these blocks present.
+  public static func allocatedInBytes(segment: Int, grid: BlockGrid, present: BlockSet) -> Int {
+    present.presentRuns(in: grid.blocks(ofSegment: segment))
+      .reduce(0) { $0 + grid.allocatedBytes(of: $1) }
+  }
+
+  /// A reader opens the chunk. `.wait` when its version is not known yet.
+  public mutating func open(
+    _ id: ChunkID, handle: HandleID, wait: WaitID
+  ) -> (ReadDecision, [Action]) {
+    guard let chunk = chunks[id] else { return (.present, []) }
+    let abandoned = noteWalk(to: id)
+    let inherited = expected.removeValue(forKey: id)?.inheritedBytesRead ?? 0
+    expectedOrder.removeAll { $0 == id }
+    handles[handle] = Handle(chunk: id, readAhead: ReadAhead(inheritedBytesRead: inherited))
+    chunks[id]?.handles.insert(handle)
+    guard !chunk.isVersionKnown, chunk.grid.blockCount > 0 else { return (.present, abandoned) }
+    enqueue(Wait(id: wait, chunk: id, handle: handle, bytes: 0..<0))
+    return (.wait, abandoned + fill())
+  }
+
+  /// The first answer's head named the version, and has been checked.
+  public mutating func versionIsKnown(_ id: ChunkID) -> [Action] {
+    guard let chunk = chunks[id], !chunk.isVersionKnown else { return [] }
+    chunks[id]?.isVersionKnown = true
+    var actions: [Action] = []
+    for wait in chunk.waits where waits[wait]?.isOpen == true {
+      forget(wait)
+      actions.append(.opened(wait))
+    }
+    return actions + fill()
+  }
+
+  /// The reader is gone, its waits with it. With the chunk's last reader, parts that have more than a segment to go
+  /// are cancelled; a shorter rest is worth more than the connection that cancelling would cost.
+  public mutating func close(_ handle: HandleID) -> [Action] {
+    guard let closed = handles.removeValue(forKey: handle) else { return [] }
+    chunks[closed.chunk]?.handles.remove(handle)
+    guard let chunk = chunks[closed.chunk] else { return [] }
+    for wait in chunk.waits where waits[wait]?.handle == handle { forget(wait) }
+    guard chunk.handles.isEmpty else { return fill() }
+    chunks[closed.chunk]?.isBeingFilled = false
+    chunks[closed.chunk]?.scatteredMissCount = 0
+    return abandonTransfers(of: closed.chunk) + fill()
+  }
+
+  /// Ends the transfers of a chunk that nobody has open.
+  mutating func abandonTransfers(of id: ChunkID) -> [Action] {
+    var actions: [Action] = []
+    for transfer in chunks[id]?.transfers ?? [] {
+      if transfer.state != .running {
+        _ = end(transfer.part.id)
+      } else if transfer.part.bytes.upperBound - transfer.arrived > BlockGrid.segmentSizeInBytes {
+        actions.append(.cancel(transfer.part.id))
+      }
+    }
+    return actions
+  }
+
+  /// Whether no reader has the chunk open.
+  public func isUnused(_ id: ChunkID) -> Bool { chunks[id].map { $0.handles.isEmpty } ?? false }
+
+  /// How much of a chunk the cache holds, in bytes of the chunk.
+  public func cachedBytes(of id: ChunkID, entry: EntryID?, sizeInBytes: Int) -> Int {
+    let grid = BlockGrid(sizeInBytes: sizeInBytes)
+    if let chunk = chunks[id] {
+      return chunk.present.presentRuns(in: 0..<grid.blockCount)
+        .reduce(0) { $0 + grid.bytes(of: $1).count }
+    }
+    guard let entry else { return 0 }
+    let stored = (0..<grid.segmentCount).reduce(0) {
+      $0 + ledger.storedBytes(of: .init(entry: entry, index: $1))
+    }
+    // The last block is rounded up on disk.
+    return min(stored, sizeInBytes)
+  }
+
+  /// Whether nothing holds the chunk any more.
+  public func isIdle(_ id: ChunkID) -> Bool {
+    guard let chunk = chunks[id] else { return false }
+    return chunk.handles.isEmpty && chunk.transfers.isEmpty && chunk.waits.isEmpty
+      && expected[id] == nil
+  }
+
+  /// Has another look at what is wanted: a chunk that was loaded may be one that is expected.
+  public mutating func resume() -> [Action] { expectedOrder.isEmpty ? [] : fill() }
+
+  /// Forgets an idle chunk; what the cache holds of it stays in the ledger.
+  ///
+  /// - Returns: whether the cache holds nothing of it, so that its files can be removed.
+  public mutating func unload(_ id: ChunkID) -> Bool {
+    guard let chunk = chunks.removeValue(forKey: id) else { return false }
+    chunkOfEntry[chunk.entry] = nil
+    return ledger.isEmpty(chunk.entry)
+  }
+
+  // MARK: Reads
+
+  /// A reader asks for `bytes`, which lie inside the chunk and are not empty.
+  public mutating func read(
+    _ id: ChunkID, handle: HandleID, bytes: Range<Int>, wait: WaitID
+  ) -> (ReadDecision, [Action]) {
+    guard let chunk = chunks[id] else { return (.wait, [.fail(wait)]) }
+    let window = windowLimit()
+    handles[handle]?.readAhead.note(
+      bytes, maximumWindowInBytes: window, sizeInBytes: chunk.grid.sizeInBytes)
+    let preparations = expectFollowers(of: id, handle)
+    if bytes.upperBound == chunk.grid.sizeInBytes { chunks[id]?.isTableOfContentsRead = true }
+    if isAvailable(bytes, in: chunk) {
+      pin(bytes, of: chunk)
+      return (.present, preparations + (wantsMore(handle) ? fill() : []))
+    }
+    if handles[handle]?.readAhead.current == nil { noteScatteredMiss(id) }
+    enqueue(Wait(id: wait, chunk: id, handle: handle, bytes: bytes))
+    return (.wait, preparations + fill())
+  }
+
+  /// Ends the use of bytes that `read` or `.answer` pinned.
+  public mutating func finishedReading(_ id: ChunkID, bytes: Range<Int>) -> [Action] {
+    guard let chunk = chunks[id] else { return [] }
+    for segment in chunk.grid.segments(covering: chunk.grid.blocks(covering: bytes)) {
+      ledger.unpin(.init(entry: chunk.entry, index: segment))
+    }
+    return isStarved ? fill() : []
+  }
+
+  /// Nobody waits any more (the reader was interrupted). False when it has been answered already.
+  public mutating func cancel(_ wait: WaitID) -> Bool {
+    guard waits[wait] != nil else { return false }
+    forget(wait)
+    return true
+  }
+
+  /// Blocks whose stored bytes turned out to be wrong: they are fetched again, over the old ones.
+  public mutating func discarded(_ id: ChunkID, blocks: Range<Int>) {
+    chunks[id]?.present.remove(blocks)
+  }
+
+  func isAvailable(_ bytes: Range<Int>, in chunk: Chunk) -> Bool {
+    let blocks = chunk.grid.blocks(covering: bytes)
+    var next = blocks.lowerBound
+    while let absent = chunk.present.firstAbsent(in: next..<blocks.upperBound) {
+      // Not whole yet: do the bytes asked for lie in what a part has brought so far?
+      let needed = chunk.grid.bytes(of: absent..<absent + 1).clamped(to: bytes)
+      guard let transfer = chunk.transfers.first(where: { $0.part.bytes.overlaps(needed) }),
+        transfer.arrived >= needed.upperBound
+      else { return false }
+      next = absent + 1
+    }
+    return true
+  }
+
+  private mutating func pin(_ bytes: Range<Int>, of chunk: Chunk) {
+    for segment in chunk.grid.segments(covering: chunk.grid.blocks(covering: bytes)) {
+      ledger.pin(.init(entry: chunk.entry, index: segment))
+    }
+  }
+
+  /// Every reader that is fetching ahead gets an even share of what the cache can hold ahead.
+  func windowLimit() -> Int {
+    maximumWindowInBytes / max(1, handles.count)
+  }
+
+  private func wantsMore(_ handle: HandleID) -> Bool {
+    runningCount < sizing.maxConnections - sizing.demandReserve
+      && (nextGap(aheadOf: handle) != nil || !expectedOrder.isEmpty)
+  }
+
+  private mutating func enqueue(_ wait: Wait) {
+    waits[wait.id] = wait
+    chunks[wait.chunk]?.waits.append(wait.id)
+    demand.append(wait.id)
+  }
+
+  private mutating func forget(_ id: WaitID) {
+    guard let wait = waits.removeValue(forKey: id) else { return }
+    chunks[wait.chunk]?.waits.removeAll { $0 == id }
+  }
+
+  // MARK: Parts
+
+  /// `count` more bytes of the part are in the cache file; every block they completed has its checksum.
+  public mutating func arrived(_ id: PartID, count: Int) -> [Action] {
+    guard let (chunkID, index) = find(id), var chunk = take(chunkID) else { return [] }
+    let before = chunk.transfers[index].arrived
+    chunk.transfers[index].arrived += count
+    let transfer = chunk.transfers[index]
+    let firstBlock = chunk.grid.block(at: before)
+    let complete = chunk.grid.blocks(inside: transfer.part.bytes.lowerBound..<transfer.arrived)
+    if complete.upperBound > firstBlock {
+      chunk.present.insert(max(firstBlock, complete.lowerBound)..<complete.upperBound)
+    }
+    chunks[chunkID] = chunk
+    return answerWaits(of: chunkID, touching: before..<transfer.arrived)
+  }
+
+  /// The part has all its bytes.
+  public mutating func finished(_ id: PartID) -> [Action] {
+    _ = end(id)
+    return fill()
+  }
+
+  /// The part's request failed and is worth another attempt, which `retry(_:)` will start.
+  ///
+  /// - Returns: how many attempts have been made.
+  public mutating func paused(_ id: PartID) -> (attempts: Int, [Action]) {
+    guard let (chunk, index) = find(id) else { return (.max, []) }
+    if chunks[chunk]?.transfers[index].state == .running { runningCount -= 1 }
+    chunks[chunk]?.transfers[index].state = .pausing
+    return (chunks[chunk]?.transfers[index].attempts ?? 0, fill())
+  }
+
+  /// The delay is over: the part goes on as soon as a connection is free.
+  public mutating func retry(_ id: PartID) -> [Action] {
+    guard let (chunk, index) = find(id), chunks[chunk]?.transfers[index].state == .pausing else {
+      return []
+    }
+    chunks[chunk]?.transfers[index].state = .ready
+    readyParts.append(id)
+    return fill()
+  }
+
+  /// The part is given up: who waits for its missing bytes fails, and nobody fetches ahead in this chunk until the
+  /// next read.
+  public mutating func failed(_ id: PartID) -> [Action] {
+    guard let (chunkID, transfer) = end(id) else { return [] }
+    var actions: [Action] = []
+    if let chunk = chunks[chunkID] {
+      let missing = transfer.arrived..<transfer.part.bytes.upperBound
+      for wait in chunk.waits {
+        guard let waiting = waits[wait] else { continue }
+        let isHit = waiting.isOpen ? !chunk.isVersionKnown : waiting.bytes.overlaps(missing)
+        guard isHit else { continue }
+        forget(wait)
+        actions.append(.fail(wait))
+      }
+      for handle in chunk.handles { handles[handle]?.readAhead.pause() }
+      chunks[chunkID]?.isBeingFilled = false
+      forgetExpectation(chunkID)
+    }
+    return actions + fill()
+  }
+
+  /// The part was cancelled, as asked; unless somebody wants its bytes by now, in which case they are fetched anew.
+  public mutating func cancelled(_ id: PartID) -> [Action] {
+    _ = end(id)
+    return fill()
+  }
+
+  private mutating func answerWaits(of id: ChunkID, touching bytes: Range<Int>) -> [Action] {
+    guard let chunk = chunks[id] else { return [] }
+    var actions: [Action] = []
+    for wait in chunk.waits {
+      guard let waiting = waits[wait], waiting.bytes.overlaps(bytes),
+        isAvailable(waiting.bytes, in: chunk)
+      else { continue }
+      forget(wait)
+      pin(waiting.bytes, of: chunk)
+      actions.append(.answer(wait))
+    }
+    return actions
+  }
+
+  /// Takes the part off the books. Blocks it never touched give their space back; one it left half written keeps it,
+  /// because a reader may be copying from that half: it goes when its segment does, or is written over.
+  private mutating func end(_ id: PartID) -> (ChunkID, Transfer)? {
+    guard let (chunkID, index) = find(id), var chunk = take(chunkID) else { return nil }
+    let transfer = chunk.transfers.remove(at: index)
+    chunkOfPart[id] = nil
+    if transfer.state == .running { runningCount -= 1 }
+    let untouched = chunk.grid.blocks(inside: transfer.arrived..<transfer.part.bytes.upperBound)
+    if transfer.arrived < transfer.part.bytes.upperBound {
+      for block in untouched where !chunk.present.contains(block) {
+        chunk.allocated.remove(block..<block + 1)
+        ledger.giveBack(
+          .init(entry: chunk.entry, index: chunk.grid.segment(ofBlock: block)),
+          bytes: chunk.grid.allocatedBytes(of: block..<block + 1))
+      }
+    }
+    for segment in chunk.grid.segments(covering: chunk.grid.blocks(covering: transfer.part.bytes)) {
+      ledger.unpin(.init(entry: chunk.entry, index: segment))
+    }
+    chunks[chunkID] = chunk
+    return (chunkID, transfer)
+  }
+
+  func find(_ id: PartID) -> (ChunkID, Int)? {
+    guard let chunk = chunkOfPart[id],
+      let index = chunks[chunk]?.transfers.firstIndex(where: { $0.part.id == id })
+    else { return nil }
+    return (chunk, index)
+  }
+
+  /// Moves the chunk out of the dictionary so that changing it copies no bitmap; the caller puts it back.
+  private mutating func take(_ id: ChunkID) -> Chunk? { chunks.removeValue(forKey: id) }
+
+  mutating func leave(_ segment: CacheLedger.Segment) -> Action {
+    if let id = chunkOfEntry[segment.entry], let grid = chunks[id]?.grid {
+      let blocks = grid.blocks(ofSegment: segment.index)
+      chunks[id]?.present.remove(blocks)
+      chunks[id]?.allocated.remove(blocks)
+      chunks[id]?.leavingSegments.insert(segment.index)
+    }
+    return .evict(segment)
+  }
+}

@@ -1,0 +1,106 @@
+/// What one reader's past reads say about its next ones.
+///
+/// A reader is *sequential* where its reads continue one another. The kernel's own read-ahead sends up to two
+/// requests of 1 MiB at once and several threads may deliver them in either order, so "continue" allows a slack on
+/// both sides of the frontier, and counts bytes read rather than distance covered: a reader that hops forward
+/// inside the slack without reading what lies between never looks sequential.
+///
+/// The window ahead of a sequential reader is a multiple of what it has read, so what a reader that stops leaves
+/// unread is bounded by a multiple of what it used; a reader that seeks has no window at all. A few streams are
+/// followed at once because one handle may be read in several places in turn (a Parquet reader's columns).
+public struct ReadAhead: Sendable {
+  /// The smallest request for a reader that starts at the chunk's first byte: `head` costs this much.
+  public static let firstRequestInBytes = 1 << 20
+
+  /// How far past what a stream has read it is fetched, for each byte read. 16 reaches the full window of a
+  /// 100 MiB chunk within the first 4 MiB read, which is within two round trips.
+  static let windowPerByteRead = 16
+
+  /// A reader that starts elsewhere than at the first byte has come for something: only after this much read in a row
+  /// is it taken to go on. It is more than a Parquet reader takes of one column in one row group.
+  private static let seekerProofInBytes = 2 << 20
+
+  private static let slackInBytes = 1 << 20
+  private static let streamCount = 4
+
+  struct Stream: Sendable {
+    let startOffset: Int
+    /// One past the furthest byte read.
+    var frontier: Int
+    /// Bytes read for the first time.
+    var bytesRead: Int
+    /// Bytes before the frontier that were passed over.
+    var bytesSkipped = 0
+    /// Bytes up to here should be present or on their way.
+    var target: Int
+    /// How much lies between the frontier and the target, at most.
+    var windowInBytes: Int
+
+    /// More was read than passed over.
+    var isDense: Bool { bytesRead >= bytesSkipped }
+
+    /// Takes in a read that continues the stream: what lies past the frontier is new, what lies before it fills what
+    /// was skipped, if anything was; what was read before does not count again.
+    mutating func advance(by read: Range<Int>) {
+      let late = min(bytesSkipped, max(0, min(read.upperBound, frontier) - read.lowerBound))
+      let new = max(0, read.upperBound - max(read.lowerBound, frontier))
+      bytesSkipped += max(0, read.lowerBound - frontier) - late
+      bytesRead += late + new
+      frontier = max(frontier, read.upperBound)
+    }
+  }
+
+  /// What the reader is believed to have read of the chunk before this one: its window goes on from there.
+  private let inheritedBytesRead: Int
+  /// Most recently used first.
+  private(set) var streams: [Stream] = []
+
+  public init(inheritedBytesRead: Int = 0) { self.inheritedBytesRead = inheritedBytesRead }
+
+  /// Takes note of a read and moves the target of the stream it belongs to.
+  ///
+  /// - Parameters:
+  ///   - maximumWindowInBytes: what the cache and the connections allow this reader.
+  ///   - sizeInBytes: the chunk's length.
+  mutating func note(_ read: Range<Int>, maximumWindowInBytes: Int, sizeInBytes: Int) {
+    guard !read.isEmpty else { return }
+    var stream: Stream
+    if let known = streams.firstIndex(where: { Self.continues($0, read) }) {
+      stream = streams.remove(at: known)
+      stream.advance(by: read)
+    } else {
+      stream = Stream(
+        startOffset: read.lowerBound, frontier: read.upperBound, bytesRead: read.count,
+        target: read.upperBound, windowInBytes: 0)
+      if streams.count == Self.streamCount { streams.removeLast() }
+    }
+    let startsAtZero = stream.startOffset == 0
+    if startsAtZero || stream.bytesRead >= Self.seekerProofInBytes, stream.isDense {
+      let factor = startsAtZero ? Self.windowPerByteRead : 1
+      stream.windowInBytes = min(
+        maximumWindowInBytes,
+        max(
+          Self.firstRequestInBytes,
+          (stream.bytesRead + (startsAtZero ? inheritedBytesRead : 0)) * factor))
+      let from = startsAtZero && stream.bytesRead == read.upperBound ? 0 : stream.frontier
+      stream.target = min(sizeInBytes, max(stream.target, from + stream.windowInBytes))
+    } else {
+      stream.target = max(stream.target, stream.frontier)
+    }
+    streams.insert(stream, at: 0)
+  }
+
+  /// The stream that read last, if it is being fetched ahead.
+  var current: Stream? { streams.first.flatMap { $0.windowInBytes > 0 ? $0 : nil } }
+
+  /// Stops fetching ahead until the reader reads again: what it waited for failed.
+  mutating func pause() {
+    for index in streams.indices { streams[index].target = streams[index].frontier }
+  }
+
+  private static func continues(_ stream: Stream, _ read: Range<Int>) -> Bool {
+    read.lowerBound >= stream.frontier - slackInBytes
+      && read.lowerBound <= stream.frontier + slackInBytes
+      && read.lowerBound >= stream.startOffset
+  }
+}

@@ -1,0 +1,93 @@
+import Glibc
+
+/// Putting the mount in the background.
+///
+/// The program starts itself again as a session of its own and waits for one message on a pipe: "ready", or what went
+/// wrong. It does not fork: a forked process has none of the threads that the runtime may have started by then.
+/// Standard error stays the user's until the mount is ready, so that warnings are seen.
+enum BackgroundProcess {
+  private static let readyDescriptor: Int32 = 3
+  private static let ready = UInt8(ascii: "+")
+  private static let failed = UInt8(ascii: "-")
+
+  /// The hidden option that tells the second process about its pipe.
+  static let readyOption = "ready-descriptor"
+
+  /// Starts this program again with the same arguments and waits for its message.
+  static func start() throws(Failure) {
+    var ends: [Int32] = [-1, -1]
+    guard pipe(&ends) == 0 else {
+      throw Failure("cannot create a pipe: \(String(cString: strerror(errno)))")
+    }
+    defer { close(ends[0]) }
+    // Only the copy that the second process is given stays open in it.
+    for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+    let spawned = Result { () throws(Failure) in try spawn(readyEnd: ends[1]) }
+    close(ends[1])
+    let child = try spawned.get()
+    var message: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 4096)
+    while true {
+      let count = read(ends[0], &buffer, buffer.count)
+      if count > 0 { message += buffer[..<count] } else if count == 0 || errno != EINTR { break }
+    }
+    switch message.first {
+    case ready: return
+    case failed: throw Failure(String(decoding: message.dropFirst(), as: UTF8.self))
+    default: throw Failure("the background process ended \(ending(of: child)) before it had mounted")
+    }
+  }
+
+  private static func spawn(readyEnd: Int32) throws(Failure) -> pid_t {
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
+    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0)
+    posix_spawn_file_actions_adddup2(&actions, readyEnd, readyDescriptor)
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    // POSIX_SPAWN_SETSID, which glibc's header shows with _GNU_SOURCE only.
+    posix_spawnattr_setflags(&attributes, 0x80)
+    let arguments = CommandLine.arguments + ["--\(readyOption)", String(readyDescriptor)]
+    var argv = arguments.map { strdup($0) } + [nil]
+    defer { for argument in argv { free(argument) } }
+    var child = pid_t()
+    let code = posix_spawn(&child, "/proc/self/exe", &actions, &attributes, &argv, environ)
+    guard code == 0 else {
+      throw Failure("cannot start the background process: \(String(cString: strerror(code)))")
+    }
+    return child
+  }
+
+  private static func ending(of child: pid_t) -> String {
+    var status: Int32 = 0
+    guard waitpid(child, &status, 0) == child else { return "unexpectedly" }
+    let signal = status & 0x7f
+    return signal == 0 ? "with status \(status >> 8 & 0xff)" : "by signal \(signal)"
+  }
+
+  // MARK: In the second process
+
+  /// Tells the first process that the mount answers. False when it is gone: nobody wants the mount then.
+  static func reportReady(to descriptor: Int32) -> Bool {
+    defer { close(descriptor) }
+    return write(descriptor, [ready], 1) == 1
+  }
+
+  static func report(_ failure: Failure, to descriptor: Int32) {
+    let message = [failed] + Array(failure.description.utf8)
+    _ = write(descriptor, message, message.count)
+    close(descriptor)
+  }
+
+  /// Lets go of the terminal and of the directory it was started in.
+  static func detach() {
+    chdir("/")
+    let null = open("/dev/null", O_RDWR | O_CLOEXEC)
+    guard null >= 0 else { return }
+    dup2(null, STDERR_FILENO)
+    close(null)
+  }
+}

@@ -1,0 +1,45 @@
+import ArgumentParser
+
+/// A size on the command line: `512MiB`, `20GiB`, `1.5G`, `1000000`. Letters alone and with `iB` are powers of 1024,
+/// with `B` powers of 1000.
+struct ByteCount: ExpressibleByArgument, Equatable {
+  let bytes: Int
+
+  init(bytes: Int) { self.bytes = bytes }
+
+  init?(argument: String) {
+    let number = argument.prefix { $0.isNumber || $0 == "." }
+    let unit = argument.dropFirst(number.count).drop { $0 == " " }.lowercased()
+    guard let value = Double(number), let factor = Self.factor(unit) else { return nil }
+    let bytes = (value * factor).rounded()
+    guard bytes >= 0, bytes < 0x1p62 else { return nil }
+    self.bytes = Int(bytes)
+  }
+
+  var defaultValueDescription: String { description }
+
+  private static func factor(_ unit: String) -> Double? {
+    if unit.isEmpty || unit == "b" { return 1 }
+    guard let letter = unit.first, let power = "kmgtp".firstIndex(of: letter) else { return nil }
+    let exponent = "kmgtp".distance(from: "kmgtp".startIndex, to: power) + 1
+    let base: Double
+    switch unit.dropFirst() {
+    case "", "ib": base = 1024
+    case "b": base = 1000
+    default: return nil
+    }
+    return (0..<exponent).reduce(1) { product, _ in product * base }
+  }
+}
+
+extension ByteCount: CustomStringConvertible {
+  var description: String {
+    for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")]
+    where bytes >= 1 << shift {
+      let whole = bytes >> shift
+      let tenth = (bytes - whole << shift) * 10 >> shift
+      return tenth == 0 ? "\(whole)\(unit)" : "\(whole).\(tenth)\(unit)"
+    }
+    return "\(bytes)B"
+  }
+}

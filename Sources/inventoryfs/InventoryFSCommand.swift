@@ -1,0 +1,52 @@
+import ArgumentParser
+import Glibc
+
+/// The program: `inventoryfs mount …`, `inventoryfs unmount …`.
+@main
+struct InventoryFSCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "inventoryfs",
+    abstract: "Mounts an S3 Inventory as a directory of its chunk files.",
+    version: "0.1.0",
+    subcommands: [MountCommand.self, UnmountCommand.self])
+
+  static func main() {
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch let failure as Failure {
+      failure.report()
+      Glibc.exit(1)
+    } catch {
+      // ArgumentParser's own: usage errors, and requests for help, which are no failures.
+      let text = fullMessage(for: error)
+      let isRequest = exitCode(for: error) == .success
+      if !text.isEmpty {
+        LogOutput.append(text + "\n", to: isRequest ? STDOUT_FILENO : STDERR_FILENO)
+      }
+      Glibc.exit(isRequest ? 0 : 1)
+    }
+  }
+}
+
+/// What ends the program with status 1 and one message.
+struct Failure: Error, CustomStringConvertible {
+  let description: String
+
+  init(_ description: String) { self.description = description }
+
+  init(_ error: any Error) { description = "\(error)" }
+
+  func report() { LogOutput.append("inventoryfs: \(description)\n", to: STDERR_FILENO) }
+}
+
+/// Runs a throwing call and turns what it throws into the program's failure.
+func failing<T>(_ body: () throws -> T) throws(Failure) -> T {
+  do {
+    return try body()
+  } catch let failure as Failure {
+    throw failure
+  } catch {
+    throw Failure(error)
+  }
+}

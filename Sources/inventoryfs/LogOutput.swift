@@ -1,0 +1,76 @@
+import CLinux
+import Glibc
+import Logging
+import Synchronization
+
+/// Where log lines go: standard error at first, so that what goes wrong while mounting is seen; then a file, or the
+/// system's log when there is no terminal to write to.
+final class LogOutput: Sendable {
+  enum Destination: Sendable {
+    case standardError
+    /// A descriptor open for appending.
+    case file(Int32)
+    case systemLog
+  }
+
+  private let destination = Mutex(Destination.standardError)
+
+  func redirect(to new: Destination) { destination.withLock { $0 = new } }
+
+  func write(_ level: Logger.Level, _ message: String) {
+    // A key may hold line ends; a log line is one line.
+    let text = String(message.map { $0.isNewline ? " " : $0 })
+    destination.withLock { destination in
+      switch destination {
+      case .standardError:
+        Self.append("inventoryfs: \(level): \(text)\n", to: STDERR_FILENO)
+      case .file(let file):
+        Self.append("\(Self.timestamp()) \(level) \(text)\n", to: file)
+      case .systemLog:
+        inventoryfs_syslog(LOG_DAEMON | level.priority, "\(level): \(text)")
+      }
+    }
+  }
+
+  /// One write for a line, so that lines of two processes in one file do not mix.
+  static func append(_ line: String, to file: Int32) {
+    let bytes = Array(line.utf8)
+    _ = Glibc.write(file, bytes, bytes.count)
+  }
+
+  private static func timestamp() -> String {
+    var now = time(nil)
+    var parts = tm()
+    gmtime_r(&now, &parts)
+    var text = [CChar](repeating: 0, count: 32)
+    let count = strftime(&text, text.count, "%Y-%m-%dT%H:%M:%SZ", &parts)
+    return String(decoding: text[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+}
+
+extension Logger.Level {
+  fileprivate var priority: Int32 {
+    switch self {
+    case .trace, .debug: LOG_DEBUG
+    case .info: LOG_INFO
+    case .notice: LOG_NOTICE
+    case .warning: LOG_WARNING
+    case .error: LOG_ERR
+    case .critical: LOG_CRIT
+    }
+  }
+}
+
+/// Connects swift-log to a `LogOutput`.
+struct OutputLogHandler: LogHandler {
+  let output: LogOutput
+  var logLevel: Logger.Level
+  var metadata: Logger.Metadata = [:]
+
+  subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+    get { metadata[key] }
+    set { metadata[key] = newValue }
+  }
+
+  func log(event: LogEvent) { output.write(event.level, "\(event.message)") }
+}

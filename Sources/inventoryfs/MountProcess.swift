@@ -1,0 +1,238 @@
+import BlockCache
+import CLinux
+import Dispatch
+import FuseMount
+import Glibc
+import InventoryFileSystem
+import Logging
+import ObjectStore
+import ReadPlanning
+import Synchronization
+import SystemPackage
+
+/// The process that serves one mount, from its flags to its end.
+final class MountProcess {
+  private let flags: MountCommand
+  private let output = LogOutput()
+  private let logger: Logger
+  private let termination = Termination()
+
+  init(_ flags: MountCommand) {
+    self.flags = flags
+    let output = output
+    let level = flags.process.logLevel
+    logger = Logger(label: "inventoryfs") { _ in OutputLogHandler(output: output, logLevel: level) }
+  }
+
+  /// Mounts, serves until unmounted, and cleans up.
+  ///
+  /// - Parameter onReady: called once the mount answers; false means that nobody wants it any more.
+  func run(onReady: () -> Bool) throws(Failure) {
+    signal(SIGPIPE, SIG_IGN)
+    termination.watch()
+    raiseDescriptorLimit()
+    let logFile = try openLogFile()
+    if let logFile, flags.process.foreground { output.redirect(to: .file(logFile)) }
+
+    let memory = try planMemory()
+    let mountpoint = try failing { try Mountpoint.prepare(flags.mountpoint) }
+    let fileSystem = try makeFileSystem(mountpoint: mountpoint, memory)
+    termination.startMounting()
+    let session: MountSession
+    do {
+      session = try MountSession(
+        fileSystem,
+        MountOptions(
+          mountpoint: mountpoint, source: fileSystem.inventory.source,
+          allowOther: flags.files.allowOther,
+          maxBackground: max(16, min(64, flags.resources.maxConnections))),
+        logger: logger)
+      try session.serve()
+    } catch {
+      fileSystem.shutDown()
+      throw Failure(error)
+    }
+    DispatchQueue.global().async { fileSystem.prepareCache() }
+    let answers = Self.answers(mountpoint)
+    let isWanted = answers && onReady()
+    if isWanted {
+      leaveTerminal(logFile)
+      logger.info("mounted \(fileSystem.inventory.source) on \(mountpoint)")
+    }
+    termination.mounted(session)
+    if !isWanted { session.unmount() }
+    session.waitUntilUnmounted()
+    logger.info("unmounted \(mountpoint)")
+    if !answers { throw Failure("\(mountpoint) was mounted but does not answer") }
+  }
+
+  // MARK: The parts
+
+  private func makeFileSystem(
+    mountpoint: String, _ memory: MemoryPlan
+  ) throws(Failure) -> InventoryFileSystem {
+    let loader = InventoryLoader(bucketOverride: flags.store.bucket, logger: logger)
+    let ownership = NodeOwnership(
+      userID: flags.files.uid ?? geteuid(), groupID: flags.files.gid ?? getegid(),
+      fileMode: flags.files.fileMode.bits, directoryMode: flags.files.dirMode.bits)
+    switch try failing({ try InventorySource(flags.source) }) {
+    case .file(let path):
+      let inventory = try failing { try loader.load(path) }
+      guard case .folder(let folder) = inventory.place else { throw Failure("\(path): no folder") }
+      return InventoryFileSystem(inventory, folder: folder, ownership: ownership, logger: logger)
+    case .store(let location):
+      let store = try makeStore(memory)
+      do throws(Failure) {
+        let inventory = try failing {
+          try loader.load(location, from: store, maxRequests: memory.maxConnections)
+        }
+        guard case .bucket(let bucket) = inventory.place else { throw Failure("\(location): no bucket") }
+        let (cache, size) = try openCache(mountpoint: mountpoint)
+        return InventoryFileSystem(
+          inventory, bucket: bucket, ownership: ownership, store: store, cache: cache,
+          cacheSizeInBytes: size, maxConnections: memory.maxConnections, logger: logger)
+      } catch {
+        store.shutDown()
+        throw error
+      }
+    }
+  }
+
+  private func planMemory() throws(Failure) -> MemoryPlan {
+    let threadCount = MountSession.threadCount + MountSession.replyThreadCount
+    let limit = flags.resources.memoryLimit
+    guard
+      let plan = MemoryPlan(
+        limitInBytes: limit.bytes, maxConnections: flags.resources.maxConnections,
+        threadCount: threadCount)
+    else {
+      let smallest = ByteCount(bytes: MemoryPlan.smallestLimitInBytes(threadCount: threadCount))
+      throw Failure("--memory-limit \(limit) is too little: one connection takes \(smallest)")
+    }
+    if plan.maxConnections < flags.resources.maxConnections {
+      logger.warning(
+        "--memory-limit \(limit) allows \(plan.maxConnections) connections instead of \(flags.resources.maxConnections)"
+      )
+    }
+    return plan
+  }
+
+  private func makeStore(_ memory: MemoryPlan) throws(Failure) -> ObjectStore {
+    let flags = flags.store
+    return try failing {
+      let environment = Self.environment()
+      let sharedFiles = SharedFiles(environment: environment)
+      let profile = try sharedFiles.profile(named: flags.profile)
+      let region = Region.name(explicit: flags.region, environment: environment, profile: profile)
+      let endpoint = try flags.endpointUrl.map { try S3Endpoint(url: $0) } ?? S3Endpoint(region: region)
+      let credentials: any CredentialsProvider =
+        flags.noSignRequest
+        ? AnonymousCredentials()
+        : CredentialsChain.standard(
+          profileNamed: flags.profile, sharedFiles: sharedFiles, environment: environment,
+          secondsSinceEpoch: { Int64(time(nil)) })
+      let configuration = ObjectStoreConfiguration(
+        endpoint: endpoint, region: region, maxConnections: memory.maxConnections,
+        receiveBufferSizeInBytes: memory.receiveBufferSizeInBytes)
+      guard let store = ObjectStore(configuration, credentials: credentials) else {
+        throw Failure("libcurl cannot be set up: the system has no memory or threads left")
+      }
+      return store
+    }
+  }
+
+  private func openCache(mountpoint: String) throws(Failure) -> (BlockCache, sizeInBytes: Int) {
+    let path =
+      if let given = flags.resources.cacheDir { try Self.absolute(given) } else {
+        try Self.defaultCacheDirectory(mountpoint)
+      }
+    let size = flags.resources.cacheSize?.bytes ?? Self.defaultCacheSize(path)
+    guard size >= BlockCache.smallestSizeInBytes else {
+      throw Failure(
+        "cache directory \(path): only \(ByteCount(bytes: size * 2)) are free on its disk; make room, or choose another with --cache-dir"
+      )
+    }
+    // A mount that has just been taken away may still be closing its cache.
+    for attempt in 0... {
+      do throws(BlockCacheError) {
+        return (try BlockCache(path: path, logger: logger), size)
+      } catch {
+        guard case .inUse = error, attempt < 20 else { throw Failure(error) }
+        usleep(100_000)
+      }
+    }
+    throw Failure("cache directory \(path) is in use")
+  }
+
+  private static func defaultCacheSize(_ path: String) -> Int {
+    min(20 << 30, (BlockCache.freeBytes(at: path) ?? 0) / 2)
+  }
+
+  /// A folder for this mountpoint, so that mounts side by side do not meet and each finds its own again.
+  private static func defaultCacheDirectory(_ mountpoint: String) throws(Failure) -> String {
+    let environment = environment()
+    let base: String
+    if let cache = environment["XDG_CACHE_HOME"], cache.hasPrefix("/") {
+      base = cache
+    } else if let home = environment["HOME"], home.hasPrefix("/") {
+      base = home + "/.cache"
+    } else {
+      throw Failure("neither XDG_CACHE_HOME nor HOME is set; say where the cache is with --cache-dir")
+    }
+    let name = mountpoint.dropFirst().replacing("%", with: "%25").replacing("/", with: "%2F")
+    return "\(base)/inventoryfs/\(name.suffix(200))"
+  }
+
+  // MARK: The process
+
+  private func openLogFile() throws(Failure) -> Int32? {
+    guard let path = flags.process.logFile else { return nil }
+    let file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+    guard file >= 0 else {
+      throw Failure("log file \(path): \(Errno(rawValue: errno)); choose another with --log-file")
+    }
+    return file
+  }
+
+  private func leaveTerminal(_ logFile: Int32?) {
+    guard flags.process.readyDescriptor != nil else { return }
+    output.redirect(to: logFile.map { .file($0) } ?? .systemLog)
+    BackgroundProcess.detach()
+  }
+
+  /// Each open chunk takes two descriptors, and the soft limit is often 1024.
+  private func raiseDescriptorLimit() {
+    var limit = rlimit()
+    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+    limit.rlim_cur = limit.rlim_max
+    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+  }
+
+  /// Whether the kernel gets answers: it asks for the statistics every time.
+  private static func answers(_ mountpoint: String) -> Bool {
+    var info = statvfs()
+    return statvfs(mountpoint, &info) == 0
+  }
+
+  private static func absolute(_ path: String) throws(Failure) -> String {
+    if path.hasPrefix("/") { return path }
+    guard let folder = getcwd(nil, 0) else {
+      throw Failure("the current directory is gone; give \(path) as an absolute path")
+    }
+    defer { free(folder) }
+    return FilePath(String(cString: folder)).pushing(FilePath(path)).lexicallyNormalized().string
+  }
+
+  private static func environment() -> [String: String] {
+    var variables: [String: String] = [:]
+    var place = environ
+    while let entry = place.pointee {
+      let text = String(cString: entry)
+      if let equals = text.firstIndex(of: "=") {
+        variables[String(text[..<equals])] = String(text[text.index(after: equals)...])
+      }
+      place += 1
+    }
+    return variables
+  }
+}

@@ -1,0 +1,62 @@
+import FuseMount
+import Glibc
+import PosixThreads
+import Synchronization
+
+/// Turns SIGINT, SIGTERM and SIGHUP into a clean end.
+///
+/// The signals are blocked in all threads and waited for by one, so that what they lead to is ordinary code. Before
+/// anything is mounted they end the process; afterwards they unmount.
+final class Termination: Sendable {
+  private enum Phase {
+    case loading
+    case mounting(isRequested: Bool)
+    case mounted(MountSession)
+  }
+
+  private let phase = Mutex(Phase.loading)
+
+  /// Blocks the signals for this thread and those it starts from now on. To be called before there are others.
+  func watch() {
+    var signals = sigset_t()
+    sigemptyset(&signals)
+    for number in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&signals, number) }
+    pthread_sigmask(SIG_BLOCK, &signals, nil)
+    let waited = signals
+    _ = PosixThread(named: "signals") { [self] in
+      while true {
+        var set = waited
+        var number: Int32 = 0
+        guard sigwait(&set, &number) == 0 else { continue }
+        handle(number)
+      }
+    }
+  }
+
+  /// From here on a signal waits for the mount to be complete.
+  func startMounting() {
+    phase.withLock { $0 = .mounting(isRequested: false) }
+  }
+
+  func mounted(_ session: MountSession) {
+    let isRequested = phase.withLock { phase in
+      defer { phase = .mounted(session) }
+      if case .mounting(let isRequested) = phase { return isRequested }
+      return false
+    }
+    if isRequested { session.unmount() }
+  }
+
+  private func handle(_ number: Int32) {
+    let session: MountSession? = phase.withLock { phase in
+      switch phase {
+      case .loading: _exit(128 + number)
+      case .mounting:
+        phase = .mounting(isRequested: true)
+        return nil
+      case .mounted(let session): return session
+      }
+    }
+    session?.unmount()
+  }
+}

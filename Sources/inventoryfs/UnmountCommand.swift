@@ -1,0 +1,47 @@
+import ArgumentParser
+import CLinux
+import FuseMount
+import Glibc
+
+struct UnmountCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "unmount",
+    abstract: "Unmounts an inventory, and returns when its process has ended.",
+    aliases: ["umount"])
+
+  @Argument(help: "The directory that it is mounted on.")
+  var mountpoint: String
+
+  @Flag(
+    name: [.long, .customShort("z")],
+    help: "Take it away even if files are open there; they can be read until they are closed.")
+  var lazy = false
+
+  func run() throws {
+    let path = Mountpoint.absolute(mountpoint)
+    guard let mount = Mountpoint.find(path) else {
+      throw Failure(MountError.notMounted(path: mountpoint))
+    }
+    guard mount.type == Mountpoint.fileSystemType else {
+      throw Failure(MountError.notOurs(path: mountpoint, type: mount.type))
+    }
+    let pid = lazy ? nil : daemon(of: path)
+    try failing { try Mountpoint.detach(path, lazily: lazy) }
+    if let pid { waitForEnd(of: pid) }
+  }
+
+  /// The process that serves the mount, as it says itself; nil when it does not answer any more.
+  private func daemon(of path: String) -> pid_t? {
+    var bytes = [UInt8](repeating: 0, count: 32)
+    let count = getxattr(path, "user.inventoryfs.pid", &bytes, bytes.count)
+    return count > 0 ? pid_t(String(decoding: bytes[..<count], as: UTF8.self)) : nil
+  }
+
+  /// So that a mount that follows finds the cache directory free.
+  private func waitForEnd(of pid: pid_t) {
+    for _ in 0..<2000 {
+      guard kill(pid, 0) == 0 else { return }
+      usleep(5000)
+    }
+  }
+}

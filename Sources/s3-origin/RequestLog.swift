@@ -1,0 +1,49 @@
+import EmbeddedS3Origin
+import Glibc
+
+/// A file with one line per request, tab separated, each written at once by one write(2), so that
+/// whoever reads along sees whole lines.
+final class RequestLog: Sendable {
+  static let columns = [
+    "number", "connection", "client", "method", "bucket", "key", "range", "if-match", "status",
+    "body-bytes", "fault",
+  ]
+
+  private let descriptor: Int32
+
+  /// Nil if the file cannot be written; errno says why.
+  init?(path: String) {
+    descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
+    guard descriptor >= 0 else { return nil }
+  }
+
+  deinit {
+    close(descriptor)
+  }
+
+  func append(_ record: RequestRecord) {
+    let fields = [
+      "\(record.number)", "\(record.connection)", record.clientAddress, record.method,
+      record.bucket, record.key, record.rangeAsked ?? "-", record.ifMatch ?? "-",
+      "\(record.status)", "\(record.bodyBytesSent)", record.fault ?? "-",
+    ]
+    let line = fields.map(Self.inOneField).joined(separator: "\t") + "\n"
+    // A log that cannot be written must not stop the server that it describes.
+    _ = Array(line.utf8).withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+  }
+
+  /// A key may hold anything, also what separates fields and lines.
+  private static func inOneField(_ text: String) -> String {
+    var field = ""
+    for scalar in text.unicodeScalars {
+      switch scalar {
+      case "\\": field += "\\\\"
+      case "\t": field += "\\t"
+      case "\n": field += "\\n"
+      case "\r": field += "\\r"
+      default: field.unicodeScalars.append(scalar)
+      }
+    }
+    return field
+  }
+}

@@ -1,0 +1,225 @@
+import ReadPlanning
+import Testing
+
+private let mebibyte = 1 << 20
+
+@Suite("What is fetched for whom")
+struct FetchPlannerTests {
+  @Test("The first kilobytes of a chunk cost one request of one MiB")
+  func head() {
+    var simulation = PlannerSimulation(sizeInBytes: 100 * mebibyte)
+    let handle = simulation.open()
+    simulation.readThrough(handle, 0..<16384)
+    simulation.close(handle)
+    simulation.deliverAll()
+    #expect(simulation.fetched.map(\.bytes) == [0..<mebibyte])
+  }
+
+  @Test("A seek to the end costs the blocks that hold the bytes, and nothing is fetched ahead")
+  func footer() {
+    var simulation = PlannerSimulation(sizeInBytes: 100 * mebibyte)
+    let handle = simulation.open()
+    simulation.readThrough(handle, 100 * mebibyte - 8..<100 * mebibyte)
+    simulation.readThrough(handle, 100 * mebibyte - 12_000..<100 * mebibyte - 8)
+    simulation.deliverAll()
+    #expect(simulation.fetched.map(\.bytes) == [100 * mebibyte - 65536..<100 * mebibyte])
+  }
+
+  @Test("A sequential reader gets every byte with no byte asked for twice, and soon many parts at once")
+  func sequential() {
+    let size = 105 * mebibyte + 12_345
+    var simulation = PlannerSimulation(sizeInBytes: size)
+    let handle = simulation.open()
+    for start in stride(from: 0, to: size, by: 128 << 10) {
+      simulation.readThrough(handle, start..<min(size, start + 128 << 10))
+    }
+    #expect(simulation.bytesFetchedTwice == 0)
+    #expect(simulation.bytesFetched == size)
+    #expect(simulation.mostAtOnce >= 16)
+    #expect(simulation.mostAtOnce <= 32)
+  }
+
+  @Test("Many readers of one chunk do not make a byte be asked for twice")
+  func manyReaders() {
+    let size = 20 * mebibyte
+    var simulation = PlannerSimulation(sizeInBytes: size)
+    let handles = (0..<8).map { _ in simulation.open() }
+    for start in stride(from: 0, to: size, by: mebibyte) {
+      for handle in handles {
+        simulation.readThrough(handle, start..<start + mebibyte)
+      }
+    }
+    #expect(simulation.bytesFetchedTwice == 0)
+    #expect(simulation.bytesFetched == size)
+  }
+
+  @Test("A few scattered reads fetch only the blocks they touch")
+  func scattered() {
+    var simulation = PlannerSimulation(sizeInBytes: 100 * mebibyte)
+    let handle = simulation.open()
+    for block in [700, 50, 1300] {
+      simulation.readThrough(handle, block << 16..<(block + 1) << 16)
+    }
+    simulation.deliverAll()
+    #expect(simulation.bytesFetched == 3 << 16)
+  }
+
+  @Test("Where scattered reads keep coming the chunk is fetched whole, once", arguments: [5, 6] as [UInt64])
+  func readAllOver(seed: UInt64) {
+    var generator = SeededGenerator(seed: seed)
+    var simulation = PlannerSimulation(sizeInBytes: 100 * mebibyte)
+    let handle = simulation.open()
+    for _ in 0..<60 {
+      let start = Int.random(in: 1..<1500, using: &generator) << 16
+      simulation.readThrough(handle, start..<start + 65536)
+    }
+    simulation.deliverAll()
+    #expect(simulation.bytesFetched == 100 * mebibyte, "seed \(seed)")
+    #expect(simulation.bytesFetchedTwice == 0, "seed \(seed)")
+  }
+
+  @Test("Scattered reads after a look at the table of contents fetch only what they touch")
+  func columns() {
+    var simulation = PlannerSimulation(sizeInBytes: 100 * mebibyte)
+    let handle = simulation.open()
+    simulation.readThrough(handle, 100 * mebibyte - 8..<100 * mebibyte)
+    for block in stride(from: 1, to: 1500, by: 100) {
+      simulation.readThrough(handle, block << 16..<(block + 13) << 16)
+    }
+    simulation.deliverAll()
+    #expect(simulation.bytesFetched == (15 * 13 + 1) << 16)
+  }
+
+  @Test("A walk over small chunks has the next ones fetched, one request each, and no byte twice")
+  func walk() {
+    let size = 2 * mebibyte + 100_000
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 40)
+    for chunk in 0..<20 {
+      let handle = simulation.open(chunk)
+      for start in stride(from: 0, to: size, by: 128 << 10) {
+        simulation.readThrough(handle, start..<min(size, start + 128 << 10))
+      }
+      simulation.close(handle)
+    }
+    #expect(simulation.bytesFetchedTwice == 0)
+    #expect(simulation.mostAtOnce >= 8, "many chunks at once")
+    let chunksAhead = Set(simulation.fetched.map(\.chunk)).count - 20
+    #expect((1...16).contains(chunksAhead))
+    #expect(simulation.fetched.count(where: { $0.chunk > 2 }) == 17 + chunksAhead)
+  }
+
+  @Test("One chunk by itself brings at most a MiB of the next, and a jump elsewhere brings none")
+  func noWalk() {
+    let size = 20 * mebibyte
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 40)
+    for chunk in [0, 17, 5] {
+      let handle = simulation.open(chunk)
+      for start in stride(from: 0, to: size, by: mebibyte) {
+        simulation.readThrough(handle, start..<start + mebibyte)
+      }
+      simulation.close(handle)
+    }
+    simulation.deliverAll()
+    #expect(simulation.bytesFetched <= 3 * size + mebibyte)
+  }
+
+  @Test("A waiting read is answered when its own bytes are here, in the middle of a part")
+  func streaming() {
+    var simulation = PlannerSimulation(sizeInBytes: 100 * mebibyte)
+    let handle = simulation.open()
+    let wait = simulation.read(handle, 0..<20_000)
+    let part = simulation.running.keys.first
+    #expect(wait != nil && part != nil)
+    guard let wait, let part else { return }
+    simulation.deliver(part, 19_999)
+    #expect(!simulation.answered.contains(wait))
+    simulation.deliver(part, 1)
+    #expect(simulation.answered.contains(wait))
+    #expect(simulation.running[part] != nil, "the part goes on")
+  }
+
+  @Test("Connections are a cap over all chunks, and read-ahead leaves room for a newcomer")
+  func connections() {
+    var simulation = PlannerSimulation(sizeInBytes: 100 * mebibyte, chunkCount: 4, maxConnections: 8)
+    var handles: [HandleID] = []
+    for chunk in 0..<3 {
+      handles.append(simulation.open(chunk))
+      for start in stride(from: 0, to: 4 * mebibyte, by: mebibyte) {
+        simulation.readThrough(handles[chunk], start..<start + mebibyte)
+      }
+    }
+    #expect(simulation.mostAtOnce <= 8)
+    let newcomer = simulation.open(3)
+    let before = simulation.running.count
+    #expect(before <= 7)
+    let wait = simulation.read(newcomer, 0..<4096)
+    #expect(wait != nil)
+    #expect(simulation.running.count == before + 1, "the newcomer's request goes out at once")
+  }
+
+  @Test("A retry goes on after the bytes that have arrived")
+  func retry() {
+    var simulation = PlannerSimulation(sizeInBytes: 10 * mebibyte)
+    let handle = simulation.open()
+    let wait = simulation.read(handle, 0..<200_000)
+    guard let wait, let part = simulation.running.keys.min(by: { $0.number < $1.number }) else {
+      Issue.record("no request went out")
+      return
+    }
+    simulation.deliver(part, 100_000)
+    simulation.fail(part, forGood: false)
+    #expect(simulation.fetched.last?.bytes.lowerBound == 100_000)
+    simulation.deliverAll()
+    #expect(simulation.answered.contains(wait))
+  }
+
+  @Test("A part that is given up fails who waits for it, and is asked for again only by a new read")
+  func failure() {
+    var simulation = PlannerSimulation(sizeInBytes: 10 * mebibyte)
+    let handle = simulation.open()
+    let wait = simulation.read(handle, 0..<4096)
+    guard let wait, let part = simulation.running.keys.first else {
+      Issue.record("no request went out")
+      return
+    }
+    simulation.fail(part, forGood: true)
+    #expect(simulation.failed.contains(wait))
+    #expect(simulation.running.isEmpty)
+    simulation.readThrough(handle, 0..<4096)
+  }
+
+  @Test("With its last reader a chunk's long transfers are cancelled, short rests are not")
+  func cancellation() {
+    var simulation = PlannerSimulation(sizeInBytes: 200 * mebibyte)
+    let handle = simulation.open()
+    for start in stride(from: 0, to: 8 * mebibyte, by: mebibyte) {
+      simulation.readThrough(handle, start..<start + mebibyte)
+    }
+    let long = simulation.running.values.filter { $0.part.bytes.upperBound - $0.next > mebibyte }
+    #expect(!long.isEmpty)
+    simulation.close(handle)
+    #expect(simulation.cancelled == Set(long.map(\.part.id)))
+  }
+
+  @Test("Readers over a small cache: the bound holds and everyone gets on", arguments: [1, 2, 3, 4] as [UInt64])
+  func smallCache(seed: UInt64) {
+    var generator = SeededGenerator(seed: seed)
+    let size = 12 * mebibyte
+    var simulation = PlannerSimulation(
+      sizeInBytes: size, chunkCount: 4, maxConnections: 6, cacheBoundInBytes: 15 * mebibyte)
+    let handles = (0..<4).map { simulation.open($0) }
+    var offsets = [0, 0, 0, 0]
+    for _ in 0..<400 {
+      let reader = Int.random(in: 0..<4, using: &generator)
+      if Int.random(in: 0..<20, using: &generator) == 0 {
+        offsets[reader] = Int.random(in: 0..<size, using: &generator)
+      }
+      let start = offsets[reader]
+      let end = min(size, start + Int.random(in: 1...mebibyte, using: &generator))
+      simulation.readThrough(handles[reader], start..<end)
+      offsets[reader] = end == size ? 0 : end
+    }
+    simulation.deliverAll()
+    #expect(simulation.planner.ledger.pinnedInBytes == 0, "seed \(seed)")
+  }
+}

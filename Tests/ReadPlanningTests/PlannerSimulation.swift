@@ -1,0 +1,163 @@
+import ReadPlanning
+import Testing
+
+/// Plays store, disk and readers around a planner, as values: parts deliver in pieces, holes are punched when it gets
+/// round to it, and every byte that is asked for, stored and handed out is written down.
+struct PlannerSimulation {
+  let sizeInBytes: Int
+  private(set) var planner: FetchPlanner
+  private(set) var fetched: [(chunk: Int, bytes: Range<Int>)] = []
+  private(set) var answered: Set<WaitID> = []
+  private(set) var failed: Set<WaitID> = []
+  private(set) var cancelled: Set<PartID> = []
+  private(set) var mostAtOnce = 0
+  /// Parts that the store is delivering, and the next byte of each.
+  private(set) var running: [PartID: (part: FetchPlanner.Part, next: Int)] = [:]
+  private var progress: [PartID: Int] = [:]
+  private var toEvict: [CacheLedger.Segment] = []
+  private var nextNumber: UInt64 = 1
+  private var chunkOfHandle: [HandleID: ChunkID] = [:]
+
+  init(sizeInBytes: Int, chunkCount: Int = 1, maxConnections: Int = 32, cacheBoundInBytes: Int = 1 << 30) {
+    self.sizeInBytes = sizeInBytes
+    planner = FetchPlanner(
+      maxConnections: maxConnections, cacheBoundInBytes: cacheBoundInBytes,
+      catalog: ChunkCatalog(
+        names: (0..<chunkCount).map { String(1000 + $0) },
+        sizesInBytes: Array(repeating: sizeInBytes, count: chunkCount)))
+    perform(planner.cacheIsKnown())
+  }
+
+  private mutating func load(_ chunk: Int, isVersionKnown: Bool) {
+    planner.load(
+      ChunkID(index: chunk), sizeInBytes: sizeInBytes, entry: EntryID(number: chunk),
+      overheadInBytes: 4096,
+      present: BlockSet(blockCount: BlockGrid(sizeInBytes: sizeInBytes).blockCount),
+      isVersionKnown: isVersionKnown, opening: 0..<min(sizeInBytes, 1 << 20))
+  }
+
+  mutating func open(_ chunk: Int = 0) -> HandleID {
+    let handle = HandleID(number: number())
+    chunkOfHandle[handle] = ChunkID(index: chunk)
+    if !planner.isOpen(ChunkID(index: chunk)) { load(chunk, isVersionKnown: true) }
+    let (_, actions) = planner.open(
+      ChunkID(index: chunk), handle: handle, wait: WaitID(number: number()))
+    perform(actions)
+    return handle
+  }
+
+  /// Nil when the bytes were present; they are unpinned at once then.
+  mutating func read(_ handle: HandleID, _ bytes: Range<Int>) -> WaitID? {
+    guard let chunk = chunkOfHandle[handle] else { return nil }
+    let wait = WaitID(number: number())
+    let (decision, actions) = planner.read(
+      chunk, handle: handle, bytes: bytes, wait: wait)
+    perform(actions)
+    guard decision == .present else { return wait }
+    perform(planner.finishedReading(chunk, bytes: bytes))
+    return nil
+  }
+
+  /// Reads and lets the store deliver until the bytes are there.
+  mutating func readThrough(_ handle: HandleID, _ bytes: Range<Int>) {
+    guard let chunk = chunkOfHandle[handle], let wait = read(handle, bytes) else { return }
+    var steps = 0
+    while !answered.contains(wait), !failed.contains(wait), steps < 100_000 {
+      deliverRound(pieceInBytes: 64 << 10)
+      steps += 1
+    }
+    #expect(answered.contains(wait), "the read of \(bytes) was never answered")
+    perform(planner.finishedReading(chunk, bytes: bytes))
+  }
+
+  mutating func close(_ handle: HandleID) { perform(planner.close(handle)) }
+
+  /// One piece for every part under way, in the order in which they were started.
+  mutating func deliverRound(pieceInBytes: Int) {
+    punch()
+    for id in running.keys.sorted(by: { $0.number < $1.number }) { deliver(id, pieceInBytes) }
+  }
+
+  mutating func deliver(_ id: PartID, _ pieceInBytes: Int) {
+    guard let (part, next) = running[id] else { return }
+    let count = min(pieceInBytes, part.bytes.upperBound - next)
+    running[id]?.next += count
+    progress[id] = next + count
+    // The answer's head comes before its first byte.
+    perform(planner.versionIsKnown(part.chunk))
+    perform(planner.arrived(id, count: count))
+    if next + count == part.bytes.upperBound {
+      running[id] = nil
+      perform(planner.finished(id))
+    }
+  }
+
+  mutating func deliverAll() {
+    while !running.isEmpty || !toEvict.isEmpty { deliverRound(pieceInBytes: 256 << 10) }
+  }
+
+  /// The request fails: to be tried again at once, or given up.
+  mutating func fail(_ id: PartID, forGood: Bool) {
+    guard running.removeValue(forKey: id) != nil else { return }
+    if forGood {
+      perform(planner.failed(id))
+    } else {
+      perform(planner.paused(id).1)
+      perform(planner.retry(id))
+    }
+  }
+
+  mutating func punch() {
+    while !toEvict.isEmpty {
+      let segment = toEvict.removeFirst()
+      let (isIdle, actions) = planner.evicted(segment)
+      perform(actions)
+      if isIdle { perform(planner.removed(segment.entry)) }
+    }
+  }
+
+  /// Bytes that were asked for more than once.
+  var bytesFetchedTwice: Int {
+    var total = 0
+    for chunk in Set(fetched.map(\.chunk)) {
+      var end = 0
+      for range in fetched.filter({ $0.chunk == chunk }).map(\.bytes)
+        .sorted(by: { $0.lowerBound < $1.lowerBound })
+      {
+        total += max(0, min(end, range.upperBound) - range.lowerBound)
+        end = max(end, range.upperBound)
+      }
+    }
+    return total
+  }
+
+  var bytesFetched: Int { fetched.reduce(0) { $0 + $1.bytes.count } }
+
+  private mutating func number() -> UInt64 {
+    nextNumber += 1
+    return nextNumber
+  }
+
+  private mutating func perform(_ actions: [FetchPlanner.Action]) {
+    for action in actions {
+      switch action {
+      case .fetch(let part):
+        let start = progress[part.id] ?? part.bytes.lowerBound
+        fetched.append((part.chunk.index, start..<part.bytes.upperBound))
+        running[part.id] = (part, start)
+        mostAtOnce = max(mostAtOnce, running.count)
+      case .cancel(let id):
+        cancelled.insert(id)
+        running[id] = nil
+        perform(planner.cancelled(id))
+      case .answer(let wait), .opened(let wait): answered.insert(wait)
+      case .fail(let wait): failed.insert(wait)
+      case .evict(let segment): toEvict.append(segment)
+      case .prepare(let chunk):
+        load(chunk.index, isVersionKnown: false)
+        perform(planner.resume())
+      }
+    }
+    #expect(planner.ledger.usedInBytes <= planner.ledger.boundInBytes)
+  }
+}
