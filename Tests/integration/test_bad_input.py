@@ -152,7 +152,7 @@ def test_anonymous_access_that_is_denied_is_refused(lab, seaweedfs, csv_inventor
 
 def test_a_refused_connection_is_refused(lab):
     port = processes.free_port()
-    refused(lab, f"s3://{BUCKET}/manifest.json", f"127.0.0.1:{port}", "refused",
+    refused(lab, f"s3://{BUCKET}/manifest.json", "127.0.0.1", port, "connect",
             endpoint=f"http://127.0.0.1:{port}")
 
 
@@ -294,7 +294,7 @@ def test_a_cache_folder_that_is_another_users_symlink_is_refused(lab, seaweedfs,
     target.mkdir(mode=0o700)
     link.symlink_to(target)
     os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
-    refused(lab, csv_inventory.url, link, "symlink", endpoint=seaweedfs.endpoint, options=["--cache-dir", link])
+    refused(lab, csv_inventory.url, link, "symbolic link", endpoint=seaweedfs.endpoint, options=["--cache-dir", link])
     assert list(target.iterdir()) == []
 
 
