@@ -243,6 +243,9 @@ public struct FetchPlanner: Sendable {
     return actions + fill()
   }
 
+  /// Whether the part has not ended yet; between two attempts it has not.
+  public func isUnderWay(_ part: PartID) -> Bool { chunkOfPart[part] != nil }
+
   /// Whether no reader has the chunk open.
   public func isUnused(_ id: ChunkID) -> Bool { chunks[id].map { $0.handles.isEmpty } ?? false }
 
