@@ -80,6 +80,9 @@ public struct FetchPlanner: Sendable {
     var handles: Set<HandleID> = []
     var isVersionKnown: Bool
     var leavingSegments: Set<Int> = []
+    /// Found to be wrong on disk: what arrives in their place is handed out once it is whole, because until then
+    /// the index still has the old checksum.
+    var damaged: Set<Int> = []
   }
 
   struct Handle: Sendable {
@@ -316,6 +319,7 @@ public struct FetchPlanner: Sendable {
   /// Blocks whose stored bytes turned out to be wrong: they are fetched again, over the old ones.
   public mutating func discarded(_ id: ChunkID, blocks: Range<Int>) {
     chunks[id]?.present.remove(blocks)
+    chunks[id]?.damaged.formUnion(blocks)
   }
 
   func isAvailable(_ bytes: Range<Int>, in chunk: Chunk) -> Bool {
@@ -325,7 +329,7 @@ public struct FetchPlanner: Sendable {
       // Not whole yet: do the bytes asked for lie in what a part has brought so far?
       let needed = chunk.grid.bytes(of: absent..<absent + 1).clamped(to: bytes)
       guard let transfer = chunk.transfers.first(where: { $0.part.bytes.overlaps(needed) }),
-        transfer.arrived >= needed.upperBound
+        transfer.arrived >= needed.upperBound, !chunk.damaged.contains(absent)
       else { return false }
       next = absent + 1
     }
@@ -372,7 +376,9 @@ public struct FetchPlanner: Sendable {
       chunk.present.insert(max(firstBlock, complete.lowerBound)..<complete.upperBound)
     }
     chunks[chunkID] = chunk
-    return answerWaits(of: chunkID, touching: before..<transfer.arrived)
+    // A wait for the beginning of a damaged block is answered by the block's end.
+    let start = chunk.grid.bytes(of: firstBlock..<firstBlock + 1).lowerBound
+    return answerWaits(of: chunkID, touching: start..<transfer.arrived)
   }
 
   /// The part has all its bytes.
