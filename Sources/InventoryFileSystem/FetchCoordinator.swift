@@ -73,7 +73,15 @@ final class FetchCoordinator: Sendable {
       requests[part] = nil
     }
 
-    mutating func letLinger(_ id: ChunkID) {
+    mutating func close(_ handle: HandleID, of id: ChunkID) -> [FetchPlanner.Action] {
+      let actions = planner.close(handle)
+      // Parts that waited for their next attempt have ended with the chunk's last reader.
+      for part in transfers.keys where !planner.isUnderWay(part) { forget(part) }
+      letLinger(id)
+      return actions
+    }
+
+    private mutating func letLinger(_ id: ChunkID) {
       if planner.isUnused(id), !lingering.contains(id) { lingering.append(id) }
     }
 
@@ -202,11 +210,7 @@ final class FetchCoordinator: Sendable {
   }
 
   func close(_ handle: HandleID, of id: ChunkID) {
-    perform { state in
-      let actions = state.planner.close(handle)
-      state.letLinger(id)
-      return actions
-    }
+    perform { $0.close(handle, of: id) }
   }
 
   private func load(_ chunk: ChunkReference) throws(FileSystemError) {
@@ -475,11 +479,7 @@ final class FetchCoordinator: Sendable {
       waiting.succeed()
     case .fail(let waiting, let error):
       if case .open(_, let file) = waiting, case .chunk(let id, let handle) = file.content {
-        follow { state in
-          let actions = state.planner.close(handle)
-          state.letLinger(id)
-          return actions
-        }
+        follow { $0.close(handle, of: id) }
       }
       waiting.fail(error)
     case .evict(let segment):

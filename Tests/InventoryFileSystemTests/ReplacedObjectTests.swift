@@ -37,8 +37,8 @@ import Testing
     }
   }
 
-  @Test("A store that ignores If-Match is caught by the ETag of its answer")
-  func ignoredIfMatch() async throws {
+  @Test("The same bytes under another ETag are another version")
+  func anotherETag() async throws {
     try await Rig.run([old]) { rig, origin in
       let file = try await rig.open("chunk")
       origin.put(bucket: Rig.bucket, key: "chunk", bytes: old.bytes, eTag: "another")

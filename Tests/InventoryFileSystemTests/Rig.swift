@@ -270,11 +270,14 @@ final class CacheFolder: Sendable {
 /// Bytes that differ from place to place and from seed to seed, none of them zero.
 func content(_ sizeInBytes: Int, seed: UInt64 = 1) -> [UInt8] {
   var generator = SeededGenerator(seed: seed)
+  let tile = (0..<8192).map { _ in generator.next() | 0x0101_0101_0101_0101 }
   var bytes: [UInt8] = []
-  bytes.reserveCapacity(sizeInBytes + 8)
+  bytes.reserveCapacity(sizeInBytes + tile.count * 8)
   while bytes.count < sizeInBytes {
-    let word = generator.next() | 0x0101_0101_0101_0101
-    withUnsafeBytes(of: word) { bytes += $0 }
+    // Each tile begins with its own place.
+    let place = UInt64(bytes.count) << 8 | 0x0101_0101_0101_0101
+    withUnsafeBytes(of: place) { bytes += $0 }
+    tile.withUnsafeBytes { bytes += $0.dropFirst(8 + (bytes.count >> 16) % 512) }
   }
   return Array(bytes[..<sizeInBytes])
 }
