@@ -81,7 +81,7 @@ final class FetchCoordinator: Sendable {
       return actions
     }
 
-    private mutating func letLinger(_ id: ChunkID) {
+    mutating func letLinger(_ id: ChunkID) {
       if planner.isUnused(id), !lingering.contains(id) { lingering.append(id) }
     }
 
