@@ -26,10 +26,7 @@ extension FetchPlanner {
     guard let order = walk.order, let stream = handles[handle]?.readAhead.current,
       let size = chunks[id]?.grid.sizeInBytes, stream.target >= size
     else { return [] }
-    // Of a guess no more is fetched than of a chunk whose first bytes are read, and not before its time.
-    let left = size - stream.frontier
-    guard walk.isConfirmed || left <= sizing.largestPartInBytes else { return [] }
-    var budget = walk.isConfirmed ? stream.windowInBytes - left : ReadAhead.firstRequestInBytes
+    var budget = stream.windowInBytes - (size - stream.frontier)
     var actions: [Action] = []
     var follower = id
     for _ in 0..<Self.expectedChunkCount {
@@ -39,7 +36,7 @@ extension FetchPlanner {
       defer { budget -= followerSize }
       // Another worker's.
       if let chunk = chunks[next], !chunk.handles.isEmpty { continue }
-      let partSize = sizing.partSize(forWindow: walk.isConfirmed ? stream.windowInBytes : budget)
+      let partSize = sizing.partSize(forWindow: stream.windowInBytes)
       let target = min(followerSize, (budget + partSize - 1) / partSize * partSize)
       let known = expected[next]
       if known == nil {

@@ -294,7 +294,7 @@ def test_a_cache_folder_that_is_another_users_symlink_is_refused(lab, seaweedfs,
     target.mkdir(mode=0o700)
     link.symlink_to(target)
     os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
-    refused(lab, csv_inventory.url, link, "symbolic link", endpoint=seaweedfs.endpoint, options=["--cache-dir", link])
+    refused(lab, csv_inventory.url, link, "symlink", endpoint=seaweedfs.endpoint, options=["--cache-dir", link])
     assert list(target.iterdir()) == []
 
 
