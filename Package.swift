@@ -96,6 +96,7 @@ let package = Package(
     tests(of: "BlockCache"),
     tests(of: "ObjectStore", ["EmbeddedS3Origin"]),
     tests(of: "InventoryFileSystem", ["EmbeddedS3Origin"]),
+    tests(of: "FuseMount"),
     tests(of: "EmbeddedS3Origin"),
   ],
   swiftLanguageModes: [.v6]

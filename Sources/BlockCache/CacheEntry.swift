@@ -96,6 +96,19 @@ public final class CacheEntry: Sendable {
     return nil
   }
 
+  // MARK: Passthrough
+
+  /// Whether every block was written by this object, or has been compared with its checksum by it.
+  public var isWhollyChecked: Bool { state.withLock { $0.present.isFull && $0.unchecked.isEmpty } }
+
+  /// The data file, for the kernel to read from; open as long as this object lives.
+  public var dataDescriptor: Int32 { files.data.raw }
+
+  /// Whether somebody reads the data file without this object. Nil where the file system cannot tell.
+  public func isOpenElsewhere() -> Bool? { files.isDataOpenElsewhere() }
+
+  // MARK: The cache's side
+
   /// Makes blocks absent, and their space free.
   func remove(blocks: Range<Int>) throws(BlockCacheError) {
     state.withLock { state in

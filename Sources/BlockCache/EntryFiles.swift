@@ -18,17 +18,28 @@ struct EntryFiles: ~Copyable {
     self.index = index
   }
 
-  /// Opens files that exist. Nil when either does not, or cannot be opened.
-  static func open(_ name: String, in directory: borrowing CacheDirectory) -> EntryFiles? {
+  /// Opens files that exist. Nil when either does not, or is something else than a file of ours.
+  ///
+  /// - Throws: what else can go wrong (no descriptors left, a failing disk) says nothing about the files.
+  static func open(
+    _ name: String, in directory: borrowing CacheDirectory
+  ) throws(BlockCacheError) -> EntryFiles? {
     let flags = O_RDWR | O_NOFOLLOW
     let path = directory.chunkPath(name)
-    guard
-      let data = try? OwnedDescriptor(
-        opening: "\(name).data", in: directory.chunks.raw, flags: flags, path: path),
-      let index = try? OwnedDescriptor(
+    do throws(BlockCacheError) {
+      let data = try OwnedDescriptor(
+        opening: "\(name).data", in: directory.chunks.raw, flags: flags, path: path)
+      let index = try OwnedDescriptor(
         opening: "\(name).index", in: directory.chunks.raw, flags: flags, path: path)
-    else { return nil }
-    return EntryFiles(path: path, data: data, index: index)
+      return EntryFiles(path: path, data: data, index: index)
+    } catch {
+      if case .system(_, _, let code) = error,
+        [.noSuchFileOrDirectory, .tooManySymbolicLinkLevels, .isDirectory].contains(code)
+      {
+        return nil
+      }
+      throw error
+    }
   }
 
   /// Creates both, with no block present.
@@ -114,6 +125,16 @@ struct EntryFiles: ~Copyable {
     var info = stat()
     guard fstat(data.raw, &info) == 0 else { return nil }
     return (Int(info.st_size), Int(info.st_blocks) * 512)
+  }
+
+  /// Whether somebody reads the data file without us: through the kernel's passthrough, or a mapping made through it,
+  /// which outlives both the handle and the mount. Nil where the file system cannot tell.
+  func isDataOpenElsewhere() -> Bool? {
+    switch inventoryfs_is_open_elsewhere(data.raw) {
+    case 0: false
+    case 1: true
+    default: nil
+    }
   }
 
   func writeData(_ bytes: RawSpan, at byteOffset: Int) throws(BlockCacheError) {

@@ -3,13 +3,16 @@
 // declared by hand.
 #pragma once
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/xattr.h>
 #include <syslog.h>
+#include <unistd.h>
 
 // fallocate(2). Returns 0 or an errno.
 int fallocate(int fd, int mode, off_t offset, off_t length);
@@ -32,3 +35,37 @@ static inline int inventoryfs_pidfd_open(pid_t pid) { return (int)syscall(SYS_pi
 static inline int inventoryfs_unmount(const char *path, int lazily) {
   return umount2(path, lazily ? MNT_DETACH : 0) == 0 ? 0 : errno;
 }
+
+// mount(2) takes its flags from an enumeration too. For a mount that only reads. Returns 0 or an errno.
+static inline int inventoryfs_mount_read_only(
+    const char *source, const char *path, const char *type, const char *options) {
+  unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOATIME;
+  return mount(source, path, type, flags, options) == 0 ? 0 : errno;
+}
+
+// ioctl(2) is variadic. FUSE_DEV_IOC_BACKING_OPEN and _CLOSE of linux/fuse.h since 6.9, which Debian 12's lacks: the
+// kernel's id for a file that it may read by itself, or an errno, negative.
+struct inventoryfs_backing_file { int32_t fd; uint32_t flags; uint64_t padding; };
+static inline int inventoryfs_open_backing(int device, int file) {
+  struct inventoryfs_backing_file backing = { file, 0, 0 };
+  int id = ioctl(device, _IOW(229, 1, struct inventoryfs_backing_file), &backing);
+  return id >= 0 ? id : -errno;
+}
+static inline void inventoryfs_close_backing(int device, uint32_t id) {
+  ioctl(device, _IOW(229, 2, uint32_t), &id);
+}
+
+// fcntl(2) is variadic, and leases are hidden. Whether a file is open or mapped by anyone but through this descriptor,
+// which must be open for writing: a write lease (fcntl(2), F_SETLEASE) is given to the only user of a file, and is
+// given back at once. Returns 1 or 0, or -1 where the file system has no leases.
+static inline int inventoryfs_is_open_elsewhere(int fd) {
+  // F_SETSIG, F_SETLEASE. Who opens the file in between waits, and we would be sent SIGIO, which ends the process;
+  // SIGURG (23) is ignored unless asked for.
+  fcntl(fd, 10, 23);
+  if (fcntl(fd, 1024, F_WRLCK) != 0) return errno == EAGAIN ? 1 : -1;
+  fcntl(fd, 1024, F_UNLCK);
+  return 0;
+}
+
+// A second descriptor, closed by exec like the first. Returns -1 on failure.
+static inline int inventoryfs_duplicate(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 0); }

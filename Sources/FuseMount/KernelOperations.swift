@@ -12,11 +12,16 @@ final class OperationContext: Sendable {
   let maxBackground: UInt32
   /// The buffer of the calling thread, set by the session's loop.
   let bufferKey: pthread_key_t
+  /// Nil where libfuse has opened the device.
+  let device: FuseDevice?
+  private let backingFiles: BackingFiles?
 
   init(
-    _ fileSystem: InventoryFileSystem, _ pool: ReplyPool, maxBackground: UInt32,
+    _ fileSystem: InventoryFileSystem, _ pool: ReplyPool, device: FuseDevice?, maxBackground: UInt32,
     bufferKey: pthread_key_t
   ) {
+    self.device = device
+    backingFiles = device.map { BackingFiles(fileSystem, $0) }
     self.fileSystem = fileSystem
     self.pool = pool
     self.maxBackground = maxBackground
@@ -28,9 +33,23 @@ final class OperationContext: Sendable {
 
   /// The session passes itself nowhere else, and outlives its requests.
   static func from(_ request: fuse_req_t?) -> OperationContext? {
-    fuse_req_userdata(request).map {
-      Unmanaged<OperationContext>.fromOpaque($0).takeUnretainedValue()
-    }
+    fuse_req_userdata(request).map { from(userData: $0) }
+  }
+
+  static func from(userData: UnsafeMutableRawPointer) -> OperationContext {
+    Unmanaged<OperationContext>.fromOpaque(userData).takeUnretainedValue()
+  }
+
+  /// Answers an open, in passthrough if the file can be.
+  func reply(to request: KernelRequest, opened file: OpenFile, _ info: fuse_file_info) {
+    let backing = backingFiles?.opened(file)
+    if !request.reply(opened: file, info, backing: backing) { close(file) }
+  }
+
+  /// The kernel has let go of the file.
+  func close(_ file: OpenFile) {
+    backingFiles?.closed(file)
+    fileSystem.close(file)
   }
 }
 
@@ -56,7 +75,7 @@ private func initialise(
   _ context: UnsafeMutableRawPointer?, _ connection: UnsafeMutablePointer<fuse_conn_info>?
 ) {
   guard let context, let connection else { return }
-  let operations = Unmanaged<OperationContext>.fromOpaque(context).takeUnretainedValue()
+  let operations = OperationContext.from(userData: context)
   let maxRead = UInt32(OperationContext.maxReadInBytes)
   connection.pointee.max_read = maxRead
   // Nothing is written, but the kernel derives the largest request, reads included, from it.
@@ -107,13 +126,13 @@ private func open(
   var parked: ParkedOpenReply?
   do throws(FileSystemError) {
     let outcome = try context.fileSystem.open(NodeID(inode: UInt64(node))) {
-      let reply = ParkedOpenReply(request, context.pool, context.fileSystem, info.pointee)
+      let reply = ParkedOpenReply(request, context, info.pointee)
       parked = reply
       return reply
     }
     switch outcome {
     case .opened(let file):
-      if !request.reply(opened: file, info.pointee) { context.fileSystem.close(file) }
+      context.reply(to: request, opened: file, info.pointee)
     case .parked(let interruption):
       parked?.waits(interruption)
     }
@@ -128,7 +147,7 @@ private func release(
 ) {
   guard let raw, let context = OperationContext.from(raw) else { return }
   if let file = OpenFile.from(info) {
-    context.fileSystem.close(file)
+    context.close(file)
     Unmanaged.passUnretained(file).release()
   }
   KernelRequest(raw: raw).reply(errno: 0)

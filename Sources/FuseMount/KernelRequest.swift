@@ -51,13 +51,23 @@ struct KernelRequest: @unchecked Sendable {
 
   /// Hands the open file to the kernel, which gives it back with each read and with the release.
   ///
+  /// - Parameter backing: what the kernel is to read from by itself.
   /// - Returns: false when the opener is gone already and no release will come.
-  func reply(opened file: OpenFile, _ info: fuse_file_info) -> Bool {
+  func reply(opened file: OpenFile, _ info: fuse_file_info, backing: UInt32?) -> Bool {
     var info = info
     info.fh = UInt64(UInt(bitPattern: Unmanaged.passRetained(file).toOpaque()))
     info.keep_cache = 1
     info.noflush = 1
-    guard fuse_reply_open(raw, &info) != -ENOENT else {
+    let code =
+      if let backing {
+        // fuse_reply_open has no place for the id before 3.17. A reply is a reply to libfuse.
+        PassthroughOpenReply.bytes(handle: info.fh, backing: backing).withUnsafeBytes {
+          fuse_reply_buf(raw, $0.baseAddress?.assumingMemoryBound(to: CChar.self), $0.count)
+        }
+      } else {
+        fuse_reply_open(raw, &info)
+      }
+    guard code != -ENOENT else {
       Unmanaged.passUnretained(file).release()
       return false
     }

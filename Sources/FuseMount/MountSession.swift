@@ -1,4 +1,5 @@
 import CFuse3
+import Dispatch
 import Glibc
 public import InventoryFileSystem
 public import Logging
@@ -10,16 +11,22 @@ public struct MountOptions: Sendable {
   /// Absolute.
   public var mountpoint: String
   /// Shown by `mount` and `df`.
-  public var source: String
+  public let source: String
   public var allowOther: Bool
   /// The most read-ahead requests that the kernel sends at once.
   public var maxBackground: Int
 
   public init(mountpoint: String, source: String, allowOther: Bool, maxBackground: Int) {
     self.mountpoint = mountpoint
-    self.source = source
+    self.source = Self.cut(source)
     self.allowOther = allowOther
     self.maxBackground = maxBackground
+  }
+
+  /// mount(2) takes no source that is longer than a page, its final zero included.
+  private static func cut(_ source: String) -> String {
+    guard source.utf8.count >= 4096 else { return source }
+    return String(decoding: source.utf8.prefix(4096 - 4), as: UTF8.self)
   }
 }
 
@@ -44,6 +51,10 @@ public final class MountSession: Sendable {
   private let logger: Logger
   private let threads = Mutex<[PosixThread]>([])
   private let endedThreadCount = Mutex(0)
+  /// Signalled by each thread as it ends.
+  private let threadEnded = DispatchSemaphore(value: 0)
+  /// Whether everything is being freed. Held while `unmount` uses what is then freed.
+  private let isFinished = Mutex(false)
 
   /// Mounts. The file system answers once `serve` has started its threads.
   public init(
@@ -56,8 +67,9 @@ public final class MountSession: Sendable {
     try Self.checkDevice()
     var key = pthread_key_t()
     pthread_key_create(&key, nil)
+    let device = FuseDevice(options, fileSystem, logger: logger)
     let context = OperationContext(
-      fileSystem, pool, maxBackground: UInt32(options.maxBackground), bufferKey: key)
+      fileSystem, pool, device: device, maxBackground: UInt32(options.maxBackground), bufferKey: key)
     self.context = context
     mountpoint = options.mountpoint
     self.logger = logger
@@ -72,9 +84,14 @@ public final class MountSession: Sendable {
         Unmanaged.passUnretained(context).toOpaque())
     }
     guard let raw = session.result else {
+      if device != nil { try? Mountpoint.detach(mountpoint, lazily: true) }
       throw .fuseRefused(path: options.mountpoint, detail: session.detail)
     }
     self.session = raw
+    if let device {
+      if device.attach(to: raw) { return }
+      try? Mountpoint.detach(mountpoint, lazily: true)
+    }
     let mounted = LibfuseLog.collect { fuse_session_mount(raw, options.mountpoint) }
     guard mounted.result == 0 else {
       fuse_session_destroy(raw)
@@ -82,10 +99,12 @@ public final class MountSession: Sendable {
     }
   }
 
-  /// Starts answering the kernel.
+  /// Starts answering the kernel. On failure nothing is mounted any more.
   public func serve() throws(MountError) {
     for _ in 0..<Self.threadCount {
       guard let thread = PosixThread(named: "fuse", { [self] in serveRequests() }) else {
+        unmount()
+        waitUntilUnmounted()
         throw .noThreads
       }
       threads.withLock { $0.append(thread) }
@@ -95,17 +114,30 @@ public final class MountSession: Sendable {
 
   /// Waits until the file system has been unmounted, by `unmount` or from outside, and frees everything.
   public func waitUntilUnmounted() {
-    for thread in threads.withLock({ $0 }) { thread.join() }
+    let threads = threads.withLock { $0 }
+    for _ in threads { threadEnded.wait() }
+    // An `unmount` under way is waited for; a later one finds nothing to do.
+    isFinished.withLock { $0 = true }
+    for thread in threads { thread.join() }
     context.fileSystem.shutDown()
     context.pool.stop()
-    // Undoes the mount if it is still there, and closes the connection: readers that are left get ENOTCONN.
+    // Undoes the mount if it is still there, and closes the connection: readers that are left get ENOTCONN. libfuse
+    // does so with what it mounted, and knows nothing of what we did.
+    if context.device?.isConnected == true { try? Mountpoint.detach(mountpoint, lazily: true) }
     fuse_session_unmount(session)
     fuse_session_destroy(session)
+    context.device?.disconnect()
     pthread_key_delete(context.bufferKey)
   }
 
   /// Takes the mount away even if files are open there, and lets `waitUntilUnmounted` return. From any thread.
   public func unmount() {
+    isFinished.withLock { isFinished in
+      if !isFinished { endThreads() }
+    }
+  }
+
+  private func endThreads() {
     do {
       try Mountpoint.detach(mountpoint, lazily: true)
     } catch {
@@ -116,8 +148,9 @@ public final class MountSession: Sendable {
     fuse_session_exit(session)
     // With files open the kernel does not hang up, so threads that wait for a request are called out of it. A signal
     // that comes just before a thread starts to wait is lost, hence the repetition.
-    while endedThreadCount.withLock({ $0 }) < Self.threadCount {
-      for thread in threads.withLock({ $0 }) { thread.signal(SIGUSR1) }
+    let threads = threads.withLock { $0 }
+    while endedThreadCount.withLock({ $0 }) < threads.count {
+      for thread in threads { thread.signal(SIGUSR1) }
       usleep(2000)
     }
   }
@@ -143,10 +176,11 @@ public final class MountSession: Sendable {
       guard count > 0 else { break }
       fuse_session_process_buf(session, &message)
     }
-    endedThreadCount.withLock { $0 += 1 }
     pthread_setspecific(context.bufferKey, nil)
     free(message.mem)
     buffer.deallocate()
+    endedThreadCount.withLock { $0 += 1 }
+    threadEnded.signal()
   }
 
   // MARK: Mounting

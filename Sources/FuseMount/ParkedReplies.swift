@@ -102,22 +102,19 @@ final class ParkedReadReply: ParkedReply, ParkedRead, @unchecked Sendable {
 }
 
 final class ParkedOpenReply: ParkedReply, ParkedOpen, @unchecked Sendable {
-  private let fileSystem: InventoryFileSystem
+  private let context: OperationContext
   private let info: fuse_file_info
 
-  init(
-    _ request: KernelRequest, _ pool: ReplyPool, _ fileSystem: InventoryFileSystem,
-    _ info: fuse_file_info
-  ) {
-    self.fileSystem = fileSystem
+  init(_ request: KernelRequest, _ context: OperationContext, _ info: fuse_file_info) {
+    self.context = context
     self.info = info
-    super.init(request, pool)
+    super.init(request, context.pool)
   }
 
   func opened(_ file: OpenFile) {
     pool.run { [self] _ in
       willAnswer()
-      if !request.reply(opened: file, info) { fileSystem.close(file) }
+      context.reply(to: request, opened: file, info)
       answered()
     }
   }

@@ -43,6 +43,7 @@ final class FetchCoordinator: Sendable {
   /// Chunks that nobody has open any more are kept ready for the next open, up to this many: their index is in
   /// memory, their ETag known and their blocks checked.
   private static let lingeringChunkCount = 32
+  private static let mappingCheckInterval = DispatchTimeInterval.seconds(1)
 
   private struct State {
     var planner: FetchPlanner
@@ -306,6 +307,50 @@ final class FetchCoordinator: Sendable {
       close(handle, of: id)
     }
     waiting.fail(.interrupted)
+  }
+
+  // MARK: Passthrough
+
+  /// Lends the chunk's cache file to the kernel, if all of it is there and checked: none of it is evicted until
+  /// `takeBack(_:)`.
+  ///
+  /// - Returns: its descriptor, open while the chunk is.
+  func lend(_ id: ChunkID) -> Int32? {
+    state.withLock { state in
+      guard let chunk = state.open[id], !state.isShutDown, !state.changed.contains(id),
+        chunk.entry.isWhollyChecked,
+        // Where it cannot be told when the last mapping is gone, nothing is lent.
+        state.planner.wholePinCount(id) > 0 || chunk.entry.isOpenElsewhere() == false,
+        state.planner.pinWhole(id)
+      else { return nil }
+      return chunk.entry.dataDescriptor
+    }
+  }
+
+  /// Ends a loan, as soon as nobody reads the file any more: a mapping goes on when the handle that it was made
+  /// through has been closed, and the kernel does not tell.
+  func takeBack(_ id: ChunkID) {
+    var isMapped = false
+    perform { state in
+      // Loans begin under this lock too, so with one left nobody is just about to open the file.
+      isMapped =
+        !state.isShutDown && state.planner.wholePinCount(id) == 1
+        && state.open[id]?.entry.isOpenElsewhere() == true
+      return isMapped ? [] : state.planner.unpinWhole(id)
+    }
+    guard isMapped else { return }
+    background.asyncAfter(deadline: .now() + Self.mappingCheckInterval) { [weak self] in
+      self?.takeBack(id)
+    }
+  }
+
+  /// Whether the kernel has the chunk's file, or would get it with the next open: an inode that is open otherwise stays so.
+  func isLendable(_ id: ChunkID) -> Bool {
+    state.withLock { state in
+      if state.planner.wholePinCount(id) > 0 { return true }
+      return state.planner.isUnused(id) && state.planner.canPinWhole(id)
+        && state.open[id]?.entry.isWhollyChecked == true
+    }
   }
 
   // MARK: For the tree

@@ -15,10 +15,12 @@ import Synchronization
 public final class InventoryFileSystem: Sendable {
   public let inventory: Inventory
   private let ownership: NodeOwnership
-  private let content: ChunkContent
+  let content: ChunkContent
   private let logger: Logger
   /// Names in data/ to chunk indices.
   private let chunkIndices: [String: Int]
+  /// Whether the kernel can be lent files; set by the mount.
+  let isPassthroughOffered = Atomic(false)
 
   /// Where chunk bytes come from.
   enum ChunkContent: Sendable {
@@ -228,7 +230,7 @@ public final class InventoryFileSystem: Sendable {
     guard let (_, chunk) = try? chunk(of: node) else {
       return node == .root ? [Attribute.pid, Attribute.source] : []
     }
-    var names = [Attribute.bucket, Attribute.key]
+    var names = [Attribute.bucket, Attribute.key, Attribute.readPath]
     if chunk.md5 != nil { names.append(Attribute.md5) }
     if case .store = content { names += [Attribute.eTag, Attribute.cachedBytes] }
     return names
@@ -260,6 +262,8 @@ public final class InventoryFileSystem: Sendable {
       return bucket
     case (Attribute.eTag, .store(let chunks)):
       return try chunks.eTag(ofChunk: index, chunk)
+    case (Attribute.readPath, _):
+      return readPath(ofChunk: index, chunk).rawValue
     case (Attribute.cachedBytes, .store(let chunks)):
       return String(chunks.cachedBytes(ofChunk: index, chunk))
     default:
@@ -273,6 +277,7 @@ public final class InventoryFileSystem: Sendable {
     static let eTag = "user.s3.etag"
     static let md5 = "user.inventory.md5"
     static let cachedBytes = "user.inventoryfs.cached_bytes"
+    static let readPath = "user.inventoryfs.read_path"
     static let pid = "user.inventoryfs.pid"
     static let source = "user.inventoryfs.source"
   }

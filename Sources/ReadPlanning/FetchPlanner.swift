@@ -82,6 +82,8 @@ public struct FetchPlanner: Sendable {
     var handles: Set<HandleID> = []
     var isVersionKnown: Bool
     var leavingSegments: Set<Int> = []
+    /// How often it was pinned whole.
+    var wholePinCount = 0
     /// Reads far from any other that had to wait.
     var scatteredMissCount = 0
     /// Somebody has looked at the end, where Parquet and ORC keep their table of contents.
@@ -136,6 +138,8 @@ public struct FetchPlanner: Sendable {
   var released: [ChunkID] = []
   /// Until the cache has been scanned nobody knows how full it is, and nothing is written.
   var isCacheKnown = false
+  /// What chunks that are pinned whole take on disk.
+  var wholePinnedInBytes = 0
 
   /// - Parameters:
   ///   - maxConnections: the most requests at once, over all chunks.
@@ -307,7 +311,7 @@ public struct FetchPlanner: Sendable {
   public func isIdle(_ id: ChunkID) -> Bool {
     guard let chunk = chunks[id] else { return false }
     return chunk.handles.isEmpty && chunk.transfers.isEmpty && chunk.waits.isEmpty
-      && expected[id] == nil
+      && expected[id] == nil && chunk.wholePinCount == 0
   }
 
   /// Has another look at what is wanted: a chunk that was loaded may be one that is expected.
@@ -387,7 +391,8 @@ public struct FetchPlanner: Sendable {
 
   /// Every reader that is fetching ahead gets an even share of what the cache can hold ahead.
   func windowLimit() -> Int {
-    maximumWindowInBytes / max(1, handles.count)
+    min(maximumWindowInBytes, (ledger.boundInBytes - wholePinnedInBytes) * 3 / 8)
+      / max(1, handles.count)
   }
 
   private func wantsMore(_ handle: HandleID) -> Bool {

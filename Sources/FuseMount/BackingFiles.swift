@@ -1,0 +1,64 @@
+import InventoryFileSystem
+import Synchronization
+
+/// Which files the kernel reads by itself.
+///
+/// The kernel has each file open either in passthrough or in cached mode, and fails an open that mixes the two with
+/// EIO. So the first open of a file decides, and later ones follow until the last has been released. A file in
+/// passthrough has one backing id, for all its handles, from the first open to the last release.
+///
+/// What we count as open is never less than what the kernel does: an open counts before it is answered, and a release
+/// arrives after the kernel has let go.
+final class BackingFiles: Sendable {
+  private struct Use {
+    /// Nil in cached mode.
+    let backing: UInt32?
+    var count = 1
+  }
+
+  private let fileSystem: InventoryFileSystem
+  private let device: FuseDevice
+  private let uses = Mutex<[NodeID: Use]>([:])
+
+  init(_ fileSystem: InventoryFileSystem, _ device: FuseDevice) {
+    self.fileSystem = fileSystem
+    self.device = device
+  }
+
+  /// Counts an open that is about to be answered; undone by `closed(_:)`.
+  ///
+  /// - Returns: the backing id to answer with, or nil for cached mode.
+  func opened(_ file: OpenFile) -> UInt32? {
+    uses.withLock { uses in
+      if uses[file.node] != nil {
+        uses[file.node]?.count += 1
+      } else {
+        uses[file.node] = Use(backing: openBacking(file))
+      }
+      return uses[file.node]?.backing
+    }
+  }
+
+  /// To be called before the file system closes the file.
+  func closed(_ file: OpenFile) {
+    let unused: Use? = uses.withLock { uses in
+      guard let use = uses[file.node] else { return nil }
+      guard use.count == 1 else {
+        uses[file.node]?.count -= 1
+        return nil
+      }
+      uses[file.node] = nil
+      return use
+    }
+    guard let backing = unused?.backing else { return }
+    device.closeBacking(backing)
+    fileSystem.takeBack(file)
+  }
+
+  private func openBacking(_ file: OpenFile) -> UInt32? {
+    guard device.isPassthroughOn, let descriptor = fileSystem.lend(file) else { return nil }
+    if let backing = device.openBacking(descriptor) { return backing }
+    fileSystem.takeBack(file)
+    return nil
+  }
+}

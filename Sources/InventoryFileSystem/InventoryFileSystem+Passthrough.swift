@@ -1,0 +1,50 @@
+import ReadPlanning
+import Synchronization
+
+/// How a chunk's bytes come to a reader: the value of the extended attribute `user.inventoryfs.read_path`.
+enum ReadPath: String {
+  /// The kernel has the file that they are in, or would get it with the next open; reads do not come here.
+  case passthrough
+  /// All bytes are on the local disk, and pass through this process.
+  case cached
+  /// Some bytes would have to be fetched.
+  case network
+}
+
+// Files that the kernel reads by itself (FOPEN_PASSTHROUGH): as fast as the local file, because it is the local file.
+
+extension InventoryFileSystem {
+  /// Whether the kernel can be lent files. Off until a mount says otherwise.
+  public func offerPassthrough(_ isOffered: Bool) {
+    isPassthroughOffered.store(isOffered, ordering: .relaxed)
+  }
+
+  /// Lends an open file to the kernel: all its bytes are there, checked, and stay until `takeBack(_:)`.
+  ///
+  /// - Returns: a descriptor that is valid as long as `file` is open; nil for what cannot be lent now.
+  public func lend(_ file: OpenFile) -> Int32? {
+    switch (file.content, content) {
+    case (.localFile(let descriptor), _): descriptor
+    case (.chunk(let id, _), .store(let chunks)): chunks.coordinator.lend(id)
+    default: nil
+    }
+  }
+
+  /// Ends a loan; to be called while `file`, or another handle of the same node, is open.
+  public func takeBack(_ file: OpenFile) {
+    if case (.chunk(let id, _), .store(let chunks)) = (file.content, content) {
+      chunks.coordinator.takeBack(id)
+    }
+  }
+
+  func readPath(ofChunk index: Int, _ chunk: Inventory.Chunk) -> ReadPath {
+    let isOffered = isPassthroughOffered.load(ordering: .relaxed)
+    switch content {
+    case .folder: return isOffered ? .passthrough : .cached
+    case .store(let chunks):
+      if isOffered, chunks.coordinator.isLendable(ChunkID(index: index)) { return .passthrough }
+      let cached = chunks.cachedBytes(ofChunk: index, chunk)
+      return cached == chunk.sizeInBytes ? .cached : .network
+    }
+  }
+}

@@ -1,0 +1,45 @@
+// Chunks that the kernel reads by itself. It would take a hole for zeros, so such a chunk is whole, and none of it may
+// leave while the kernel has it.
+
+extension FetchPlanner {
+  /// Pins all of a chunk, until as many calls of `unpinWhole(_:)`.
+  ///
+  /// - Returns: false unless every block is present, and for a chunk that would bring what is pinned in this way to
+  ///   more than half of the cache: what is fetched needs room too.
+  public mutating func pinWhole(_ id: ChunkID) -> Bool {
+    guard canPinWhole(id), let chunk = chunks[id] else { return false }
+    chunks[id]?.wholePinCount += 1
+    guard chunk.wholePinCount == 0 else { return true }
+    wholePinnedInBytes += chunk.wholeInBytes
+    for segment in 0..<chunk.grid.segmentCount {
+      ledger.pin(.init(entry: chunk.entry, index: segment))
+    }
+    return true
+  }
+
+  public mutating func unpinWhole(_ id: ChunkID) -> [Action] {
+    guard let chunk = chunks[id], chunk.wholePinCount > 0 else { return [] }
+    chunks[id]?.wholePinCount -= 1
+    guard chunk.wholePinCount == 1 else { return [] }
+    wholePinnedInBytes -= chunk.wholeInBytes
+    for segment in 0..<chunk.grid.segmentCount {
+      ledger.unpin(.init(entry: chunk.entry, index: segment))
+    }
+    return isStarved ? fill() : []
+  }
+
+  /// Whether `pinWhole(_:)` would succeed.
+  public func canPinWhole(_ id: ChunkID) -> Bool {
+    guard let chunk = chunks[id], chunk.isVersionKnown, chunk.grid.blockCount > 0 else { return false }
+    if chunk.wholePinCount > 0 { return true }
+    return chunk.present.isFull
+      && wholePinnedInBytes + chunk.wholeInBytes <= ledger.boundInBytes / 2
+  }
+
+  /// How many calls of `pinWhole(_:)` have not been undone.
+  public func wholePinCount(_ id: ChunkID) -> Int { chunks[id]?.wholePinCount ?? 0 }
+}
+
+extension FetchPlanner.Chunk {
+  fileprivate var wholeInBytes: Int { grid.allocatedBytes(of: 0..<grid.blockCount) }
+}
