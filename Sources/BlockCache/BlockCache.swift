@@ -218,7 +218,9 @@ public final class BlockCache: Sendable {
       // What is open was adopted by whoever opened it.
       guard state.open[id] == nil else { return nil }
       do throws(BlockCacheError) {
-        if let files = try EntryFiles.open(name, in: directory), let found = measure(files, name, id) {
+        if let files = try EntryFiles.open(name, in: directory),
+          let found = measure(files, name, id)
+        {
           return found
         }
       } catch {

@@ -93,7 +93,9 @@ struct EntryFiles: ~Copyable {
   func readEntry(block: Int) -> UInt32? {
     var entry: UInt64 = 0
     let offset = IndexFormat.offset(ofBlock: block)
-    let count = withUnsafeMutableBytes(of: &entry) { pread(index.raw, $0.baseAddress, $0.count, offset) }
+    let count = withUnsafeMutableBytes(of: &entry) {
+      pread(index.raw, $0.baseAddress, $0.count, offset)
+    }
     guard count == IndexFormat.entrySizeInBytes else { return nil }
     return IndexFormat.decodeEntry(UInt64(littleEndian: entry), block: block)
   }
@@ -110,7 +112,9 @@ struct EntryFiles: ~Copyable {
       }
       for place in 0..<max(0, got) / IndexFormat.entrySizeInBytes {
         let entry = UInt64(littleEndian: entries[place])
-        if IndexFormat.decodeEntry(entry, block: first + place) != nil { present.insert(first + place) }
+        if IndexFormat.decodeEntry(entry, block: first + place) != nil {
+          present.insert(first + place)
+        }
       }
       guard got == length else { break }
       first += length / IndexFormat.entrySizeInBytes

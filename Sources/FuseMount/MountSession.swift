@@ -69,7 +69,8 @@ public final class MountSession: Sendable {
     pthread_key_create(&key, nil)
     let device = FuseDevice(options, fileSystem, logger: logger)
     let context = OperationContext(
-      fileSystem, pool, device: device, maxBackground: UInt32(options.maxBackground), bufferKey: key)
+      fileSystem, pool, device: device, maxBackground: UInt32(options.maxBackground), bufferKey: key
+    )
     self.context = context
     mountpoint = options.mountpoint
     self.logger = logger

@@ -70,7 +70,8 @@ final class ParkedReadReply: ParkedReply, ParkedRead, @unchecked Sendable {
   private let count: Int
 
   init(
-    _ request: KernelRequest, _ pool: ReplyPool, _ fileSystem: InventoryFileSystem, _ file: OpenFile,
+    _ request: KernelRequest, _ pool: ReplyPool, _ fileSystem: InventoryFileSystem,
+    _ file: OpenFile,
     byteOffset: Int, count: Int
   ) {
     self.fileSystem = fileSystem

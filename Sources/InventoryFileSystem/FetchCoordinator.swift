@@ -436,7 +436,8 @@ final class FetchCoordinator: Sendable {
         if let delay = retryPolicy.delay(
           afterAttempt: attempts, requested: failure.retryAfter, using: &state.retryGenerator)
         {
-          logger.debug("\(failure.message(about: transfer.chunk.location)); trying again in \(delay)")
+          logger.debug(
+            "\(failure.message(about: transfer.chunk.location)); trying again in \(delay)")
           state.work.append(.retry(part.id, after: delay))
           return actions
         }
@@ -566,6 +567,7 @@ final class FetchCoordinator: Sendable {
 
 extension Duration {
   fileprivate var asInterval: DispatchTimeInterval {
-    .milliseconds(Int(components.seconds) * 1000 + Int(components.attoseconds / 1_000_000_000_000_000))
+    .milliseconds(
+      Int(components.seconds) * 1000 + Int(components.attoseconds / 1_000_000_000_000_000))
   }
 }

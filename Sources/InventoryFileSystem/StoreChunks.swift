@@ -35,7 +35,8 @@ final class StoreChunks: Sendable {
     // Without an MD5 in the manifest only the ETag tells versions apart, and it is needed before the cache is looked
     // into. The store's answer comes on the network's thread, which must not open files.
     let waiting = parked()
-    store.head(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes) { [self] result in
+    store.head(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes) {
+      [self] result in
       DispatchQueue.global().async { [self] in
         do {
           let eTag = try check(result, chunk)
@@ -72,7 +73,8 @@ final class StoreChunks: Sendable {
   func eTag(ofChunk index: Int, _ chunk: Inventory.Chunk) throws(FileSystemError) -> String {
     if let known = knownETag(ofChunk: index, chunk) { return known }
     let eTag = try check(
-      PendingHead(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store).wait(),
+      PendingHead(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store)
+        .wait(),
       chunk)
     askedETags.withLock { $0[index] = eTag }
     return eTag

@@ -69,13 +69,16 @@ extension FetchPlanner {
 
   func nextExpected() -> Gap? {
     for id in expectedOrder {
-      guard let target = expected[id]?.targetInBytes, let chunk = chunks[id], target > 0 else { continue }
+      guard let target = expected[id]?.targetInBytes, let chunk = chunks[id], target > 0 else {
+        continue
+      }
       let window = chunk.grid.blocks(covering: 0..<target)
       guard let run = chunk.missingRun(in: window) else { continue }
       let offset = chunk.grid.bytes(of: run).lowerBound
       // The first answer tells the version; until then one request is all there may be.
       if !chunk.isVersionKnown, !chunk.transfers.isEmpty { continue }
-      let end = chunk.isVersionKnown
+      let end =
+        chunk.isVersionKnown
         ? sizing.partEnd(startingAt: offset, forWindow: target)
         : offset + sizing.largestPartInBytes
       let blocks = run.clamped(to: chunk.grid.blocks(covering: offset..<end))

@@ -29,7 +29,8 @@ public struct PartSizing: Sendable {
   /// The size of each part of a window: a power of two.
   public func partSize(forWindow windowInBytes: Int) -> Int {
     let wished = max(
-      Self.smallestInBytes, windowInBytes / 8, windowInBytes / max(1, maxConnections - demandReserve))
+      Self.smallestInBytes, windowInBytes / 8,
+      windowInBytes / max(1, maxConnections - demandReserve))
     var size = Self.smallestInBytes
     while size * 2 <= min(wished, largestPartInBytes) { size *= 2 }
     return size

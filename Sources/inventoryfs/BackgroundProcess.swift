@@ -37,7 +37,8 @@ enum BackgroundProcess {
       // Nothing of it is left once we return.
       _ = ending(of: child)
       throw Failure(String(decoding: message.dropFirst(), as: UTF8.self))
-    default: throw Failure("the background process ended \(ending(of: child)) before it had mounted")
+    default:
+      throw Failure("the background process ended \(ending(of: child)) before it had mounted")
     }
   }
 

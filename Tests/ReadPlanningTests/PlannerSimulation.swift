@@ -18,7 +18,10 @@ struct PlannerSimulation {
   private var nextNumber: UInt64 = 1
   private var chunkOfHandle: [HandleID: ChunkID] = [:]
 
-  init(sizeInBytes: Int, chunkCount: Int = 1, maxConnections: Int = 32, cacheBoundInBytes: Int = 1 << 30) {
+  init(
+    sizeInBytes: Int, chunkCount: Int = 1, maxConnections: Int = 32,
+    cacheBoundInBytes: Int = 1 << 30
+  ) {
     self.sizeInBytes = sizeInBytes
     planner = FetchPlanner(
       maxConnections: maxConnections, cacheBoundInBytes: cacheBoundInBytes,
