@@ -49,6 +49,9 @@ public final class BlockCache: Sendable {
     var ids: [String: EntryID] = [:]
     var names: [EntryID: String] = [:]
     var open: [EntryID: (entry: CacheEntry, count: Int)] = [:]
+    /// Entries that nobody but this process has open: a reader of an earlier mount may still have one through the
+    /// kernel, which would see the holes that are punched in it.
+    var ours: Set<EntryID> = []
 
     mutating func id(of name: String) -> EntryID {
       if let id = ids[name] { return id }
@@ -61,6 +64,7 @@ public final class BlockCache: Sendable {
 
     mutating func forget(_ id: EntryID) {
       if let name = names.removeValue(forKey: id) { ids[name] = nil }
+      ours.remove(id)
     }
   }
 
@@ -105,8 +109,9 @@ public final class BlockCache: Sendable {
       if let files = try EntryFiles.open(name, in: directory), let header = files.readHeader(),
         header.identityDigest == digest, header.sizeInBytes == identity.sizeInBytes,
         files.measureData()?.sizeInBytes == identity.sizeInBytes,
-        files.isDataOpenElsewhere() != true
+        state.ours.contains(id) || files.isDataOpenElsewhere() != true
       {
+        state.ours.insert(id)
         let present = files.readPresent(BlockGrid(sizeInBytes: identity.sizeInBytes))
         let entry = CacheEntry(id: id, name: name, files: files, header: header, present: present)
         state.open[id] = (entry, 1)
@@ -123,6 +128,7 @@ public final class BlockCache: Sendable {
         id: state.id(of: name), name: name, files: files, header: header,
         present: BlockSet(blockCount: blockCount))
       state.open[entry.id] = (entry, 1)
+      state.ours.insert(entry.id)
       return entry
     }
   }
@@ -219,8 +225,10 @@ public final class BlockCache: Sendable {
       guard state.open[id] == nil else { return nil }
       do throws(BlockCacheError) {
         if let files = try EntryFiles.open(name, in: directory),
+          state.ours.contains(id) || files.isDataOpenElsewhere() != true,
           let found = measure(files, name, id)
         {
+          state.ours.insert(id)
           return found
         }
       } catch {
@@ -237,9 +245,7 @@ public final class BlockCache: Sendable {
   /// What an entry holds, once space that its index does not name has been given back. Nil when it is of no use.
   private func measure(_ files: borrowing EntryFiles, _ name: String, _ id: EntryID) -> Found? {
     guard let header = files.readHeader(), Self.name(header.identityDigest) == name,
-      let measured = files.measureData(), measured.sizeInBytes == header.sizeInBytes,
-      // A reader of an earlier mount still has it through the kernel: no hole may be punched under it.
-      files.isDataOpenElsewhere() != true
+      let measured = files.measureData(), measured.sizeInBytes == header.sizeInBytes
     else { return nil }
     let grid = BlockGrid(sizeInBytes: header.sizeInBytes)
     let present = files.readPresent(grid)

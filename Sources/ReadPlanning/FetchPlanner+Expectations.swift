@@ -37,7 +37,9 @@ extension FetchPlanner {
       // Another worker's.
       if let chunk = chunks[next], !chunk.handles.isEmpty { continue }
       let partSize = sizing.partSize(forWindow: stream.windowInBytes)
-      let target = min(followerSize, (budget + partSize - 1) / partSize * partSize)
+      let target =
+        followerSize <= PartSizing.smallChunkInBytes
+        ? followerSize : min(followerSize, (budget + partSize - 1) / partSize * partSize)
       let known = expected[next]
       if known == nil {
         expectedOrder.append(next)

@@ -11,6 +11,8 @@
 public struct PartSizing: Sendable {
   public static let smallestInBytes = 1 << 20
   public static let largestInBytes = 8 << 20
+  /// A chunk of at most this size is asked for whole: the rest costs little more than the round trip it saves.
+  public static let smallChunkInBytes = 4 << 20
 
   /// The most requests at once, over all chunks.
   public let maxConnections: Int

@@ -9,11 +9,11 @@ import Testing
   func closingDuringRetry() async throws {
     // More chunks than are kept ready for the next open.
     let chunks = (0..<45).map {
-      Rig.Chunk(key: "chunk\($0)", bytes: content(2_500_000, seed: UInt64($0)))
+      Rig.Chunk(key: "chunk\($0)", bytes: content(5_000_000, seed: UInt64($0)))
     }
     let rule = FaultRule(
       .status(503, code: "SlowDown", retryAfter: 1),
-      when: FaultMatch(rangeOverlaps: 1_500_000..<2_500_000))
+      when: FaultMatch(rangeOverlaps: 3_500_000..<5_000_000))
     let folder = try CacheFolder()
     try await EmbeddedS3Origin.run(OriginConfiguration(faultPlan: FaultPlan(rules: [rule]))) {
       origin in
@@ -23,7 +23,7 @@ import Testing
       for chunk in chunks {
         let before = await origin.totals().requestsByStatus[503] ?? 0
         let file = try await rig.open(chunk.key)
-        let read = rig.start(file, 2_000_000, 100)
+        let read = rig.start(file, 4_000_000, 100)
         while (await origin.totals().requestsByStatus[503] ?? 0) == before {
           try await Task.sleep(for: .milliseconds(2))
         }

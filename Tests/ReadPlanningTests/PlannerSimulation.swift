@@ -36,7 +36,7 @@ struct PlannerSimulation {
       ChunkID(index: chunk), sizeInBytes: sizeInBytes, entry: EntryID(number: chunk),
       overheadInBytes: 4096,
       present: BlockSet(blockCount: BlockGrid(sizeInBytes: sizeInBytes).blockCount),
-      isVersionKnown: isVersionKnown, opening: 0..<min(sizeInBytes, 1 << 20))
+      isVersionKnown: isVersionKnown, opening: 0..<(sizeInBytes <= PartSizing.smallChunkInBytes ? sizeInBytes : 1 << 20))
   }
 
   mutating func open(_ chunk: Int = 0) -> HandleID {
