@@ -287,10 +287,12 @@ struct ColumnReadAheadTests {
     ] {
       #expect(readAhead.noteRead(read, by: &reader, in: layout).isEmpty)
     }
-    // The page in which the last column ends and the footer begins.
+    // The page in which the last column ends and a long footer begins.
     let page = layout.footerOffset / 4096 * 4096
-    var other = readAhead.makeReader(fileSizeInBytes: end)
-    #expect(readAhead.noteRead(page..<page + 4096, by: &other, in: layout).isEmpty)
+    var other = readAhead.makeReader(fileSizeInBytes: end + 100_000)
+    for read in [end + 99_992..<end + 100_000, page..<page + 4096, page + 4096..<page + 20_480] {
+      #expect(readAhead.noteRead(read, by: &other, in: layout).isEmpty)
+    }
   }
 
   @Test("What the kernel reads ahead past a column is not taken for another", arguments: 0..<11)
