@@ -161,6 +161,8 @@ struct PlannerSimulation {
       case .prepare(let chunk):
         load(chunk.index, isVersionKnown: false)
         perform(planner.resume())
+      case .decodeFooter(let chunk, let tail):
+        perform(planner.footerIsDecoded(chunk, tail: tail, .notParquet))
       }
     }
     #expect(planner.ledger.usedInBytes <= planner.ledger.boundInBytes)
