@@ -64,7 +64,8 @@ let package = Package(
     target(
       "InventoryFileSystem",
       ["BlockCache", "InventoryManifest", "ObjectStore", "ReadPlanning", logging, system]),
-    target("FuseMount", ["CFuse3", "CLinux", "InventoryFileSystem", "PosixThreads", logging, system]),
+    target(
+      "FuseMount", ["CFuse3", "CLinux", "InventoryFileSystem", "PosixThreads", logging, system]),
     .executableTarget(
       name: "inventoryfs",
       dependencies: [

@@ -49,6 +49,9 @@ public final class BlockCache: Sendable {
     var ids: [String: EntryID] = [:]
     var names: [EntryID: String] = [:]
     var open: [EntryID: (entry: CacheEntry, count: Int)] = [:]
+    /// Entries that nobody but this process has open: a reader of an earlier mount may still have one through the
+    /// kernel, which would see the holes that are punched in it.
+    var ours: Set<EntryID> = []
 
     mutating func id(of name: String) -> EntryID {
       if let id = ids[name] { return id }
@@ -61,6 +64,7 @@ public final class BlockCache: Sendable {
 
     mutating func forget(_ id: EntryID) {
       if let name = names.removeValue(forKey: id) { ids[name] = nil }
+      ours.remove(id)
     }
   }
 
@@ -102,11 +106,12 @@ public final class BlockCache: Sendable {
         state.open[id] = (known.entry, known.count + 1)
         return known.entry
       }
-      if let files = EntryFiles.open(name, in: directory), let header = files.readHeader(),
+      if let files = try EntryFiles.open(name, in: directory), let header = files.readHeader(),
         header.identityDigest == digest, header.sizeInBytes == identity.sizeInBytes,
         files.measureData()?.sizeInBytes == identity.sizeInBytes,
-        files.isDataOpenElsewhere() != true
+        state.ours.contains(id) || files.isDataOpenElsewhere() != true
       {
+        state.ours.insert(id)
         let present = files.readPresent(BlockGrid(sizeInBytes: identity.sizeInBytes))
         let entry = CacheEntry(id: id, name: name, files: files, header: header, present: present)
         state.open[id] = (entry, 1)
@@ -123,6 +128,7 @@ public final class BlockCache: Sendable {
         id: state.id(of: name), name: name, files: files, header: header,
         present: BlockSet(blockCount: blockCount))
       state.open[entry.id] = (entry, 1)
+      state.ours.insert(entry.id)
       return entry
     }
   }
@@ -172,7 +178,7 @@ public final class BlockCache: Sendable {
   public func evict(_ segment: CacheLedger.Segment) throws(BlockCacheError) {
     let (open, name) = state.withLock { ($0.open[segment.entry]?.entry, $0.names[segment.entry]) }
     if let open { return try open.remove(blocks: open.grid.blocks(ofSegment: segment.index)) }
-    guard let name, let files = EntryFiles.open(name, in: directory),
+    guard let name, let files = try EntryFiles.open(name, in: directory),
       let header = files.readHeader()
     else { return }
     let grid = BlockGrid(sizeInBytes: header.sizeInBytes)
@@ -217,35 +223,43 @@ public final class BlockCache: Sendable {
       let id = state.id(of: name)
       // What is open was adopted by whoever opened it.
       guard state.open[id] == nil else { return nil }
-      guard let files = EntryFiles.open(name, in: directory), let header = files.readHeader(),
-        Self.name(header.identityDigest) == name,
-        let measured = files.measureData(), measured.sizeInBytes == header.sizeInBytes,
-        // A reader of an earlier mount still has it through the kernel: no hole may be punched under it.
-        files.isDataOpenElsewhere() != true
-      else {
-        remove(name)
-        state.forget(id)
+      do throws(BlockCacheError) {
+        if let files = try EntryFiles.open(name, in: directory),
+          state.ours.contains(id) || files.isDataOpenElsewhere() != true,
+          let found = measure(files, name, id)
+        {
+          state.ours.insert(id)
+          return found
+        }
+      } catch {
+        // Says nothing about the entry, which stays; it is not counted until somebody opens it.
+        logger.warning("\(error)")
         return nil
       }
-      let grid = BlockGrid(sizeInBytes: header.sizeInBytes)
-      let present = files.readPresent(grid)
-      guard !present.isEmpty else {
-        remove(name)
-        state.forget(id)
-        return nil
-      }
-      trim(files, grid, present, allocatedInBytes: measured.allocatedInBytes)
-      let segments = (0..<grid.segmentCount).map {
-        (
-          index: $0,
-          allocatedInBytes: FetchPlanner.allocatedInBytes(
-            segment: $0, grid: grid, present: present)
-        )
-      }
-      return Found(
-        entry: id, overheadInBytes: CacheEntry.overheadInBytes(grid),
-        segments: segments.filter { $0.allocatedInBytes > 0 })
+      remove(name)
+      state.forget(id)
+      return nil
     }
+  }
+
+  /// What an entry holds, once space that its index does not name has been given back. Nil when it is of no use.
+  private func measure(_ files: borrowing EntryFiles, _ name: String, _ id: EntryID) -> Found? {
+    guard let header = files.readHeader(), Self.name(header.identityDigest) == name,
+      let measured = files.measureData(), measured.sizeInBytes == header.sizeInBytes
+    else { return nil }
+    let grid = BlockGrid(sizeInBytes: header.sizeInBytes)
+    let present = files.readPresent(grid)
+    guard !present.isEmpty else { return nil }
+    trim(files, grid, present, allocatedInBytes: measured.allocatedInBytes)
+    let segments = (0..<grid.segmentCount).map {
+      (
+        index: $0,
+        allocatedInBytes: FetchPlanner.allocatedInBytes(segment: $0, grid: grid, present: present)
+      )
+    }
+    return Found(
+      entry: id, overheadInBytes: CacheEntry.overheadInBytes(grid),
+      segments: segments.filter { $0.allocatedInBytes > 0 })
   }
 
   /// Punches what is allocated but named by no index entry.

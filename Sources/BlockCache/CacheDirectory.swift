@@ -93,7 +93,8 @@ struct CacheDirectory: ~Copyable {
     }
     if info.st_mode & 0o022 != 0 {
       throw .unusableDirectory(
-        path: path, found: "can be written by others (mode \(String(info.st_mode & 0o7777, radix: 8)))",
+        path: path,
+        found: "can be written by others (mode \(String(info.st_mode & 0o7777, radix: 8)))",
         remedy: "run 'chmod 700' on it, or choose another with --cache-dir")
     }
   }

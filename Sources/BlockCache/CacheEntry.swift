@@ -11,8 +11,8 @@ import SystemPackage
 public final class CacheEntry: Sendable {
   public let id: EntryID
   public let grid: BlockGrid
-  /// What an earlier run, or an earlier opening, left; not compared with its checksums yet.
-  public let blocksAtOpen: BlockSet
+  /// The blocks that are whole, and named in the index.
+  public var presentBlocks: BlockSet { state.withLock { $0.present } }
   /// What the entry costs besides its blocks.
   public var overheadInBytes: Int { Self.overheadInBytes(grid) }
 
@@ -23,8 +23,10 @@ public final class CacheEntry: Sendable {
 
   private struct State {
     var eTag: String?
-    /// Blocks whose bytes were written by this object or have been compared with their checksum.
-    var checked: BlockSet
+    /// Follows the index, because an entry may be handed out again while it is open.
+    var present: BlockSet
+    /// Blocks left by an earlier run that have not been compared with their checksums yet.
+    var unchecked: BlockSet
   }
 
   init(
@@ -36,8 +38,7 @@ public final class CacheEntry: Sendable {
     self.files = files
     grid = BlockGrid(sizeInBytes: header.sizeInBytes)
     identityDigest = header.identityDigest
-    blocksAtOpen = present
-    state = Mutex(State(eTag: header.eTag, checked: BlockSet(blockCount: present.blockCount)))
+    state = Mutex(State(eTag: header.eTag, present: present, unchecked: present))
   }
 
   /// The index, the inode and directory entry of two files, and the blocks in which a file system keeps the extents
@@ -67,7 +68,10 @@ public final class CacheEntry: Sendable {
   /// Declares a block complete. All its bytes have been written.
   public func commit(block: Int, checksum: UInt32) throws(BlockCacheError) {
     try files.writeEntry(block: block, checksum: checksum)
-    state.withLock { $0.checked.insert(block) }
+    state.withLock { state in
+      state.present.insert(block)
+      state.unchecked.remove(block..<block + 1)
+    }
   }
 
   /// Fills the buffer with bytes that are present and pinned.
@@ -82,12 +86,12 @@ public final class CacheEntry: Sendable {
   /// - Returns: the first block whose bytes are not what was stored; nil when all are right.
   public func firstCorruptBlock(in blocks: Range<Int>) throws(BlockCacheError) -> Int? {
     let unchecked = state.withLock { state in
-      state.checked.containsAll(blocks) ? [] : blocks.filter { !state.checked.contains($0) }
+      state.unchecked.firstPresent(in: blocks) == nil
+        ? [] : blocks.filter { state.unchecked.contains($0) }
     }
-    // A block that is still arriving has no entry yet, and is checked by whoever receives it.
-    for block in unchecked where blocksAtOpen.contains(block) {
+    for block in unchecked {
       guard try isIntact(block) else { return block }
-      state.withLock { $0.checked.insert(block) }
+      state.withLock { $0.unchecked.remove(block..<block + 1) }
     }
     return nil
   }
@@ -95,7 +99,7 @@ public final class CacheEntry: Sendable {
   // MARK: Passthrough
 
   /// Whether every block was written by this object, or has been compared with its checksum by it.
-  public var isWhollyChecked: Bool { state.withLock { $0.checked.isFull } }
+  public var isWhollyChecked: Bool { state.withLock { $0.present.isFull && $0.unchecked.isEmpty } }
 
   /// The data file, for the kernel to read from; open as long as this object lives.
   public var dataDescriptor: Int32 { files.data.raw }
@@ -106,7 +110,14 @@ public final class CacheEntry: Sendable {
   // MARK: The cache's side
 
   /// Makes blocks absent, and their space free.
-  func remove(blocks: Range<Int>) throws(BlockCacheError) { try files.remove(blocks, grid) }
+  func remove(blocks: Range<Int>) throws(BlockCacheError) {
+    state.withLock { state in
+      state.present.remove(blocks)
+      // What arrives in their place is checked by whoever receives it.
+      state.unchecked.remove(blocks)
+    }
+    try files.remove(blocks, grid)
+  }
 
   /// Notes that the entry was used, for the order of eviction in a later run.
   func touch() { futimens(files.index.raw, nil) }

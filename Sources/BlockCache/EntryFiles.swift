@@ -18,17 +18,28 @@ struct EntryFiles: ~Copyable {
     self.index = index
   }
 
-  /// Opens files that exist. Nil when either does not, or cannot be opened.
-  static func open(_ name: String, in directory: borrowing CacheDirectory) -> EntryFiles? {
+  /// Opens files that exist. Nil when either does not, or is something else than a file of ours.
+  ///
+  /// - Throws: what else can go wrong (no descriptors left, a failing disk) says nothing about the files.
+  static func open(
+    _ name: String, in directory: borrowing CacheDirectory
+  ) throws(BlockCacheError) -> EntryFiles? {
     let flags = O_RDWR | O_NOFOLLOW
     let path = directory.chunkPath(name)
-    guard
-      let data = try? OwnedDescriptor(
-        opening: "\(name).data", in: directory.chunks.raw, flags: flags, path: path),
-      let index = try? OwnedDescriptor(
+    do throws(BlockCacheError) {
+      let data = try OwnedDescriptor(
+        opening: "\(name).data", in: directory.chunks.raw, flags: flags, path: path)
+      let index = try OwnedDescriptor(
         opening: "\(name).index", in: directory.chunks.raw, flags: flags, path: path)
-    else { return nil }
-    return EntryFiles(path: path, data: data, index: index)
+      return EntryFiles(path: path, data: data, index: index)
+    } catch {
+      if case .system(_, _, let code) = error,
+        [.noSuchFileOrDirectory, .tooManySymbolicLinkLevels, .isDirectory].contains(code)
+      {
+        return nil
+      }
+      throw error
+    }
   }
 
   /// Creates both, with no block present.
@@ -82,7 +93,9 @@ struct EntryFiles: ~Copyable {
   func readEntry(block: Int) -> UInt32? {
     var entry: UInt64 = 0
     let offset = IndexFormat.offset(ofBlock: block)
-    let count = withUnsafeMutableBytes(of: &entry) { pread(index.raw, $0.baseAddress, $0.count, offset) }
+    let count = withUnsafeMutableBytes(of: &entry) {
+      pread(index.raw, $0.baseAddress, $0.count, offset)
+    }
     guard count == IndexFormat.entrySizeInBytes else { return nil }
     return IndexFormat.decodeEntry(UInt64(littleEndian: entry), block: block)
   }
@@ -99,7 +112,9 @@ struct EntryFiles: ~Copyable {
       }
       for place in 0..<max(0, got) / IndexFormat.entrySizeInBytes {
         let entry = UInt64(littleEndian: entries[place])
-        if IndexFormat.decodeEntry(entry, block: first + place) != nil { present.insert(first + place) }
+        if IndexFormat.decodeEntry(entry, block: first + place) != nil {
+          present.insert(first + place)
+        }
       }
       guard got == length else { break }
       first += length / IndexFormat.entrySizeInBytes

@@ -90,7 +90,9 @@ enum IndexFormat {
     withUnsafeBytes(of: value.littleEndian) { bytes += $0 }
   }
 
-  private static func integer<T: FixedWidthInteger>(_: T.Type, _ bytes: [UInt8], at offset: Int) -> T {
+  private static func integer<T: FixedWidthInteger>(_: T.Type, _ bytes: [UInt8], at offset: Int)
+    -> T
+  {
     bytes.withUnsafeBytes { T(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: T.self)) }
   }
 }

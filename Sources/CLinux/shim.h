@@ -8,9 +8,11 @@
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/xattr.h>
 #include <syslog.h>
+#include <unistd.h>
 
 // fallocate(2). Returns 0 or an errno.
 int fallocate(int fd, int mode, off_t offset, off_t length);
@@ -25,6 +27,9 @@ static inline void inventoryfs_syslog(int priority, const char *message) { syslo
 // pthread_setname_np(3).
 int pthread_setname_np(pthread_t thread, const char *name);
 static inline void inventoryfs_name_this_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+// pidfd_open(2) has no wrapper in glibc before 2.36, and syscall(2) is variadic. Returns a descriptor or -1.
+static inline int inventoryfs_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 
 // umount2(2) takes its flags from an enumeration that Swift does not import as integers. Returns 0 or an errno.
 static inline int inventoryfs_unmount(const char *path, int lazily) {

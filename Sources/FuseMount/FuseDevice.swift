@@ -111,7 +111,9 @@ final class FuseDevice: Sendable {
   /// The reply with passthrough accepted in it, when it is the one to the offer.
   fileprivate func accepting(_ reply: UnsafeBufferPointer<iovec>) -> [UInt8]? {
     guard let pending = offer.withLock({ $0 }) else { return nil }
-    var bytes = reply.flatMap { Array(UnsafeRawBufferPointer(start: $0.iov_base, count: $0.iov_len)) }
+    var bytes = reply.flatMap {
+      Array(UnsafeRawBufferPointer(start: $0.iov_base, count: $0.iov_len))
+    }
     guard InitExchange.accept(pending, in: &bytes) else { return nil }
     offer.withLock { $0 = nil }
     isOn.store(true, ordering: .relaxed)

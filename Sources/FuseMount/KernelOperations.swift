@@ -17,7 +17,8 @@ final class OperationContext: Sendable {
   private let backingFiles: BackingFiles?
 
   init(
-    _ fileSystem: InventoryFileSystem, _ pool: ReplyPool, device: FuseDevice?, maxBackground: UInt32,
+    _ fileSystem: InventoryFileSystem, _ pool: ReplyPool, device: FuseDevice?,
+    maxBackground: UInt32,
     bufferKey: pthread_key_t
   ) {
     self.device = device

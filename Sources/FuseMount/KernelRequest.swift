@@ -78,7 +78,9 @@ struct KernelRequest: @unchecked Sendable {
 extension OpenFile {
   /// The file that `reply(opened:)` gave to the kernel, which holds it until the release.
   static func from(_ info: UnsafeMutablePointer<fuse_file_info>?) -> OpenFile? {
-    guard let info, let pointer = UnsafeRawPointer(bitPattern: UInt(info.pointee.fh)) else { return nil }
+    guard let info, let pointer = UnsafeRawPointer(bitPattern: UInt(info.pointee.fh)) else {
+      return nil
+    }
     return Unmanaged<OpenFile>.fromOpaque(pointer).takeUnretainedValue()
   }
 }

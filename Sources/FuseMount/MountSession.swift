@@ -1,4 +1,5 @@
 import CFuse3
+import Dispatch
 import Glibc
 public import InventoryFileSystem
 public import Logging
@@ -50,6 +51,10 @@ public final class MountSession: Sendable {
   private let logger: Logger
   private let threads = Mutex<[PosixThread]>([])
   private let endedThreadCount = Mutex(0)
+  /// Signalled by each thread as it ends.
+  private let threadEnded = DispatchSemaphore(value: 0)
+  /// Whether everything is being freed. Held while `unmount` uses what is then freed.
+  private let isFinished = Mutex(false)
 
   /// Mounts. The file system answers once `serve` has started its threads.
   public init(
@@ -64,7 +69,8 @@ public final class MountSession: Sendable {
     pthread_key_create(&key, nil)
     let device = FuseDevice(options, fileSystem, logger: logger)
     let context = OperationContext(
-      fileSystem, pool, device: device, maxBackground: UInt32(options.maxBackground), bufferKey: key)
+      fileSystem, pool, device: device, maxBackground: UInt32(options.maxBackground), bufferKey: key
+    )
     self.context = context
     mountpoint = options.mountpoint
     self.logger = logger
@@ -94,10 +100,12 @@ public final class MountSession: Sendable {
     }
   }
 
-  /// Starts answering the kernel.
+  /// Starts answering the kernel. On failure nothing is mounted any more.
   public func serve() throws(MountError) {
     for _ in 0..<Self.threadCount {
       guard let thread = PosixThread(named: "fuse", { [self] in serveRequests() }) else {
+        unmount()
+        waitUntilUnmounted()
         throw .noThreads
       }
       threads.withLock { $0.append(thread) }
@@ -107,7 +115,11 @@ public final class MountSession: Sendable {
 
   /// Waits until the file system has been unmounted, by `unmount` or from outside, and frees everything.
   public func waitUntilUnmounted() {
-    for thread in threads.withLock({ $0 }) { thread.join() }
+    let threads = threads.withLock { $0 }
+    for _ in threads { threadEnded.wait() }
+    // An `unmount` under way is waited for; a later one finds nothing to do.
+    isFinished.withLock { $0 = true }
+    for thread in threads { thread.join() }
     context.fileSystem.shutDown()
     context.pool.stop()
     // Undoes the mount if it is still there, and closes the connection: readers that are left get ENOTCONN. libfuse
@@ -121,6 +133,12 @@ public final class MountSession: Sendable {
 
   /// Takes the mount away even if files are open there, and lets `waitUntilUnmounted` return. From any thread.
   public func unmount() {
+    isFinished.withLock { isFinished in
+      if !isFinished { endThreads() }
+    }
+  }
+
+  private func endThreads() {
     do {
       try Mountpoint.detach(mountpoint, lazily: true)
     } catch {
@@ -131,8 +149,9 @@ public final class MountSession: Sendable {
     fuse_session_exit(session)
     // With files open the kernel does not hang up, so threads that wait for a request are called out of it. A signal
     // that comes just before a thread starts to wait is lost, hence the repetition.
-    while endedThreadCount.withLock({ $0 }) < Self.threadCount {
-      for thread in threads.withLock({ $0 }) { thread.signal(SIGUSR1) }
+    let threads = threads.withLock { $0 }
+    while endedThreadCount.withLock({ $0 }) < threads.count {
+      for thread in threads { thread.signal(SIGUSR1) }
       usleep(2000)
     }
   }
@@ -158,10 +177,11 @@ public final class MountSession: Sendable {
       guard count > 0 else { break }
       fuse_session_process_buf(session, &message)
     }
-    endedThreadCount.withLock { $0 += 1 }
     pthread_setspecific(context.bufferKey, nil)
     free(message.mem)
     buffer.deallocate()
+    endedThreadCount.withLock { $0 += 1 }
+    threadEnded.signal()
   }
 
   // MARK: Mounting

@@ -68,7 +68,8 @@ public enum Mountpoint {
     }
     let arguments = ["fusermount3", "-u", "-q"] + (lazily ? ["-z"] : []) + ["--", path]
     guard let status = run(arguments) else {
-      throw .unmountFailed(path: path, detail: "fusermount3 cannot be run; install the package fuse3")
+      throw .unmountFailed(
+        path: path, detail: "fusermount3 cannot be run; install the package fuse3")
     }
     guard status != 0 else { return }
     guard find(path) != nil else { throw .notMounted(path: path) }

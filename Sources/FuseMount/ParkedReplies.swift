@@ -42,13 +42,17 @@ class ParkedReply: @unchecked Sendable {
   /// Answers with an error, from the pool: the caller may be libfuse's callback or the network's thread.
   func fail(_ error: FileSystemError) {
     pool.run { [self] _ in
+      willAnswer()
       request.reply(error)
       answered()
     }
   }
 
-  /// libfuse has no pointer to this object any more: it takes the request's lock to free it, and so waits for a
-  /// callback that is running.
+  /// To be called before the request is answered, which frees it without waiting for a callback that is running;
+  /// this does wait, and afterwards libfuse has no pointer to this object any more.
+  func willAnswer() { fuse_req_interrupt_func(request.raw, nil, nil) }
+
+  /// Lets go of what `init` retained.
   func answered() { Unmanaged.passUnretained(self).release() }
 }
 
@@ -66,7 +70,8 @@ final class ParkedReadReply: ParkedReply, ParkedRead, @unchecked Sendable {
   private let count: Int
 
   init(
-    _ request: KernelRequest, _ pool: ReplyPool, _ fileSystem: InventoryFileSystem, _ file: OpenFile,
+    _ request: KernelRequest, _ pool: ReplyPool, _ fileSystem: InventoryFileSystem,
+    _ file: OpenFile,
     byteOffset: Int, count: Int
   ) {
     self.fileSystem = fileSystem
@@ -82,12 +87,14 @@ final class ParkedReadReply: ParkedReply, ParkedRead, @unchecked Sendable {
       do throws(FileSystemError) {
         switch try fileSystem.finish(file, byteOffset: byteOffset, into: target, parked: { self }) {
         case .copied(let count):
+          willAnswer()
           request.reply(bytes: UnsafeRawBufferPointer(rebasing: target[..<count]))
           answered()
         case .parked(let interruption):
           waits(interruption)
         }
       } catch {
+        willAnswer()
         request.reply(error)
         answered()
       }
@@ -107,6 +114,7 @@ final class ParkedOpenReply: ParkedReply, ParkedOpen, @unchecked Sendable {
 
   func opened(_ file: OpenFile) {
     pool.run { [self] _ in
+      willAnswer()
       context.reply(to: request, opened: file, info)
       answered()
     }

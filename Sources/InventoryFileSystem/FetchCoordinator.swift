@@ -53,6 +53,8 @@ final class FetchCoordinator: Sendable {
     var eTags: [ChunkID: String] = [:]
     /// Chunks whose object was replaced under their readers: they fail until the last one closes.
     var changed: Set<ChunkID> = []
+    /// The versions that those were, which nobody should ask for again.
+    var goneETags: [ChunkID: String] = [:]
     var transfers: [PartID: PartTransfer] = [:]
     var requests: [PartID: ObjectTransfer] = [:]
     var waiting: [WaitID: Waiting] = [:]
@@ -72,6 +74,14 @@ final class FetchCoordinator: Sendable {
     mutating func forget(_ part: PartID) {
       transfers[part] = nil
       requests[part] = nil
+    }
+
+    mutating func close(_ handle: HandleID, of id: ChunkID) -> [FetchPlanner.Action] {
+      let actions = planner.close(handle)
+      // Parts that waited for their next attempt have ended with the chunk's last reader.
+      for part in transfers.keys where !planner.isUnderWay(part) { forget(part) }
+      letLinger(id)
+      return actions
     }
 
     mutating func letLinger(_ id: ChunkID) {
@@ -203,11 +213,7 @@ final class FetchCoordinator: Sendable {
   }
 
   func close(_ handle: HandleID, of id: ChunkID) {
-    perform { state in
-      let actions = state.planner.close(handle)
-      state.letLinger(id)
-      return actions
-    }
+    perform { $0.close(handle, of: id) }
   }
 
   private func load(_ chunk: ChunkReference) throws(FileSystemError) {
@@ -222,7 +228,7 @@ final class FetchCoordinator: Sendable {
           state.eTags[chunk.id] = eTag
           state.planner.load(
             chunk.id, sizeInBytes: chunk.identity.sizeInBytes, entry: entry.id,
-            overheadInBytes: entry.overheadInBytes, present: entry.blocksAtOpen,
+            overheadInBytes: entry.overheadInBytes, present: entry.presentBlocks,
             isVersionKnown: eTag != nil, opening: chunk.opening)
           return state.planner.resume()
         }
@@ -355,6 +361,11 @@ final class FetchCoordinator: Sendable {
   /// The ETag of an open chunk.
   func eTag(of id: ChunkID) -> String? { state.withLock { $0.eTags[id] } }
 
+  /// Whether the chunk's object was seen to be this version no more.
+  func isGone(_ eTag: String, of id: ChunkID) -> Bool {
+    state.withLock { $0.goneETags[id] == eTag }
+  }
+
   /// Bytes of the chunk that are in the cache.
   func cachedBytes(of chunk: ChunkReference) -> Int {
     let entry = cache.find(chunk.identity)
@@ -416,7 +427,10 @@ final class FetchCoordinator: Sendable {
     if failure.isChange {
       // Whoever opens the chunk after its last reader has gone starts with an empty entry.
       cache.discard(transfer.chunk.entry)
-      state.withLock { _ = $0.changed.insert(transfer.chunk.id) }
+      state.withLock { state in
+        state.changed.insert(transfer.chunk.id)
+        state.goneETags[transfer.chunk.id] = state.eTags[transfer.chunk.id]
+      }
     }
     perform(failure: failure.fileSystemError) { state in
       state.requests[part.id] = nil
@@ -425,7 +439,8 @@ final class FetchCoordinator: Sendable {
         if let delay = retryPolicy.delay(
           afterAttempt: attempts, requested: failure.retryAfter, using: &state.retryGenerator)
         {
-          logger.debug("\(failure.message(about: transfer.chunk.location)); trying again in \(delay)")
+          logger.debug(
+            "\(failure.message(about: transfer.chunk.location)); trying again in \(delay)")
           state.work.append(.retry(part.id, after: delay))
           return actions
         }
@@ -461,7 +476,8 @@ final class FetchCoordinator: Sendable {
     for action in actions {
       switch action {
       case .fetch(let part):
-        guard let chunk = state.open[part.chunk] else { continue }
+        // A request that is refused at once would be planned anew at once, and so on without end.
+        guard let chunk = state.open[part.chunk], !state.isShutDown else { continue }
         let transfer =
           state.transfers[part.id] ?? PartTransfer(part: part, chunk: chunk, coordinator: self)
         state.transfers[part.id] = transfer
@@ -512,11 +528,7 @@ final class FetchCoordinator: Sendable {
       waiting.succeed()
     case .fail(let waiting, let error):
       if case .open(_, let file) = waiting, case .chunk(let id, let handle) = file.content {
-        follow { state in
-          let actions = state.planner.close(handle)
-          state.letLinger(id)
-          return actions
-        }
+        follow { $0.close(handle, of: id) }
       }
       waiting.fail(error)
     case .evict(let segment):
@@ -558,6 +570,7 @@ final class FetchCoordinator: Sendable {
 
 extension Duration {
   fileprivate var asInterval: DispatchTimeInterval {
-    .milliseconds(Int(components.seconds) * 1000 + Int(components.attoseconds / 1_000_000_000_000_000))
+    .milliseconds(
+      Int(components.seconds) * 1000 + Int(components.attoseconds / 1_000_000_000_000_000))
   }
 }

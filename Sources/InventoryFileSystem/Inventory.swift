@@ -1,4 +1,5 @@
 public import InventoryManifest
+import ReadPlanning
 
 /// A manifest that has been read and checked, and where its chunks are.
 public struct Inventory: Sendable {
@@ -63,7 +64,7 @@ public struct Inventory: Sendable {
   /// The bytes that a reader of this format asks for first: Parquet and ORC keep their table of contents at the end.
   /// A small chunk is asked for whole: up to 4 MiB the rest costs little more than the round trip it saves.
   func openingRange(ofChunkWithSize sizeInBytes: Int) -> Range<Int> {
-    guard sizeInBytes > Self.smallChunkInBytes else { return 0..<sizeInBytes }
+    guard sizeInBytes > PartSizing.smallChunkInBytes else { return 0..<sizeInBytes }
     return switch format {
     case .parquet, .orc: max(0, sizeInBytes - Self.footerInBytes)..<sizeInBytes
     default: 0..<min(sizeInBytes, Self.openingInBytes)
@@ -73,5 +74,4 @@ public struct Inventory: Sendable {
   /// The footer of a 100 MB Parquet chunk takes some 10 KB for each row group, with the statistics of its columns.
   private static let footerInBytes = 128 << 10
   private static let openingInBytes = 1 << 20
-  private static let smallChunkInBytes = 4 << 20
 }

@@ -37,7 +37,8 @@ public struct InventoryLoader: Sendable {
       throw .store(error)
     }
     let checksum = try checksum(pendingChecksum.wait(), of: checksumLocation)
-    let manifest = try decode(bytes, checksum, from: "\(location)", checksumLocation: "\(checksumLocation)")
+    let manifest = try decode(
+      bytes, checksum, from: "\(location)", checksumLocation: "\(checksumLocation)")
     guard let bucket = bucketOverride ?? manifest.destinationBucket else {
       throw .noBucket("\(location)")
     }
@@ -75,7 +76,8 @@ public struct InventoryLoader: Sendable {
   ) -> [Int: Size] {
     let unknown = manifest.chunks.indices.filter { manifest.chunks[$0].sizeInBytes == nil }
     guard !unknown.isEmpty else { return [:] }
-    logger.info("asking the store for the size of \(unknown.count) chunks that the manifest does not tell")
+    logger.info(
+      "asking the store for the size of \(unknown.count) chunks that the manifest does not tell")
     var sizes: [Int: Size] = [:]
     var pending: [(index: Int, PendingHead)] = []
     func takeFirst() {
@@ -114,8 +116,11 @@ public struct InventoryLoader: Sendable {
     return inventory(source: path, manifest, bytes, checksum, place: .folder(root)) { _, chunk in
       if let size = chunk.sizeInBytes { return Size(sizeInBytes: size) }
       var info = stat()
-      guard let file = LocalChunks.path(ofKey: chunk.key, under: root), stat(file, &info) == 0 else {
-        logger.error("\(chunk.key): the manifest does not tell its size, and there is no such file under \(root)")
+      guard let file = LocalChunks.path(ofKey: chunk.key, under: root), stat(file, &info) == 0
+      else {
+        logger.error(
+          "\(chunk.key): the manifest does not tell its size, and there is no such file under \(root)"
+        )
         return Size(failure: .notFound)
       }
       return Size(sizeInBytes: UInt64(max(0, info.st_size)))
@@ -128,7 +133,8 @@ public struct InventoryLoader: Sendable {
     folder.removeLastComponent()
     guard let firstKey else { return folder.string }
     while true {
-      if let file = LocalChunks.path(ofKey: firstKey, under: folder.string), access(file, F_OK) == 0 {
+      if let file = LocalChunks.path(ofKey: firstKey, under: folder.string), access(file, F_OK) == 0
+      {
         return folder.string
       }
       guard folder.removeLastComponent() else { throw .noRoot(manifest: path, key: firstKey) }

@@ -96,7 +96,9 @@ enum FetchFailure: Error {
 
   /// How long the store asks to wait.
   var retryAfter: Duration? {
-    guard case .store(let error) = self, case .throttled(let seconds?) = error.kind else { return nil }
+    guard case .store(let error) = self, case .throttled(let seconds?) = error.kind else {
+      return nil
+    }
     return .seconds(seconds)
   }
 

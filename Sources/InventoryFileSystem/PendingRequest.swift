@@ -50,7 +50,8 @@ final class PendingObject: ObjectReceiver, Sendable {
       let bytes = exchange(&state.bytes, with: [])
       state.result =
         state.isTooLarge
-        ? .failure(StoreError(.tooLarge(limitInBytes: UInt64(limitInBytes)), object: location)) : result.map { bytes }
+        ? .failure(StoreError(.tooLarge(limitInBytes: UInt64(limitInBytes)), object: location))
+        : result.map { bytes }
     }
     done.signal()
   }

@@ -35,7 +35,8 @@ final class StoreChunks: Sendable {
     // Without an MD5 in the manifest only the ETag tells versions apart, and it is needed before the cache is looked
     // into. The store's answer comes on the network's thread, which must not open files.
     let waiting = parked()
-    store.head(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes) { [self] result in
+    store.head(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes) {
+      [self] result in
       DispatchQueue.global().async { [self] in
         do {
           let eTag = try check(result, chunk)
@@ -72,7 +73,8 @@ final class StoreChunks: Sendable {
   func eTag(ofChunk index: Int, _ chunk: Inventory.Chunk) throws(FileSystemError) -> String {
     if let known = knownETag(ofChunk: index, chunk) { return known }
     let eTag = try check(
-      PendingHead(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store).wait(),
+      PendingHead(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store)
+        .wait(),
       chunk)
     askedETags.withLock { $0[index] = eTag }
     return eTag
@@ -87,7 +89,11 @@ final class StoreChunks: Sendable {
   }
 
   private func knownETag(ofChunk index: Int, _ chunk: Inventory.Chunk) -> String? {
-    coordinator.eTag(of: ChunkID(index: index)) ?? askedETags.withLock { $0[index] } ?? chunk.eTag
+    let id = ChunkID(index: index)
+    if let current = coordinator.eTag(of: id) { return current }
+    // What was asked for once may have been replaced since, as a reader found out.
+    return [askedETags.withLock { $0[index] }, chunk.eTag].compactMap { $0 }
+      .first { !coordinator.isGone($0, of: id) }
   }
 
   /// The object must be as long as the manifest says, and have an ETag.

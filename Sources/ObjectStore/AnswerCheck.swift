@@ -17,7 +17,9 @@ final class AnswerCheck: @unchecked Sendable {
   private var expected: Int?
   private var problem: StoreError.Kind?
 
-  init(_ request: ObjectRequest, _ endpoint: S3Endpoint, isHead: Bool, _ receiver: any ObjectReceiver) {
+  init(
+    _ request: ObjectRequest, _ endpoint: S3Endpoint, isHead: Bool, _ receiver: any ObjectReceiver
+  ) {
     self.request = request
     self.endpoint = endpoint
     self.isHead = isHead
@@ -82,7 +84,8 @@ final class AnswerCheck: @unchecked Sendable {
   /// An object of another length cannot give the range asked for, so this is looked at before anything else.
   private func wrongSize() -> StoreError.Kind? {
     guard let expected = request.objectSizeInBytes else { return nil }
-    let found = head.contentRange?.totalSizeInBytes ?? (head.status == 200 ? head.contentLength : nil)
+    let found =
+      head.contentRange?.totalSizeInBytes ?? (head.status == 200 ? head.contentLength : nil)
     guard let found, found != UInt64(expected) else { return nil }
     return .wrongSize(expectedInBytes: UInt64(expected), foundInBytes: found)
   }
@@ -96,7 +99,9 @@ final class AnswerCheck: @unchecked Sendable {
     let asked = UInt64(range.lowerBound)..<UInt64(range.upperBound)
     switch head.status {
     case 206:
-      guard let answered = head.contentRange?.range else { return "status 206 without a Content-Range" }
+      guard let answered = head.contentRange?.range else {
+        return "status 206 without a Content-Range"
+      }
       guard answered == asked else {
         return "bytes \(answered.lowerBound)-\(answered.upperBound - 1), where "
           + "\(range.lowerBound)-\(range.upperBound - 1) were asked for"

@@ -39,7 +39,8 @@ final class CurlEngine: Sendable {
 
   /// Nil when libcurl or the system cannot give what it takes.
   init?(_ configuration: Configuration) {
-    guard curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK, let multi = curl_multi_init() else {
+    guard curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK, let multi = curl_multi_init()
+    else {
       return nil
     }
     self.configuration = configuration

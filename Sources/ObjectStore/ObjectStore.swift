@@ -90,7 +90,8 @@ public final class ObjectStore: Sendable {
     _ completion: @escaping @Sendable (Result<ResponseHead, StoreError>) -> Void
   ) {
     _ = send(
-      ObjectRequest(location, objectSizeInBytes: objectSizeInBytes), isHead: true, HeadReceiver(completion))
+      ObjectRequest(location, objectSizeInBytes: objectSizeInBytes), isHead: true,
+      HeadReceiver(completion))
   }
 
   /// Ends a transfer soon, with `.cancelled` unless it ends by itself before.

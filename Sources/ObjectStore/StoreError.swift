@@ -261,7 +261,8 @@ extension StoreError: CustomStringConvertible {
       )
     case .refused:
       return (
-        "the store cannot be reached or refused the connection", "Check that it runs at --endpoint-url, and the network."
+        "the store cannot be reached or refused the connection",
+        "Check that it runs at --endpoint-url, and the network."
       )
     case .timeout:
       return ("the store does not answer in time", "Check the network, firewalls and proxies.")

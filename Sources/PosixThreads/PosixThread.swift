@@ -5,8 +5,7 @@ import Glibc
 ///
 /// Signals are blocked in it, so that they reach the one thread that waits for them.
 public final class PosixThread: Sendable {
-  // `pthread_t` is written once by pthread_create in `init` and read only afterwards.
-  private nonisolated(unsafe) let thread: pthread_t
+  private let thread: pthread_t
 
   /// Starts `body` on a new thread.
   ///

@@ -42,7 +42,8 @@ public struct BlockGrid: Sendable, Hashable {
   /// The blocks that lie wholly inside `bytes`; the chunk's last block counts as whole when its last byte is inside.
   public func blocks(inside bytes: Range<Int>) -> Range<Int> {
     let first = (bytes.lowerBound + Self.blockSizeInBytes - 1) / Self.blockSizeInBytes
-    let end = bytes.upperBound >= sizeInBytes ? blockCount : bytes.upperBound / Self.blockSizeInBytes
+    let end =
+      bytes.upperBound >= sizeInBytes ? blockCount : bytes.upperBound / Self.blockSizeInBytes
     return first..<max(first, end)
   }
 

@@ -79,7 +79,9 @@ public struct CacheLedger: Sendable {
   }
 
   /// True when the entry holds no segment, so that its files could go.
-  public func isEmpty(_ entry: EntryID) -> Bool { entries[entry].map { $0.segmentCount == 0 } ?? true }
+  public func isEmpty(_ entry: EntryID) -> Bool {
+    entries[entry].map { $0.segmentCount == 0 } ?? true
+  }
 
   // MARK: Segments
 

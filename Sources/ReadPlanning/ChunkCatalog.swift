@@ -32,26 +32,17 @@ public struct ChunkCatalog: Sendable {
       return next < byName.count ? ChunkID(index: Int(byName[next])) : nil
     }
   }
-
-  func isFirst(_ chunk: ChunkID, in order: Order) -> Bool {
-    switch order {
-    case .manifest: chunk.index == 0
-    case .name: byName.first == Int32(chunk.index)
-    }
-  }
 }
 
 /// Learns from the chunks that are opened in which order a reader walks them.
 ///
-/// An order is confirmed when a chunk is opened that follows one of the last few opened in it (several workers share
-/// one walk), and guessed when the order's first chunk is opened. It is given up when something else is opened.
+/// An order is believed when a chunk is opened that follows one of the last few opened in it (several workers share
+/// one walk), and given up when something else is opened.
 struct ChunkWalk: Sendable {
   private static let rememberedCount = 8
 
   private var recent: [ChunkID] = []
   private(set) var order: ChunkCatalog.Order?
-  /// Whether the order is more than a guess.
-  private(set) var isConfirmed = false
 
   mutating func opened(_ chunk: ChunkID, in catalog: ChunkCatalog) {
     if recent.last == chunk { return }
@@ -61,11 +52,9 @@ struct ChunkWalk: Sendable {
     if followed.isEmpty {
       // Opened again: says nothing.
       if recent.contains(chunk) { return }
-      order = ChunkCatalog.Order.allCases.first { catalog.isFirst(chunk, in: $0) }
-      isConfirmed = false
-    } else {
-      if order.map({ !followed.contains($0) }) ?? true { order = followed.first }
-      isConfirmed = true
+      order = nil
+    } else if order.map({ !followed.contains($0) }) ?? true {
+      order = followed.first
     }
     recent.append(chunk)
     if recent.count > Self.rememberedCount { recent.removeFirst() }

@@ -26,10 +26,7 @@ extension FetchPlanner {
     guard let order = walk.order, let stream = handles[handle]?.readAhead.current,
       let size = chunks[id]?.grid.sizeInBytes, stream.target >= size
     else { return [] }
-    // Of a guess no more is fetched than of a chunk whose first bytes are read, and not before its time.
-    let left = size - stream.frontier
-    guard walk.isConfirmed || left <= sizing.largestPartInBytes else { return [] }
-    var budget = walk.isConfirmed ? stream.windowInBytes - left : ReadAhead.firstRequestInBytes
+    var budget = stream.windowInBytes - (size - stream.frontier)
     var actions: [Action] = []
     var follower = id
     for _ in 0..<Self.expectedChunkCount {
@@ -39,8 +36,10 @@ extension FetchPlanner {
       defer { budget -= followerSize }
       // Another worker's.
       if let chunk = chunks[next], !chunk.handles.isEmpty { continue }
-      let partSize = sizing.partSize(forWindow: walk.isConfirmed ? stream.windowInBytes : budget)
-      let target = min(followerSize, (budget + partSize - 1) / partSize * partSize)
+      let partSize = sizing.partSize(forWindow: stream.windowInBytes)
+      let target =
+        followerSize <= PartSizing.smallChunkInBytes
+        ? followerSize : min(followerSize, (budget + partSize - 1) / partSize * partSize)
       let known = expected[next]
       if known == nil {
         expectedOrder.append(next)
@@ -72,13 +71,16 @@ extension FetchPlanner {
 
   func nextExpected() -> Gap? {
     for id in expectedOrder {
-      guard let target = expected[id]?.targetInBytes, let chunk = chunks[id], target > 0 else { continue }
+      guard let target = expected[id]?.targetInBytes, let chunk = chunks[id], target > 0 else {
+        continue
+      }
       let window = chunk.grid.blocks(covering: 0..<target)
       guard let run = chunk.missingRun(in: window) else { continue }
       let offset = chunk.grid.bytes(of: run).lowerBound
       // The first answer tells the version; until then one request is all there may be.
       if !chunk.isVersionKnown, !chunk.transfers.isEmpty { continue }
-      let end = chunk.isVersionKnown
+      let end =
+        chunk.isVersionKnown
         ? sizing.partEnd(startingAt: offset, forWindow: target)
         : offset + sizing.largestPartInBytes
       let blocks = run.clamped(to: chunk.grid.blocks(covering: offset..<end))

@@ -90,6 +90,9 @@ public struct FetchPlanner: Sendable {
     var isTableOfContentsRead = false
     /// All of it is being fetched, because its readers are all over it.
     var isBeingFilled = false
+    /// Found to be wrong on disk: what arrives in their place is handed out once it is whole, because until then
+    /// the index still has the old checksum.
+    var damaged: Set<Int> = []
   }
 
   /// A chunk that a reader is about to come to.
@@ -283,6 +286,9 @@ public struct FetchPlanner: Sendable {
     return actions
   }
 
+  /// Whether the part has not ended yet; between two attempts it has not.
+  public func isUnderWay(_ part: PartID) -> Bool { chunkOfPart[part] != nil }
+
   /// Whether no reader has the chunk open.
   public func isUnused(_ id: ChunkID) -> Bool { chunks[id].map { $0.handles.isEmpty } ?? false }
 
@@ -360,6 +366,7 @@ public struct FetchPlanner: Sendable {
   /// Blocks whose stored bytes turned out to be wrong: they are fetched again, over the old ones.
   public mutating func discarded(_ id: ChunkID, blocks: Range<Int>) {
     chunks[id]?.present.remove(blocks)
+    chunks[id]?.damaged.formUnion(blocks)
   }
 
   func isAvailable(_ bytes: Range<Int>, in chunk: Chunk) -> Bool {
@@ -369,7 +376,7 @@ public struct FetchPlanner: Sendable {
       // Not whole yet: do the bytes asked for lie in what a part has brought so far?
       let needed = chunk.grid.bytes(of: absent..<absent + 1).clamped(to: bytes)
       guard let transfer = chunk.transfers.first(where: { $0.part.bytes.overlaps(needed) }),
-        transfer.arrived >= needed.upperBound
+        transfer.arrived >= needed.upperBound, !chunk.damaged.contains(absent)
       else { return false }
       next = absent + 1
     }
@@ -418,7 +425,9 @@ public struct FetchPlanner: Sendable {
       chunk.present.insert(max(firstBlock, complete.lowerBound)..<complete.upperBound)
     }
     chunks[chunkID] = chunk
-    return answerWaits(of: chunkID, touching: before..<transfer.arrived)
+    // A wait for the beginning of a damaged block is answered by the block's end.
+    let start = chunk.grid.bytes(of: firstBlock..<firstBlock + 1).lowerBound
+    return answerWaits(of: chunkID, touching: start..<transfer.arrived)
   }
 
   /// The part has all its bytes.

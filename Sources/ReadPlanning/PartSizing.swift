@@ -11,6 +11,8 @@
 public struct PartSizing: Sendable {
   public static let smallestInBytes = 1 << 20
   public static let largestInBytes = 8 << 20
+  /// A chunk of at most this size is asked for whole: the rest costs little more than the round trip it saves.
+  public static let smallChunkInBytes = 4 << 20
 
   /// The most requests at once, over all chunks.
   public let maxConnections: Int
@@ -29,7 +31,8 @@ public struct PartSizing: Sendable {
   /// The size of each part of a window: a power of two.
   public func partSize(forWindow windowInBytes: Int) -> Int {
     let wished = max(
-      Self.smallestInBytes, windowInBytes / 8, windowInBytes / max(1, maxConnections - demandReserve))
+      Self.smallestInBytes, windowInBytes / 8,
+      windowInBytes / max(1, maxConnections - demandReserve))
     var size = Self.smallestInBytes
     while size * 2 <= min(wished, largestPartInBytes) { size *= 2 }
     return size

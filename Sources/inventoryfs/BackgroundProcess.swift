@@ -33,8 +33,12 @@ enum BackgroundProcess {
     }
     switch message.first {
     case ready: return
-    case failed: throw Failure(String(decoding: message.dropFirst(), as: UTF8.self))
-    default: throw Failure("the background process ended \(ending(of: child)) before it had mounted")
+    case failed:
+      // Nothing of it is left once we return.
+      _ = ending(of: child)
+      throw Failure(String(decoding: message.dropFirst(), as: UTF8.self))
+    default:
+      throw Failure("the background process ended \(ending(of: child)) before it had mounted")
     }
   }
 

@@ -18,7 +18,9 @@ struct MountCommand: ParsableCommand {
       """)
 
   @Argument(
-    help: "A manifest.json: s3://bucket/key, a path, or a file:// URL. On disk, chunks are files beside it.")
+    help:
+      "A manifest.json: s3://bucket/key, a path, or a file:// URL. On disk, chunks are files beside it."
+  )
   var source: String
 
   @Argument(help: "An empty directory.")
@@ -37,7 +39,8 @@ struct MountCommand: ParsableCommand {
   var process: ProcessFlags
 
   struct StoreFlags: ParsableArguments {
-    @Option(help: "The store's address, for stores other than AWS: http://host:port or https://host.")
+    @Option(
+      help: "The store's address, for stores other than AWS: http://host:port or https://host.")
     var endpointUrl: String?
 
     @Option(help: "The bucket's region. (default: AWS_REGION, the profile's, us-east-1)")
@@ -89,7 +92,8 @@ struct MountCommand: ParsableCommand {
     @Option(help: "Permissions of directories, octal; never writable.")
     var dirMode = FileMode(bits: 0o555)
 
-    @Flag(help: "Let other users in. (users other than root need user_allow_other in /etc/fuse.conf)")
+    @Flag(
+      help: "Let other users in. (users other than root need user_allow_other in /etc/fuse.conf)")
     var allowOther = false
   }
 

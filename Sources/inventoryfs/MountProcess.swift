@@ -86,7 +86,9 @@ final class MountProcess {
         let inventory = try failing {
           try loader.load(location, from: store, maxRequests: memory.maxConnections)
         }
-        guard case .bucket(let bucket) = inventory.place else { throw Failure("\(location): no bucket") }
+        guard case .bucket(let bucket) = inventory.place else {
+          throw Failure("\(location): no bucket")
+        }
         let (cache, size) = try openCache(mountpoint: mountpoint)
         return InventoryFileSystem(
           inventory, bucket: bucket, ownership: ownership, store: store, cache: cache,
@@ -124,7 +126,8 @@ final class MountProcess {
       let sharedFiles = SharedFiles(environment: environment)
       let profile = try sharedFiles.profile(named: flags.profile)
       let region = Region.name(explicit: flags.region, environment: environment, profile: profile)
-      let endpoint = try flags.endpointUrl.map { try S3Endpoint(url: $0) } ?? S3Endpoint(region: region)
+      let endpoint =
+        try flags.endpointUrl.map { try S3Endpoint(url: $0) } ?? S3Endpoint(region: region)
       let credentials: any CredentialsProvider =
         flags.noSignRequest
         ? AnonymousCredentials()
@@ -177,7 +180,8 @@ final class MountProcess {
     } else if let home = environment["HOME"], home.hasPrefix("/") {
       base = home + "/.cache"
     } else {
-      throw Failure("neither XDG_CACHE_HOME nor HOME is set; say where the cache is with --cache-dir")
+      throw Failure(
+        "neither XDG_CACHE_HOME nor HOME is set; say where the cache is with --cache-dir")
     }
     let name = mountpoint.dropFirst().replacing("%", with: "%25").replacing("/", with: "%2F")
     return "\(base)/inventoryfs/\(name.suffix(200))"

@@ -25,9 +25,9 @@ struct UnmountCommand: ParsableCommand {
     guard mount.type == Mountpoint.fileSystemType else {
       throw Failure(MountError.notOurs(path: mountpoint, type: mount.type))
     }
-    let pid = lazy ? nil : daemon(of: path)
+    let process = lazy ? nil : daemon(of: path).map { inventoryfs_pidfd_open($0) }
     try failing { try Mountpoint.detach(path, lazily: lazy) }
-    if let pid { waitForEnd(of: pid) }
+    if let process, process >= 0 { waitForEnd(of: process) }
   }
 
   /// The process that serves the mount, as it says itself; nil when it does not answer any more.
@@ -37,11 +37,13 @@ struct UnmountCommand: ParsableCommand {
     return count > 0 ? pid_t(String(decoding: bytes[..<count], as: UTF8.self)) : nil
   }
 
-  /// So that a mount that follows finds the cache directory free.
-  private func waitForEnd(of pid: pid_t) {
-    for _ in 0..<2000 {
-      guard kill(pid, 0) == 0 else { return }
-      usleep(5000)
-    }
+  /// So that a mount that follows finds the cache directory free. A process that has ended but was not waited for by
+  /// its parent counts as ended.
+  private func waitForEnd(of process: Int32) {
+    var watched = pollfd(fd: process, events: Int16(POLLIN), revents: 0)
+    poll(&watched, 1, Self.longestEndInMilliseconds)
+    close(process)
   }
+
+  private static let longestEndInMilliseconds: Int32 = 10_000
 }

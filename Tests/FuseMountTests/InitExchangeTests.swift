@@ -14,7 +14,9 @@ struct InitExchangeTests {
   }
 
   /// A request as kernel 6.9 sends it: header, major, minor, read-ahead, flags, flags2, eleven unused words.
-  private func request(opcode: UInt32 = 26, flags: UInt32 = 1 << 30 | 0x7b, flags2: UInt32 = 0x7f) -> [UInt8] {
+  private func request(opcode: UInt32 = 26, flags: UInt32 = 1 << 30 | 0x7b, flags2: UInt32 = 0x7f)
+    -> [UInt8]
+  {
     bytes([104, opcode, 0x1122_3344, 0x5566_7788, 1, 0, 0, 0, 4711, 0])
       + bytes([7, 40, 131072, flags, flags2] + Array(repeating: 0, count: 11))
   }

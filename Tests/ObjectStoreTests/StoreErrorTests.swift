@@ -184,7 +184,7 @@ import Testing
       .connection(.refused, text: "connect to 127.0.0.1 port 1 failed"), object: object)
     #expect(
       error.description
-        == "s3://b/inv/manifest.json: the store cannot be reached: connect to 127.0.0.1 port 1 failed. "
+        == "s3://b/inv/manifest.json: the store cannot be reached or refused the connection: connect to 127.0.0.1 port 1 failed. "
         + "Check that it runs at --endpoint-url, and the network.")
     #expect(
       StoreError(.clockSkew(storeTime: "Thu, 22 Oct 2015"), object: object).description.contains(

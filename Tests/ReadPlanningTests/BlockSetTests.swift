@@ -20,8 +20,10 @@ struct BlockSetTests {
         blocks.remove(range)
         model.subtract(range)
       default:
-        #expect(blocks.firstAbsent(in: range) == range.first { !model.contains($0) }, "seed \(seed)")
-        #expect(blocks.firstPresent(in: range) == range.first { model.contains($0) }, "seed \(seed)")
+        #expect(
+          blocks.firstAbsent(in: range) == range.first { !model.contains($0) }, "seed \(seed)")
+        #expect(
+          blocks.firstPresent(in: range) == range.first { model.contains($0) }, "seed \(seed)")
         #expect(blocks.containsAll(range) == range.allSatisfy(model.contains), "seed \(seed)")
         #expect(blocks.count(in: range) == range.count(where: model.contains), "seed \(seed)")
         #expect(blocks.presentRuns(in: range).flatMap { $0 } == range.filter(model.contains))

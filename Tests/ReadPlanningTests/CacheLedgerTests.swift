@@ -47,7 +47,9 @@ struct CacheLedgerTests {
     #expect(victims == [segment(1, 0), segment(2, 0), segment(3, 0)])
   }
 
-  @Test("The sums agree with the parts through any sequence of events", arguments: [1, 2, 3] as [UInt64])
+  @Test(
+    "The sums agree with the parts through any sequence of events",
+    arguments: [1, 2, 3] as [UInt64])
   func sums(seed: UInt64) {
     var generator = SeededGenerator(seed: seed)
     var ledger = CacheLedger(boundInBytes: 10_000)

@@ -1,8 +1,9 @@
 import ReadPlanning
 import Testing
 
-/// Plays store, disk and readers around a planner, as values: parts deliver in pieces, holes are punched when it gets
-/// round to it, and every byte that is asked for, stored and handed out is written down.
+/// Plays store, disk and readers around a planner, as values: parts deliver in pieces, holes are
+/// punched when it gets round to it, and every byte that is asked for, stored and handed out is
+/// written down.
 struct PlannerSimulation {
   let sizeInBytes: Int
   private(set) var planner: FetchPlanner
@@ -18,7 +19,10 @@ struct PlannerSimulation {
   private var nextNumber: UInt64 = 1
   private var chunkOfHandle: [HandleID: ChunkID] = [:]
 
-  init(sizeInBytes: Int, chunkCount: Int = 1, maxConnections: Int = 32, cacheBoundInBytes: Int = 1 << 30) {
+  init(
+    sizeInBytes: Int, chunkCount: Int = 1, maxConnections: Int = 32,
+    cacheBoundInBytes: Int = 1 << 30
+  ) {
     self.sizeInBytes = sizeInBytes
     planner = FetchPlanner(
       maxConnections: maxConnections, cacheBoundInBytes: cacheBoundInBytes,
@@ -33,7 +37,8 @@ struct PlannerSimulation {
       ChunkID(index: chunk), sizeInBytes: sizeInBytes, entry: EntryID(number: chunk),
       overheadInBytes: 4096,
       present: BlockSet(blockCount: BlockGrid(sizeInBytes: sizeInBytes).blockCount),
-      isVersionKnown: isVersionKnown, opening: 0..<min(sizeInBytes, 1 << 20))
+      isVersionKnown: isVersionKnown,
+      opening: 0..<(sizeInBytes <= PartSizing.smallChunkInBytes ? sizeInBytes : 1 << 20))
   }
 
   mutating func open(_ chunk: Int = 0) -> HandleID {
@@ -156,6 +161,8 @@ struct PlannerSimulation {
       case .prepare(let chunk):
         load(chunk.index, isVersionKnown: false)
         perform(planner.resume())
+      case .decodeFooter(let chunk, let tail):
+        perform(planner.footerIsDecoded(chunk, tail: tail, .notParquet))
       }
     }
     #expect(planner.ledger.usedInBytes <= planner.ledger.boundInBytes)

@@ -42,7 +42,7 @@ def scratch():
 @pytest.fixture
 def lab(scratch, request):
     """A place of its own for one test, and a watchdog that ends what the test started when it takes too long."""
-    lab = Lab(scratch / f"test-{os.getpid()}-{next_number()}", request.node.nodeid)
+    lab = Lab(scratch / f"test-{os.getpid()}-{next_number()}")
     marker = request.node.get_closest_marker("limit")
     seconds = marker.args[0] if marker else DEFAULT_LIMIT_SECONDS
     expired = threading.Event()

@@ -152,7 +152,7 @@ def test_anonymous_access_that_is_denied_is_refused(lab, seaweedfs, csv_inventor
 
 def test_a_refused_connection_is_refused(lab):
     port = processes.free_port()
-    refused(lab, f"s3://{BUCKET}/manifest.json", f"127.0.0.1:{port}", "refused",
+    refused(lab, f"s3://{BUCKET}/manifest.json", "127.0.0.1", port, "connect",
             endpoint=f"http://127.0.0.1:{port}")
 
 

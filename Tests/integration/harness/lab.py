@@ -26,17 +26,18 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 class Lab:
-    def __init__(self, folder, mark):
+    def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir()
         self.folder.chmod(0o755)
-        self.mark = mark
+        # Its own folder's path: another run of the same test at the same time must not be taken for this one.
+        self.mark = str(self.folder)
         self.binary = BINARIES / "inventoryfs"
         self.mounts, self.origins = [], []
         self.environment = {
             "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(self.folder / "home"),
             "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": "us-east-1",
-            MARK: mark,
+            MARK: self.mark,
         }
         (self.folder / "home").mkdir()
 

@@ -1,0 +1,162 @@
+import EmbeddedS3Origin
+import Glibc
+import InventoryFileSystem
+import Testing
+
+/// Reads against what a flat file would give.
+@Suite(.timeLimit(.minutes(1))) struct ReadingTests {
+  @Test(
+    "Any program of opens, reads and closes by several readers sees the flat bytes",
+    arguments: [16 << 20, Rig.largeCache], [UInt64(1), 2])
+  func randomProgram(cacheSizeInBytes: Int, seed: UInt64) async throws {
+    var chunks: [Rig.Chunk] = []
+    for (index, size) in [9_000_001, 12 << 20, 65_536, 700_000].enumerated() {
+      chunks.append(
+        Rig.Chunk(
+          key: "chunk\(index)", bytes: content(size, seed: seed &+ UInt64(index)),
+          hasMD5: index != 3))
+    }
+    let all = chunks
+    try await Rig.run(all, cacheSizeInBytes: cacheSizeInBytes) { rig, origin in
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for reader in 0..<6 {
+          group.addTask {
+            var generator = SeededGenerator(seed: seed &* 1000 &+ UInt64(reader))
+            for _ in 0..<5 {
+              let chunk = all[Int.random(in: 0..<all.count, using: &generator)]
+              let file = try await rig.open(chunk.key)
+              var offset = Int.random(in: 0..<chunk.bytes.count, using: &generator)
+              let isSequential = Bool.random(using: &generator)
+              for _ in 0..<12 {
+                let count = Int.random(in: 1...600_000, using: &generator)
+                let got = try await rig.read(file, offset, count)
+                let end = min(offset + count, chunk.bytes.count)
+                let isRight = got == Array(chunk.bytes[min(offset, end)..<end])
+                #expect(isRight, "seed \(seed), \(chunk.key) at \(offset), \(count) bytes")
+                if isSequential, end < chunk.bytes.count {
+                  offset = end
+                } else {
+                  offset = Int.random(in: 0..<chunk.bytes.count, using: &generator)
+                }
+              }
+              rig.fileSystem.close(file)
+            }
+          }
+        }
+        try await group.waitForAll()
+      }
+      if cacheSizeInBytes == Rig.largeCache {
+        for chunk in all {
+          #expect(await origin.bytesSentTwice(forKey: chunk.key) == 0, "seed \(seed)")
+        }
+      }
+    }
+  }
+
+  @Test("Many readers of one chunk ask for no byte twice, and never without the version")
+  func sharedReading() async throws {
+    let chunk = Rig.Chunk(key: "shared", bytes: content(20_000_000))
+    try await Rig.run([chunk], firstByteDelay: .milliseconds(5)) { rig, origin in
+      try await withThrowingTaskGroup(of: Bool.self) { group in
+        for reader in 0..<8 {
+          group.addTask {
+            try await rig.contents("shared", pieceInBytes: 100_000 + reader * 31_111) == chunk.bytes
+          }
+        }
+        for try await isRight in group { #expect(isRight) }
+      }
+      #expect(await origin.bytesRequestedTwice(forKey: "shared") == 0)
+      let gets = await origin.gets("shared")
+      #expect(gets.count > 1)
+      #expect(gets.first?.ifMatch == nil)
+      #expect(gets.dropFirst().allSatisfy { $0.ifMatch != nil })
+      #expect(gets.reduce(0) { $0 + $1.bodyBytesSent } == chunk.bytes.count)
+    }
+  }
+
+  @Test("A small cache stays within its size while a larger chunk goes through it")
+  func bound() async throws {
+    let chunk = Rig.Chunk(key: "large", bytes: content(40 << 20))
+    let folder = try CacheFolder()
+    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
+      origin.put([chunk])
+      let rig = try Rig(origin, [chunk], cachePath: folder.path, cacheSizeInBytes: 16 << 20)
+      defer { rig.fileSystem.shutDown() }
+      let file = try await rig.open("large")
+      var largest = 0
+      for offset in stride(from: 0, to: chunk.bytes.count, by: 1 << 20) {
+        let got = try await rig.read(file, offset, 1 << 20)
+        let isRight = got == Array(chunk.bytes[offset..<offset + got.count])
+        #expect(isRight && got.count == 1 << 20)
+        var taken = 0
+        for path in try folder.chunkFiles(endingIn: "") {
+          var info = stat()
+          if lstat(path, &info) == 0 { taken += Int(info.st_blocks) * 512 }
+        }
+        largest = max(largest, taken)
+      }
+      rig.fileSystem.close(file)
+      #expect(largest <= 16 << 20)
+      #expect(largest > 8 << 20, "the test would not see a cache that keeps nothing")
+    }
+  }
+
+  @Test("After a restart with the same cache nothing is fetched again")
+  func restart() async throws {
+    let chunks = [
+      Rig.Chunk(key: "plain", bytes: content(3_000_000)),
+      Rig.Chunk(key: "no-md5", bytes: content(2_000_000, seed: 2), hasMD5: false),
+    ]
+    let folder = try CacheFolder()
+    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
+      origin.put(chunks)
+      for run in 0..<2 {
+        await origin.resetAccount()
+        let rig = try await Rig.reopening(origin, chunks, folder)
+        for chunk in chunks { try await rig.check(chunk) }
+        rig.fileSystem.shutDown()
+        let gets = await origin.requests().filter { $0.method == "GET" }
+        #expect(gets.isEmpty == (run == 1))
+        // Without an MD5 the store has to be asked which version it has.
+        #expect(await origin.requests(forKey: "no-md5").first?.method == "HEAD")
+      }
+    }
+  }
+
+  @Test("Cached bytes that were damaged on disk are noticed and fetched again")
+  func damage() async throws {
+    let chunk = Rig.Chunk(key: "damaged", bytes: content(1_000_000))
+    let folder = try CacheFolder()
+    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
+      origin.put([chunk])
+      do {
+        let first = try Rig(origin, [chunk], cachePath: folder.path)
+        _ = try await first.contents("damaged")
+        first.fileSystem.shutDown()
+      }
+      let file = try #require(try folder.chunkFiles(endingIn: ".data").first)
+      let descriptor = open(file, O_WRONLY)
+      pwrite(descriptor, [UInt8](repeating: 0, count: 3000), 3000, 100_000)
+      close(descriptor)
+      await origin.resetAccount()
+      let rig = try await Rig.reopening(origin, [chunk], folder)
+      defer { rig.fileSystem.shutDown() }
+      try await rig.check(chunk)
+      #expect(await origin.gets("damaged").compactMap(\.rangeAsked) == ["bytes=65536-131071"])
+    }
+  }
+}
+
+extension Rig {
+  /// A file system on a cache that another one has just let go of: its lock ends with the last reference, which a
+  /// thread of the other one may hold for a moment.
+  static func reopening(
+    _ origin: EmbeddedS3Origin, _ chunks: [Chunk], _ folder: CacheFolder
+  ) async throws -> Rig {
+    for _ in 0..<200 {
+      if let rig = try? Rig(origin, chunks, cachePath: folder.path) { return rig }
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    return try Rig(origin, chunks, cachePath: folder.path)
+  }
+}
