@@ -37,12 +37,20 @@ def assert_still_reads(file, path):
     assert os.pread(file.fileno(), path.stat().st_size + 1, 0) == path.read_bytes()
 
 
+def forget_pages(path):
+    """What the kernel has in its page cache would not be read from the mount again."""
+    descriptor = os.open(path, os.O_RDONLY)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)
+
+
 def assert_leaves(mount, inventory, name):
     """Other chunks are read until there is no room for this one: it is not pinned any more."""
     others = [other for other in inventory.chunks if other != name]
 
     def has_left():
         for other in others:
+            forget_pages(mount.data / other)
             assert_same(mount, inventory, other)
         return mount.cached_bytes(name) < inventory.chunks[name].stat().st_size
 
