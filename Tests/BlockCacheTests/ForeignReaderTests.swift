@@ -51,7 +51,8 @@ struct ForeignReaderTests {
     #expect(entry.isWhollyChecked)
   }
 
-  @Test("A chunk that a reader of an earlier mount still has is left to it", arguments: [false, true])
+  @Test(
+    "A chunk that a reader of an earlier mount still has is left to it", arguments: [false, true])
   func leftAlone(isOpenedBeforeTheScan: Bool) throws {
     defer { try? FileManager.default.removeItem(at: folder) }
     try fill()

@@ -18,8 +18,8 @@ struct PassthroughTests {
     var present = BlockSet(blockCount: BlockGrid(sizeInBytes: size).blockCount)
     present.insert(0..<present.blockCount - (isWhole ? 0 : 1))
     planner.load(
-      ChunkID(index: index), sizeInBytes: size, entry: EntryID(number: index), overheadInBytes: 4096,
-      present: present, isVersionKnown: true, opening: 0..<mebibyte)
+      ChunkID(index: index), sizeInBytes: size, entry: EntryID(number: index),
+      overheadInBytes: 4096, present: present, isVersionKnown: true, opening: 0..<mebibyte)
     _ = planner.open(
       ChunkID(index: index), handle: HandleID(number: UInt64(index)),
       wait: WaitID(number: UInt64(index)))
