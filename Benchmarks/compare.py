@@ -183,8 +183,7 @@ def parse_options():
     return parser.parse_args()
 
 
-def write_reports(options, setting, results):
-    versions = [(peer.name, peer.version(setting), peer.options) for peer in peers.PEERS]
+def write_reports(options, versions, results):
     table = report.markdown(results, versions, options.runs, options.origin_note)
     print("\n" + table)
     if options.table:
@@ -204,13 +203,14 @@ def main():
     with tempfile.TemporaryDirectory(prefix="compare.", ignore_cleanup_errors=True) as scratch:
         setting = peers.Setting(
             options.endpoint, options.inventory, scratch, options.inventoryfs, dict(os.environ, LC_ALL="C"))
+        versions = [(peer.name, peer.version(setting), peer.options) for peer in peers.PEERS]
         bench = Bench(setting, options.runs)
         for scene in chosen_scenes(options.scenes):
             results += (latest := bench.measure(scene, peers.PEERS))
             show(latest)
         if not results:
             sys.exit(f"No scene has {options.scenes!r} in its name.")
-        write_reports(options, setting, results)
+        write_reports(options, versions, results)
     sys.exit(any("error" in values for values in results))
 
 

@@ -56,7 +56,7 @@ class LocalFiles:
 
 
 class Mount:
-    """A program that mounts. What differs is said by `command` and `version`, and by where the chunks appear."""
+    """A program that mounts the folder of one inventory configuration; `command` and `version` say what differs."""
 
     name = options = ""
     mount_timeout_seconds = 30
@@ -68,7 +68,7 @@ class Mount:
         self.mountpoint = setting.scratch / "mount"
         self.cache = setting.scratch / "cache"
         self.log = setting.scratch / "daemon.log"
-        self.data = self.mountpoint / PREFIX / configuration / "data"
+        self.data = self.mountpoint / "data"
         self.daemon = None
 
     def command(self):
@@ -89,8 +89,10 @@ class Mount:
             raise
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, _, error, __):
         self._end()
+        if isinstance(error, PeerError):
+            raise PeerError(f"{error}; {self._last_words()}") from error
 
     def peak_rss_in_bytes(self):
         """The kernel's own account of the most the daemon has had in memory."""
@@ -102,8 +104,11 @@ class Mount:
         deadline = time.monotonic() + self.mount_timeout_seconds
         while not os.path.ismount(self.mountpoint):
             if self.daemon.poll() is not None or time.monotonic() > deadline:
-                raise PeerError(f"{self.name} did not mount: {self.log.read_text()[-500:].strip()}")
+                raise PeerError(f"{self.name} did not mount; {self._last_words()}")
             time.sleep(0.01)
+
+    def _last_words(self):
+        return f"its log ends: {self.log.read_text(errors='replace')[-300:].strip()}"
 
     def _end(self):
         """A mount that is in use for a moment longer is asked again; one that hangs loses its daemon."""
@@ -128,10 +133,6 @@ class Mount:
 class InventoryFS(Mount):
     name = "inventoryfs"
     options = "(defaults)"
-
-    def __init__(self, setting, configuration):
-        super().__init__(setting, configuration)
-        self.data = self.mountpoint / "data"
 
     @staticmethod
     def version(setting):
@@ -159,11 +160,12 @@ class Rclone(Mount):
         # A remote made of environment variables, so that no configuration of the user's is read.
         remote = {
             "TYPE": "s3", "PROVIDER": "Other", "ENDPOINT": self.setting.endpoint, "ENV_AUTH": "true",
-            "FORCE_PATH_STYLE": "true", "REGION": self.setting.environment["AWS_REGION"],
+            "FORCE_PATH_STYLE": "true", "LIST_VERSION": "2", "REGION": self.setting.environment["AWS_REGION"],
         }
         variables = [f"RCLONE_CONFIG_ORIGIN_{name}={value}" for name, value in remote.items()]
+        source = f"origin:{BUCKET}/{PREFIX}/{self.configuration}"
         return [
-            "env", *variables, "rclone", "mount", f"origin:{BUCKET}", self.mountpoint, "--config", "/dev/null",
+            "env", *variables, "rclone", "mount", source, self.mountpoint, "--config", "/dev/null",
             "--cache-dir", self.cache, *self.options.split(),
         ]
 
@@ -188,9 +190,13 @@ class S3fs(Mount):
         environment = self.setting.environment
         password.touch(mode=0o600)
         password.write_text(f"{environment['AWS_ACCESS_KEY_ID']}:{environment['AWS_SECRET_ACCESS_KEY']}\n")
-        origin = f"url={self.setting.endpoint},passwd_file={password},use_path_request_style"
+        origin = f"url={self.setting.endpoint},passwd_file={password},use_path_request_style,listobjectsv2"
+        # Without it, s3fs from 1.91 on sees no folder that is not an object too; before, it always did.
+        help_text = subprocess.run(["s3fs", "--help"], capture_output=True, text=True).stdout
+        if re.search(r"^\s*compat_dir\b", help_text, re.MULTILINE):
+            origin += ",compat_dir"
         options = self.options.replace("DIR", str(self.cache)).split()
-        return ["s3fs", BUCKET, self.mountpoint, "-f", "-o", origin, *options]
+        return ["s3fs", f"{BUCKET}:/{PREFIX}/{self.configuration}", self.mountpoint, "-f", "-o", origin, *options]
 
 
 def first_line(command, pattern):

@@ -63,7 +63,8 @@ def markdown(results, versions, runs, origin_note):
 
 def cells(values, separator="  ", bold=False):
     if "error" in values:
-        return "failed: " + re.sub(r"[|\s]+", " ", values["error"])[:200]
+        # The whole of it is in the JSON file.
+        return "failed: " + re.sub(r"[|\s]+", " ", values["error"])[-200:]
     time = duration(values["seconds"])
     parts = [f"**{time}**" if bold else time]
     if values["peak_rss_in_bytes"] is not None:
