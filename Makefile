@@ -5,7 +5,7 @@ DESTDIR ?=
 SWIFT ?= swift
 SOURCES := Package.swift Sources Tests
 
-.PHONY: help build test check fmt install uninstall clean
+.PHONY: help build test bench check fmt install uninstall clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -18,6 +18,10 @@ build:
 ## test       everything, real mounts included (installs what it needs)
 test:
 	Tests/run
+
+## bench      the comparison with rclone mount and s3fs (installs what it needs)
+bench:
+	Benchmarks/run
 
 ## check      formatting, and a build in which a warning is an error
 check:

@@ -109,7 +109,7 @@ public final class BlockCache: Sendable {
       if let files = try EntryFiles.open(name, in: directory), let header = files.readHeader(),
         header.identityDigest == digest, header.sizeInBytes == identity.sizeInBytes,
         files.measureData()?.sizeInBytes == identity.sizeInBytes,
-        state.ours.contains(id) || files.isDataOpenElsewhere() != true
+        state.ours.contains(id) || !hasForeignReader(files)
       {
         state.ours.insert(id)
         let present = files.readPresent(BlockGrid(sizeInBytes: identity.sizeInBytes))
@@ -225,7 +225,7 @@ public final class BlockCache: Sendable {
       guard state.open[id] == nil else { return nil }
       do throws(BlockCacheError) {
         if let files = try EntryFiles.open(name, in: directory),
-          state.ours.contains(id) || files.isDataOpenElsewhere() != true,
+          state.ours.contains(id) || !hasForeignReader(files),
           let found = measure(files, name, id)
         {
           state.ours.insert(id)
@@ -279,6 +279,16 @@ public final class BlockCache: Sendable {
       }
       next = end
     }
+  }
+
+  /// Whether a reader of an earlier mount has the file through the kernel. A process that is just being spawned, by
+  /// whatever part of this one, has all its files too until it executes: that passes.
+  private func hasForeignReader(_ files: borrowing EntryFiles) -> Bool {
+    for _ in 0..<20 {
+      if files.isDataOpenElsewhere() != true { return false }
+      usleep(5000)
+    }
+    return true
   }
 
   private func removeOrphan(_ name: String) -> Bool {

@@ -1,5 +1,6 @@
 import BlockCache
 import Dispatch
+import Glibc
 import Logging
 import ObjectStore
 import ReadPlanning
@@ -134,6 +135,7 @@ final class FetchCoordinator: Sendable {
     case close(OpenChunk, isRemoved: Bool)
     case retry(PartID, after: Duration)
     case prepare(ChunkReference)
+    case decodeFooter(OpenChunk, tail: Range<Int>)
   }
 
   // Dependencies
@@ -368,6 +370,10 @@ final class FetchCoordinator: Sendable {
 
   /// Bytes of the chunk that are in the cache.
   func cachedBytes(of chunk: ChunkReference) -> Int {
+    // Right after mounting the cache is still being looked through, which takes milliseconds.
+    for _ in 0..<1000 where state.withLock({ !$0.planner.isCacheKnown && !$0.isShutDown }) {
+      usleep(5000)
+    }
     let entry = cache.find(chunk.identity)
     return state.withLock {
       $0.planner.cachedBytes(
@@ -451,6 +457,21 @@ final class FetchCoordinator: Sendable {
     }
   }
 
+  private func decodeFooter(of chunk: OpenChunk, tail: Range<Int>) {
+    let bytes = [UInt8](unsafeUninitializedCapacity: tail.count) { buffer, count in
+      let isRead =
+        (try? chunk.entry.firstCorruptBlock(in: chunk.grid.blocks(covering: tail))) == .some(nil)
+        && (try? chunk.entry.read(into: UnsafeMutableRawBufferPointer(buffer), at: tail.lowerBound))
+          != nil
+      count = isRead ? tail.count : 0
+    }
+    let decoding: ParquetLayout.Decoding =
+      bytes.isEmpty
+      ? .notParquet
+      : ParquetLayout.decode(tail: bytes, fileSizeInBytes: chunk.grid.sizeInBytes)
+    perform { $0.planner.footerIsDecoded(chunk.id, tail: tail, decoding) }
+  }
+
   // MARK: Carrying out
 
   /// Tells the planner what happened, under the lock, and carries out what it decides, outside of it.
@@ -494,6 +515,8 @@ final class FetchCoordinator: Sendable {
         }
       case .evict(let segment):
         state.work.append(.evict(segment))
+      case .decodeFooter(let chunk, let tail):
+        if let open = state.open[chunk] { state.work.append(.decodeFooter(open, tail: tail)) }
       case .prepare(let chunk):
         if let reference = references.reference(to: chunk, eTag: nil) {
           state.work.append(.prepare(reference))
@@ -551,6 +574,8 @@ final class FetchCoordinator: Sendable {
       if isRemoved, cache.removeIfIdle(chunk.entry.id) {
         follow { $0.planner.removed(chunk.entry.id) }
       }
+    case .decodeFooter(let chunk, let tail):
+      background.async { [weak self] in self?.decodeFooter(of: chunk, tail: tail) }
     case .prepare(let chunk):
       background.async { [weak self] in
         guard let self else { return }

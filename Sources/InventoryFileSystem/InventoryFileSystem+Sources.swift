@@ -26,7 +26,8 @@ extension InventoryFileSystem {
       maxConnections: maxConnections,
       cacheBoundInBytes: BlockCache.boundForBlocks(cacheSizeInBytes: cacheSizeInBytes),
       catalog: ChunkCatalog(
-        names: inventory.chunks.map(\.name), sizesInBytes: inventory.chunks.map(\.sizeInBytes)))
+        names: inventory.chunks.map(\.name), sizesInBytes: inventory.chunks.map(\.sizeInBytes),
+        isParquet: inventory.format == .parquet))
     let references = ChunkReferences(bucket: bucket, inventory: inventory, store: store.identity)
     let coordinator = FetchCoordinator(
       store: store, cache: cache, planner: planner, references: references, logger: logger)

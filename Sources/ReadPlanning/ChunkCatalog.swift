@@ -4,13 +4,16 @@
 /// itself takes the manifest's.
 public struct ChunkCatalog: Sendable {
   let sizesInBytes: [Int]
+  /// Whether readers take columns rather than bytes in a row.
+  let isParquet: Bool
   /// Chunk indices in the order of their names.
   private let byName: [Int32]
   /// The inverse: a chunk's place in that order.
   private let nameRank: [Int32]
 
-  public init(names: [String], sizesInBytes: [Int]) {
+  public init(names: [String], sizesInBytes: [Int], isParquet: Bool = false) {
     self.sizesInBytes = sizesInBytes
+    self.isParquet = isParquet
     let order = names.indices.sorted { names[$0] < names[$1] }
     var rank = [Int32](repeating: 0, count: names.count)
     for (place, index) in order.enumerated() { rank[index] = Int32(place) }

@@ -65,7 +65,7 @@ extension FetchPlanner {
   /// What nobody waits for yet: readers' windows, then chunks with readers all over them, then the next chunks.
   private func nextAhead() -> Gap? {
     guard runningCount < sizing.maxConnections - sizing.demandReserve else { return nil }
-    return nextReadAhead() ?? nextFilling() ?? nextExpected()
+    return nextColumns() ?? nextReadAhead() ?? nextFilling() ?? nextExpected()
   }
 
   private func nextReadAhead() -> Gap? {

@@ -40,6 +40,8 @@ public struct FetchPlanner: Sendable {
     case evict(CacheLedger.Segment)
     /// A reader is about to come to this chunk: `load` it, or report `cannotPrepare`.
     case prepare(ChunkID)
+    /// Decode the Parquet footer in these bytes, which are pinned, and report `footerIsDecoded`.
+    case decodeFooter(ChunkID, Range<Int>)
   }
 
   public enum ReadDecision: Sendable, Equatable {
@@ -90,6 +92,14 @@ public struct FetchPlanner: Sendable {
     var isTableOfContentsRead = false
     /// All of it is being fetched, because its readers are all over it.
     var isBeingFilled = false
+    let isParquet: Bool
+    var layout: ParquetLayout?
+    var isFooterAsked = false
+    var footerTailInBytes = FetchPlanner.footerTailInBytes
+    /// A shorter tail than this does not hold the footer.
+    var footerNeedInBytes = ParquetLayout.trailerInBytes
+    /// Columns that are worth fetching, the most urgent first.
+    var wishes: [Range<Int>] = []
     /// Found to be wrong on disk: what arrives in their place is handed out once it is whole, because until then
     /// the index still has the old checksum.
     var damaged: Set<Int> = []
@@ -106,6 +116,8 @@ public struct FetchPlanner: Sendable {
   struct Handle: Sendable {
     let chunk: ChunkID
     var readAhead: ReadAhead
+    /// Nil where the chunk is not Parquet.
+    var columns: ColumnReader?
   }
 
   // Constants
@@ -131,13 +143,14 @@ public struct FetchPlanner: Sendable {
   /// Space was wanted and could not be had: worth another look when something is unpinned.
   var isStarved = false
   var walk = ChunkWalk()
+  var columns = ColumnReadAhead()
   var expected: [ChunkID: Expectation] = [:]
   /// The nearest first.
   var expectedOrder: [ChunkID] = []
   /// Chunks that were expected, are not any more, and were never opened.
   var released: [ChunkID] = []
   /// Until the cache has been scanned nobody knows how full it is, and nothing is written.
-  var isCacheKnown = false
+  public internal(set) var isCacheKnown = false
   /// What chunks that are pinned whole take on disk.
   var wholePinnedInBytes = 0
 
@@ -207,7 +220,8 @@ public struct FetchPlanner: Sendable {
     let grid = BlockGrid(sizeInBytes: sizeInBytes)
     var chunk = Chunk(
       grid: grid, entry: entry, opening: grid.bytes(of: grid.blocks(covering: opening)),
-      present: present, allocated: present, isVersionKnown: isVersionKnown)
+      present: present, allocated: present, isVersionKnown: isVersionKnown,
+      isParquet: catalog.isParquet)
     if ledger.contains(entry) {
       for index in 0..<grid.segmentCount {
         let segment = CacheLedger.Segment(entry: entry, index: index)
@@ -241,7 +255,10 @@ public struct FetchPlanner: Sendable {
     let abandoned = noteWalk(to: id)
     let inherited = expected.removeValue(forKey: id)?.inheritedBytesRead ?? 0
     expectedOrder.removeAll { $0 == id }
-    handles[handle] = Handle(chunk: id, readAhead: ReadAhead(inheritedBytesRead: inherited))
+    handles[handle] = Handle(
+      chunk: id, readAhead: ReadAhead(inheritedBytesRead: inherited),
+      columns: chunk.isParquet
+        ? columns.makeReader(fileSizeInBytes: chunk.grid.sizeInBytes) : nil)
     chunks[id]?.handles.insert(handle)
     guard !chunk.isVersionKnown, chunk.grid.blockCount > 0 else { return (.present, abandoned) }
     enqueue(Wait(id: wait, chunk: id, handle: handle, bytes: 0..<0))
@@ -264,11 +281,13 @@ public struct FetchPlanner: Sendable {
   /// are cancelled; a shorter rest is worth more than the connection that cancelling would cost.
   public mutating func close(_ handle: HandleID) -> [Action] {
     guard let closed = handles.removeValue(forKey: handle) else { return [] }
+    if let reader = closed.columns { columns.noteClosed(reader) }
     chunks[closed.chunk]?.handles.remove(handle)
     guard let chunk = chunks[closed.chunk] else { return [] }
     for wait in chunk.waits where waits[wait]?.handle == handle { forget(wait) }
     guard chunk.handles.isEmpty else { return fill() }
     chunks[closed.chunk]?.isBeingFilled = false
+    chunks[closed.chunk]?.wishes = []
     chunks[closed.chunk]?.scatteredMissCount = 0
     return abandonTransfers(of: closed.chunk) + fill()
   }
@@ -336,7 +355,7 @@ public struct FetchPlanner: Sendable {
     let window = windowLimit()
     handles[handle]?.readAhead.note(
       bytes, maximumWindowInBytes: window, sizeInBytes: chunk.grid.sizeInBytes)
-    let preparations = expectFollowers(of: id, handle)
+    let preparations = expectFollowers(of: id, handle) + noteColumns(id, handle, bytes)
     if bytes.upperBound == chunk.grid.sizeInBytes { chunks[id]?.isTableOfContentsRead = true }
     if isAvailable(bytes, in: chunk) {
       pin(bytes, of: chunk)
@@ -383,7 +402,7 @@ public struct FetchPlanner: Sendable {
     return true
   }
 
-  private mutating func pin(_ bytes: Range<Int>, of chunk: Chunk) {
+  mutating func pin(_ bytes: Range<Int>, of chunk: Chunk) {
     for segment in chunk.grid.segments(covering: chunk.grid.blocks(covering: bytes)) {
       ledger.pin(.init(entry: chunk.entry, index: segment))
     }
@@ -397,7 +416,7 @@ public struct FetchPlanner: Sendable {
 
   private func wantsMore(_ handle: HandleID) -> Bool {
     runningCount < sizing.maxConnections - sizing.demandReserve
-      && (nextGap(aheadOf: handle) != nil || !expectedOrder.isEmpty)
+      && (nextGap(aheadOf: handle) != nil || !expectedOrder.isEmpty || nextColumns() != nil)
   }
 
   private mutating func enqueue(_ wait: Wait) {
@@ -432,8 +451,8 @@ public struct FetchPlanner: Sendable {
 
   /// The part has all its bytes.
   public mutating func finished(_ id: PartID) -> [Action] {
-    _ = end(id)
-    return fill()
+    guard let (chunk, _) = end(id) else { return fill() }
+    return askForFooter(chunk) + fill()
   }
 
   /// The part's request failed and is worth another attempt, which `retry(_:)` will start.
@@ -472,6 +491,7 @@ public struct FetchPlanner: Sendable {
       }
       for handle in chunk.handles { handles[handle]?.readAhead.pause() }
       chunks[chunkID]?.isBeingFilled = false
+      chunks[chunkID]?.wishes = []
       forgetExpectation(chunkID)
     }
     return actions + fill()

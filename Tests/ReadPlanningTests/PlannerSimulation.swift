@@ -6,6 +6,8 @@ import Testing
 /// written down.
 struct PlannerSimulation {
   let sizeInBytes: Int
+  /// What every chunk's footer says, where the chunks are Parquet.
+  private let layout: ParquetLayout?
   private(set) var planner: FetchPlanner
   private(set) var fetched: [(chunk: Int, bytes: Range<Int>)] = []
   private(set) var answered: Set<WaitID> = []
@@ -21,14 +23,15 @@ struct PlannerSimulation {
 
   init(
     sizeInBytes: Int, chunkCount: Int = 1, maxConnections: Int = 32,
-    cacheBoundInBytes: Int = 1 << 30
+    cacheBoundInBytes: Int = 1 << 30, layout: ParquetLayout? = nil
   ) {
     self.sizeInBytes = sizeInBytes
+    self.layout = layout
     planner = FetchPlanner(
       maxConnections: maxConnections, cacheBoundInBytes: cacheBoundInBytes,
       catalog: ChunkCatalog(
         names: (0..<chunkCount).map { String(1000 + $0) },
-        sizesInBytes: Array(repeating: sizeInBytes, count: chunkCount)))
+        sizesInBytes: Array(repeating: sizeInBytes, count: chunkCount), isParquet: layout != nil))
     perform(planner.cacheIsKnown())
   }
 
@@ -162,7 +165,8 @@ struct PlannerSimulation {
         load(chunk.index, isVersionKnown: false)
         perform(planner.resume())
       case .decodeFooter(let chunk, let tail):
-        perform(planner.footerIsDecoded(chunk, tail: tail, .notParquet))
+        let decoding = layout.map { ParquetLayout.Decoding.layout($0) } ?? .notParquet
+        perform(planner.footerIsDecoded(chunk, tail: tail, decoding))
       }
     }
     #expect(planner.ledger.usedInBytes <= planner.ledger.boundInBytes)

@@ -1,0 +1,85 @@
+// Readers of Parquet chunks: the columns they read are fetched whole, and ahead of them (ColumnReadAhead).
+
+extension FetchPlanner {
+  /// How much of a chunk's end is looked at for its footer, to begin with.
+  static let footerTailInBytes = 128 << 10
+  /// Ranges that wait to be fetched for one chunk; a query needs a few dozen.
+  private static let mostWishes = 256
+
+  /// Takes note of a read of a Parquet chunk, and of the columns that are worth fetching because of it.
+  mutating func noteColumns(_ id: ChunkID, _ handle: HandleID, _ bytes: Range<Int>) -> [Action] {
+    guard var reader = handles[handle]?.columns else { return [] }
+    let ranges = columns.noteRead(bytes, by: &reader, in: chunks[id]?.layout)
+    handles[handle]?.columns = reader
+    wish(for: ranges, of: id)
+    return askForFooter(id)
+  }
+
+  /// Has the footer decoded once its bytes are here; they are pinned until `footerIsDecoded`.
+  mutating func askForFooter(_ id: ChunkID) -> [Action] {
+    guard let chunk = chunks[id], chunk.isParquet, !chunk.isFooterAsked, !chunk.handles.isEmpty
+    else {
+      return []
+    }
+    let size = chunk.grid.sizeInBytes
+    let wanted = max(0, size - chunk.footerTailInBytes)..<size
+    // The blocks at the end that are whole, as far as they go: often they are enough.
+    let blocks = chunk.grid.blocks(covering: wanted)
+    guard let present = chunk.present.presentRuns(in: blocks).last,
+      present.upperBound == chunk.grid.blockCount
+    else { return [] }
+    let tail = chunk.grid.bytes(of: present).clamped(to: wanted)
+    guard tail.count >= chunk.footerNeedInBytes else { return [] }
+    chunks[id]?.isFooterAsked = true
+    pin(tail, of: chunk)
+    return [.decodeFooter(id, tail)]
+  }
+
+  /// The answer to `.decodeFooter`: where the chunk's columns are.
+  public mutating func footerIsDecoded(
+    _ id: ChunkID, tail: Range<Int>, _ decoding: ParquetLayout.Decoding
+  ) -> [Action] {
+    let actions = finishedReading(id, bytes: tail)
+    switch decoding {
+    case .layout(let layout):
+      chunks[id]?.layout = layout
+      wish(
+        for: columns.predictedRanges(in: layout, budgetInBytes: columnBudgetInBytes), of: id)
+      return actions + fill()
+    case .needsMoreBytes(let tailSizeInBytes):
+      // Its reader will ask for them.
+      chunks[id]?.footerTailInBytes = max(Self.footerTailInBytes, tailSizeInBytes)
+      chunks[id]?.footerNeedInBytes = tailSizeInBytes
+      chunks[id]?.isFooterAsked = false
+      return actions + askForFooter(id)
+    case .notParquet:
+      return actions
+    }
+  }
+
+  /// The next part of the columns that are wished for.
+  func nextColumns() -> Gap? {
+    for (id, chunk) in chunks where !chunk.wishes.isEmpty && chunk.isVersionKnown {
+      for wish in chunk.wishes {
+        guard let run = chunk.missingRun(in: chunk.grid.blocks(covering: wish)) else { continue }
+        let most = sizing.largestPartInBytes / BlockGrid.blockSizeInBytes
+        return Gap(
+          chunk: id, blocks: run.lowerBound..<min(run.upperBound, run.lowerBound + most),
+          needed: 0..<0, readAheadFor: nil)
+      }
+    }
+    return nil
+  }
+
+  private var columnBudgetInBytes: Int {
+    min(ColumnReadAhead.usualBudgetInBytes, maximumWindowInBytes / max(1, handles.count))
+  }
+
+  private mutating func wish(for ranges: [Range<Int>], of id: ChunkID) {
+    guard !ranges.isEmpty, let chunk = chunks[id] else { return }
+    let open = (chunk.wishes + ranges).filter {
+      chunk.missingRun(in: chunk.grid.blocks(covering: $0)) != nil
+    }
+    chunks[id]?.wishes = Array(open.prefix(Self.mostWishes))
+  }
+}
