@@ -23,8 +23,10 @@ import Testing
   func resetBody(afterBytes: Int) async throws {
     try await withFault(.resetBody(afterBytes: afterBytes)) { origin in
       let answer = try origin.ask("GET", "/b/o", [("Range", "bytes=10-999999")])
-      #expect(answer.status == 206)
-      #expect(answer.body == Array(bytes[10..<10 + afterBytes]))
+      #expect(answer.status == 206 || answer.body.isEmpty)
+      // A reset also throws away what its receiver has not read yet.
+      #expect(answer.body.count <= afterBytes)
+      #expect(bytes[10...].starts(with: answer.body))
       #expect(answer.end == .reset)
     }
   }
