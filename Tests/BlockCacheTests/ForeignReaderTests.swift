@@ -58,12 +58,12 @@ struct ForeignReaderTests {
     try fill()
     let reader = try openDataFile()
     let cache = try cache()
-    if isOpenedBeforeTheScan { #expect(try cache.open(identity).blocksAtOpen.isEmpty) }
+    if isOpenedBeforeTheScan { #expect(try cache.open(identity).presentBlocks.isEmpty) }
     var found = 0
     cache.scan { _ in found += 1 }
     #expect(found == 0)
     let entry = try cache.open(identity)
-    #expect(entry.blocksAtOpen.isEmpty)
+    #expect(entry.presentBlocks.isEmpty)
     #expect(entry.isOpenElsewhere() == false)
     #expect(try reader.readToEnd() == Data(repeating: 7, count: identity.sizeInBytes))
   }

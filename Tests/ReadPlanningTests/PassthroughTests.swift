@@ -25,6 +25,10 @@ struct PassthroughTests {
       wait: WaitID(number: UInt64(index)))
   }
 
+  private func pin(_ chunk: ChunkID, _ planner: inout FetchPlanner) -> Bool {
+    planner.pinWhole(chunk)
+  }
+
   private let first = ChunkID(index: 0)
   private let second = ChunkID(index: 1)
 
@@ -32,15 +36,15 @@ struct PassthroughTests {
   func incomplete() {
     var planner = planner(chunkCount: 0)
     load(&planner, 0, isWhole: false)
-    #expect(!planner.pinWhole(first))
+    #expect(!pin(first, &planner))
     #expect(planner.ledger.pinnedInBytes == 0)
   }
 
   @Test("A chunk that is pinned twice is let go with the second unpin")
   func twice() {
     var planner = planner(chunkCount: 1)
-    #expect(planner.pinWhole(first))
-    #expect(planner.pinWhole(first))
+    #expect(pin(first, &planner))
+    #expect(pin(first, &planner))
     #expect(planner.ledger.pinnedInBytes == 24 * mebibyte)
     _ = planner.unpinWhole(first)
     #expect(planner.ledger.pinnedInBytes == 24 * mebibyte)
@@ -53,18 +57,18 @@ struct PassthroughTests {
   @Test("No more than half of the cache is pinned in this way")
   func half() {
     var planner = planner(chunkCount: 2)
-    #expect(planner.pinWhole(first))
+    #expect(pin(first, &planner))
     #expect(!planner.canPinWhole(second))
-    #expect(!planner.pinWhole(second))
+    #expect(!pin(second, &planner))
     #expect(planner.canPinWhole(first))
     _ = planner.unpinWhole(first)
-    #expect(planner.pinWhole(second))
+    #expect(pin(second, &planner))
   }
 
   @Test("A pinned chunk stays loaded without a handle, and none of it makes room for others")
   func stays() {
     var planner = planner(chunkCount: 2)
-    #expect(planner.pinWhole(first))
+    #expect(pin(first, &planner))
     _ = planner.close(HandleID(number: 0))
     #expect(!planner.isIdle(first))
     load(&planner, 2, isWhole: false)
