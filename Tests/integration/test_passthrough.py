@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import signal
+import stat
 import threading
 
 import pytest
@@ -249,6 +250,7 @@ def test_chunks_on_the_local_disk_are_passed_through(lab, csv_inventory):
 
 
 def test_an_ordinary_user_reads_through_the_daemon(lab, seaweedfs, csv_inventory):
+    assert stat.S_IMODE(os.stat("/dev/fuse").st_mode) == 0o666, "chmod 0666 /dev/fuse, as Tests/run does"
     mount = lab.mount(csv_inventory.url, "--log-level", "debug", endpoint=seaweedfs.endpoint, user=NOBODY,
                       binary=lab.binary_for_everybody())
     name, path = next(iter(csv_inventory.chunks.items()))
