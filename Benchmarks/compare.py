@@ -184,21 +184,22 @@ def parse_options():
 
 
 def write_reports(options, versions, results):
+    """After each scene, so that a run that is broken off leaves what it has. Returns the table."""
     table = report.markdown(results, versions, options.runs, options.origin_note)
-    print("\n" + table)
     if options.table:
         pathlib.Path(options.table).write_text(table)
     if options.svg:
         pathlib.Path(options.svg).write_text(report.svg(results, [peer.name for peer in peers.PEERS]))
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
+    return table
 
 
 def main():
     options = parse_options()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(143))
-    results = []
+    results, table = [], ""
     # Where something is still mounted, removing the folder would fail; the mount's end comes first, on any exit.
     with tempfile.TemporaryDirectory(prefix="compare.", ignore_cleanup_errors=True) as scratch:
         setting = peers.Setting(
@@ -208,9 +209,10 @@ def main():
         for scene in chosen_scenes(options.scenes):
             results += (latest := bench.measure(scene, peers.PEERS))
             show(latest)
-        if not results:
-            sys.exit(f"No scene has {options.scenes!r} in its name.")
-        write_reports(options, versions, results)
+            table = write_reports(options, versions, results)
+    if not results:
+        sys.exit(f"No scene has {options.scenes!r} in its name.")
+    print("\n" + table)
     sys.exit(any("error" in values for values in results))
 
 

@@ -94,10 +94,11 @@ def megabytes(size_in_bytes):
 
 def machine():
     processor = re.search(r"model name\s*: (.+)", pathlib.Path("/proc/cpuinfo").read_text())
+    kernel = re.match(r"\d+\.\d+", platform.release())
     system = re.search(r'PRETTY_NAME="(.+)"', pathlib.Path("/etc/os-release").read_text())
     return ", ".join([
         f"{os.cpu_count()} cores {processor[1] if processor else platform.machine()}",
-        system[1] if system else "Linux", f"kernel {platform.release()}"])
+        system[1] if system else "Linux", f"kernel {kernel[0] if kernel else platform.release()}"])
 
 
 # The picture.
@@ -125,18 +126,18 @@ def svg(results, names):
 
 
 class Axis:
-    """Seconds to a position, between the powers of ten around all that is drawn."""
+    """Seconds to a position, from the power of ten below all that is drawn to the longest of it."""
 
     def __init__(self, all_seconds):
         self.first = math.floor(math.log10(min(all_seconds, default=0.1)))
-        self.last = max(math.ceil(math.log10(max(all_seconds, default=1))), self.first + 1)
+        self.last = max(math.log10(max(all_seconds, default=1)), self.first + 1)
 
     def position(self, seconds):
         share = (math.log10(seconds) - self.first) / (self.last - self.first)
         return LEFT + share * (WIDTH - LEFT - RIGHT)
 
     def lines(self, top, bottom):
-        for power in range(self.first, self.last + 1):
+        for power in range(self.first, math.floor(self.last) + 1):
             x = self.position(10 ** power)
             yield f'<line class="grid" x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{bottom}"/>'
             yield text(x, top - 5, f"{10.0 ** power:g} s", "quiet", "middle")
