@@ -44,7 +44,9 @@ final class FetchCoordinator: Sendable {
   /// Chunks that nobody has open any more are kept ready for the next open, up to this many: their index is in
   /// memory, their ETag known and their blocks checked.
   private static let lingeringChunkCount = 32
-  private static let mappingCheckInterval = DispatchTimeInterval.seconds(1)
+  /// How often it is checked whether a chunk is still mapped; at first sooner, because the kernel closes a file a
+  /// moment after it has told us.
+  private static let longestMappingCheckInMilliseconds = 1000
 
   private struct State {
     var planner: FetchPlanner
@@ -331,7 +333,7 @@ final class FetchCoordinator: Sendable {
 
   /// Ends a loan, as soon as nobody reads the file any more: a mapping goes on when the handle that it was made
   /// through has been closed, and the kernel does not tell.
-  func takeBack(_ id: ChunkID) {
+  func takeBack(_ id: ChunkID, checkingAgainInMilliseconds delay: Int = 10) {
     var isMapped = false
     perform { state in
       // Loans begin under this lock too, so with one left nobody is just about to open the file.
@@ -341,8 +343,9 @@ final class FetchCoordinator: Sendable {
       return isMapped ? [] : state.planner.unpinWhole(id)
     }
     guard isMapped else { return }
-    background.asyncAfter(deadline: .now() + Self.mappingCheckInterval) { [weak self] in
-      self?.takeBack(id)
+    background.asyncAfter(deadline: .now() + .milliseconds(delay)) { [weak self] in
+      self?.takeBack(
+        id, checkingAgainInMilliseconds: min(2 * delay, Self.longestMappingCheckInMilliseconds))
     }
   }
 

@@ -1,0 +1,86 @@
+import ReadPlanning
+import Testing
+
+private let mebibyte = 1 << 20
+
+@Suite("Chunks that the kernel reads by itself")
+struct PassthroughTests {
+  /// A planner over a cache of 64 MiB, with chunks of 24 MiB that are wholly there and open.
+  private func planner(chunkCount: Int) -> FetchPlanner {
+    var planner = FetchPlanner(maxConnections: 4, cacheBoundInBytes: 64 * mebibyte)
+    _ = planner.cacheIsKnown()
+    for index in 0..<chunkCount { load(&planner, index, isWhole: true) }
+    return planner
+  }
+
+  private func load(_ planner: inout FetchPlanner, _ index: Int, isWhole: Bool) {
+    let size = 24 * mebibyte
+    var present = BlockSet(blockCount: BlockGrid(sizeInBytes: size).blockCount)
+    present.insert(0..<present.blockCount - (isWhole ? 0 : 1))
+    planner.load(
+      ChunkID(index: index), sizeInBytes: size, entry: EntryID(number: index),
+      overheadInBytes: 4096, present: present, isVersionKnown: true, opening: 0..<mebibyte)
+    _ = planner.open(
+      ChunkID(index: index), handle: HandleID(number: UInt64(index)),
+      wait: WaitID(number: UInt64(index)))
+  }
+
+  private func pin(_ chunk: ChunkID, _ planner: inout FetchPlanner) -> Bool {
+    planner.pinWhole(chunk)
+  }
+
+  private let first = ChunkID(index: 0)
+  private let second = ChunkID(index: 1)
+
+  @Test("A chunk that lacks a block is not pinned: the kernel would read zeros")
+  func incomplete() {
+    var planner = planner(chunkCount: 0)
+    load(&planner, 0, isWhole: false)
+    #expect(!pin(first, &planner))
+    #expect(planner.ledger.pinnedInBytes == 0)
+  }
+
+  @Test("A chunk that is pinned twice is let go with the second unpin")
+  func twice() {
+    var planner = planner(chunkCount: 1)
+    #expect(pin(first, &planner))
+    #expect(pin(first, &planner))
+    #expect(planner.ledger.pinnedInBytes == 24 * mebibyte)
+    _ = planner.unpinWhole(first)
+    #expect(planner.ledger.pinnedInBytes == 24 * mebibyte)
+    _ = planner.unpinWhole(first)
+    #expect(planner.ledger.pinnedInBytes == 0)
+    _ = planner.unpinWhole(first)
+    #expect(planner.wholePinCount(first) == 0)
+  }
+
+  @Test("No more than half of the cache is pinned in this way")
+  func half() {
+    var planner = planner(chunkCount: 2)
+    #expect(pin(first, &planner))
+    #expect(!planner.canPinWhole(second))
+    #expect(!pin(second, &planner))
+    #expect(planner.canPinWhole(first))
+    _ = planner.unpinWhole(first)
+    #expect(pin(second, &planner))
+  }
+
+  @Test("A pinned chunk stays loaded without a handle, and none of it makes room for others")
+  func stays() {
+    var planner = planner(chunkCount: 2)
+    #expect(pin(first, &planner))
+    _ = planner.close(HandleID(number: 0))
+    #expect(!planner.isIdle(first))
+    load(&planner, 2, isWhole: false)
+    // The last segment of chunk 2 needs room that only chunk 1 can give.
+    var evicted: [CacheLedger.Segment] = []
+    let (_, actions) = planner.read(
+      ChunkID(index: 2), handle: HandleID(number: 2), bytes: 24 * mebibyte - 1..<24 * mebibyte,
+      wait: WaitID(number: 100))
+    for case .evict(let segment) in actions { evicted.append(segment) }
+    #expect(!evicted.isEmpty)
+    #expect(evicted.allSatisfy { $0.entry != EntryID(number: 0) })
+    _ = planner.unpinWhole(first)
+    #expect(planner.isIdle(first))
+  }
+}
