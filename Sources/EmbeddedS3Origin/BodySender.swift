@@ -106,7 +106,7 @@ final class BodySender {
     case .reset:
       context.flush()
       didEnd()
-      reset(pollsLeft: 200)
+      reset(pollsLeft: 2000)
     case .stall:
       context.flush()
       didEnd()
@@ -114,12 +114,14 @@ final class BodySender {
   }
 
   /// A reset throws away what is still in the send buffer, so it waits until the client's kernel
-  /// has acknowledged everything, or a second has passed.
+  /// has acknowledged everything, or ten seconds have passed.
   private func reset(pollsLeft: Int) {
     guard context.channel.isActive, let socket = context.channel as? any SocketOptionProvider
     else { return }
-    socket.getTCPInfo().assumeIsolated().whenComplete { outcome in
-      if pollsLeft > 0, let info = try? outcome.get(), info.tcpi_unacked > 0 {
+    let info: EventLoopFuture<TCPInfo> = socket.unsafeGetSocketOption(
+      level: .tcp, name: .init(rawValue: TCP_INFO))
+    info.assumeIsolated().whenComplete { outcome in
+      if pollsLeft > 0, let info = try? outcome.get(), info.hasUndeliveredBytes {
         self.context.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(5)) {
           self.reset(pollsLeft: pollsLeft - 1)
         }
@@ -130,4 +132,14 @@ final class BodySender {
       }
     }
   }
+}
+
+/// The beginning of Linux's `struct tcp_info` (linux/tcp.h), which glibc's ends before the part that is needed here.
+private struct TCPInfo: Sendable {
+  /// As 32-bit words, of which the kernel fills as many as it knows.
+  private var words = SIMD64<UInt32>()
+
+  /// Sent and not acknowledged (tcpi_unacked, segments), or not even sent (tcpi_notsent_bytes): while the client's window
+  /// is closed there is only the latter.
+  var hasUndeliveredBytes: Bool { words[6] > 0 || words[36] > 0 }
 }
