@@ -38,8 +38,8 @@ final class OpenChunk: Sendable {
 ///
 /// Every event (a reader's, the network's, a timer's) takes the lock, tells the planner, and takes away its actions
 /// with the objects that they concern; the actions are carried out with the lock released, by the thread that brought
-/// the event. A read whose bytes are present never leaves its own thread and takes the lock twice, for the planner to
-/// pin and to unpin.
+/// the event. A read whose bytes are present never leaves its own thread and takes the lock three times, each
+/// for a moment: for the planner to pin, for the chunk's files, and for the planner to unpin.
 final class FetchCoordinator: Sendable {
   /// Chunks that nobody has open any more are kept ready for the next open, up to this many: their index is in
   /// memory, their ETag known and their blocks checked.

@@ -65,7 +65,7 @@ extension FetchPlanner {
         let most = sizing.largestPartInBytes / BlockGrid.blockSizeInBytes
         return Gap(
           chunk: id, blocks: run.lowerBound..<min(run.upperBound, run.lowerBound + most),
-          needed: 0..<0, readAheadFor: nil)
+          needed: 0..<0)
       }
     }
     return nil

@@ -84,7 +84,7 @@ extension FetchPlanner {
         ? sizing.partEnd(startingAt: offset, forWindow: target)
         : offset + sizing.largestPartInBytes
       let blocks = run.clamped(to: chunk.grid.blocks(covering: offset..<end))
-      return Gap(chunk: id, blocks: blocks, needed: 0..<0, readAheadFor: nil)
+      return Gap(chunk: id, blocks: blocks, needed: 0..<0)
     }
     return nil
   }
@@ -109,7 +109,7 @@ extension FetchPlanner {
       let offset = chunk.grid.bytes(of: run).lowerBound
       let end = sizing.partEnd(startingAt: offset, forWindow: chunk.grid.sizeInBytes)
       let blocks = run.clamped(to: chunk.grid.blocks(covering: offset..<end))
-      return Gap(chunk: id, blocks: blocks, needed: 0..<0, readAheadFor: nil)
+      return Gap(chunk: id, blocks: blocks, needed: 0..<0)
     }
     return nil
   }

@@ -7,7 +7,6 @@ extension FetchPlanner {
     let blocks: Range<Int>
     /// The blocks that a wait needs; empty for read-ahead.
     let needed: Range<Int>
-    let readAheadFor: HandleID?
   }
 
   /// Starts parts until the connections are in use, nothing is wanted, or the cache has no room.
@@ -44,7 +43,7 @@ extension FetchPlanner {
       if !chunk.isVersionKnown {
         guard chunk.transfers.isEmpty else { continue }
         let blocks = chunk.grid.blocks(covering: chunk.opening)
-        return Gap(chunk: wait.chunk, blocks: blocks, needed: blocks, readAheadFor: nil)
+        return Gap(chunk: wait.chunk, blocks: blocks, needed: blocks)
       }
       let wanted = chunk.grid.blocks(covering: wait.bytes)
       guard let needed = chunk.missingRun(in: wanted) else { continue }
@@ -57,7 +56,7 @@ extension FetchPlanner {
         end = max(end, chunk.grid.blocks(covering: offset..<partEnd).upperBound)
       }
       let blocks = chunk.missingRun(in: needed.lowerBound..<end) ?? needed
-      return Gap(chunk: wait.chunk, blocks: blocks, needed: needed, readAheadFor: nil)
+      return Gap(chunk: wait.chunk, blocks: blocks, needed: needed)
     }
     return nil
   }
@@ -94,7 +93,7 @@ extension FetchPlanner {
       // A window that has moved on by less than a part waits until it has room for a whole one.
       if end > stream.target, stream.target < chunk.grid.sizeInBytes { continue }
       let blocks = run.clamped(to: chunk.grid.blocks(covering: offset..<end))
-      best = (lead, Gap(chunk: handle.chunk, blocks: blocks, needed: 0..<0, readAheadFor: id))
+      best = (lead, Gap(chunk: handle.chunk, blocks: blocks, needed: 0..<0))
     }
     return best
   }
@@ -140,7 +139,7 @@ extension FetchPlanner {
     }
     chunks[gap.chunk]?.allocated.insert(blocks)
     chunks[gap.chunk]?.transfers.append(
-      Transfer(part: part, arrived: part.bytes.lowerBound, readAheadFor: gap.readAheadFor))
+      Transfer(part: part, arrived: part.bytes.lowerBound))
     chunkOfPart[part.id] = gap.chunk
     runningCount += 1
     actions.append(.fetch(part))

@@ -66,8 +66,6 @@ public struct FetchPlanner: Sendable {
     var arrived: Int
     var state = State.running
     var attempts = 1
-    /// For whom it was started; a wait's parts have none.
-    let readAheadFor: HandleID?
   }
 
   struct Chunk: Sendable {
