@@ -93,6 +93,16 @@ struct FetchPlannerTests {
     #expect(simulation.bytesFetched == (15 * 13 + 1) << 16)
   }
 
+  @Test("Reading the same bytes again is no progress, and brings nothing ahead")
+  func rereading() {
+    var simulation = PlannerSimulation(sizeInBytes: 100 * mebibyte)
+    let handle = simulation.open()
+    let column = 50 * mebibyte..<50 * mebibyte + 14 << 16
+    for _ in 0..<5 { simulation.readThrough(handle, column) }
+    simulation.deliverAll()
+    #expect(simulation.bytesFetched == column.count)
+  }
+
   @Test("A walk over small chunks has the next ones fetched, one request each, and no byte twice")
   func walk() {
     let size = 2 * mebibyte + 100_000
