@@ -6,20 +6,6 @@ import ObjectStore
 import ReadPlanning
 import Synchronization
 
-/// A read that waits for bytes. Exactly one of the two is called, once, on whatever thread the news came in on:
-/// implementations hand the work on.
-public protocol ParkedRead: AnyObject, Sendable {
-  /// The bytes are here, and pinned until `InventoryFileSystem.finish(_:)` has copied them.
-  func ready()
-  func fail(_ error: FileSystemError)
-}
-
-/// An open that waits for the store's first answer about the chunk; as for `ParkedRead`, one call, once.
-public protocol ParkedOpen: AnyObject, Sendable {
-  func opened(_ file: OpenFile)
-  func fail(_ error: FileSystemError)
-}
-
 /// A chunk that readers have open, or had a moment ago.
 final class OpenChunk: Sendable {
   let id: ChunkID
@@ -44,11 +30,8 @@ final class FetchCoordinator: Sendable {
   /// Chunks that nobody has open any more are kept ready for the next open, up to this many: their index is in
   /// memory, their ETag known and their blocks checked.
   private static let lingeringChunkCount = 32
-  /// How often it is checked whether a chunk is still mapped; at first sooner, because the kernel closes a file a
-  /// moment after it has told us.
-  private static let longestMappingCheckInMilliseconds = 1000
 
-  private struct State {
+  struct State {
     var planner: FetchPlanner
     var open: [ChunkID: OpenChunk] = [:]
     var eTags: [ChunkID: String] = [:]
@@ -106,7 +89,7 @@ final class FetchCoordinator: Sendable {
     }
   }
 
-  private enum Waiting {
+  enum Waiting {
     case read(any ParkedRead)
     case open(any ParkedOpen, OpenFile)
 
@@ -126,7 +109,7 @@ final class FetchCoordinator: Sendable {
   }
 
   /// An action with what it takes to carry it out.
-  private enum Work {
+  enum Work {
     case send(PartTransfer, eTag: String?)
     case cancel(ObjectTransfer)
     case succeed(Waiting)
@@ -139,16 +122,16 @@ final class FetchCoordinator: Sendable {
   }
 
   // Dependencies
-  private let store: ObjectStore
-  private let cache: BlockCache
-  private let references: ChunkReferences
-  private let logger: Logger
+  let store: ObjectStore
+  let cache: BlockCache
+  let references: ChunkReferences
+  let logger: Logger
   // Constants
-  private let retryPolicy = RetryPolicy()
+  let retryPolicy = RetryPolicy()
   /// Retries, and chunks that are prepared before their reader comes.
-  private let background = DispatchQueue(label: "background")
+  let background = DispatchQueue(label: "background")
   // Mutable state
-  private let state: Mutex<State>
+  let state: Mutex<State>
   /// Held while a chunk's files are opened, so that two readers do not load it twice. Taken before `state`.
   private let loading = Mutex(())
 
@@ -313,51 +296,6 @@ final class FetchCoordinator: Sendable {
     waiting.fail(.interrupted)
   }
 
-  // MARK: Passthrough
-
-  /// Lends the chunk's cache file to the kernel, if all of it is there and checked: none of it is evicted until
-  /// `takeBack(_:)`.
-  ///
-  /// - Returns: its descriptor, open while the chunk is.
-  func lend(_ id: ChunkID) -> Int32? {
-    state.withLock { state in
-      guard let chunk = state.open[id], !state.isShutDown, !state.changed.contains(id),
-        chunk.entry.isWhollyChecked,
-        // Where it cannot be told when the last mapping is gone, nothing is lent.
-        state.planner.wholePinCount(id) > 0 || chunk.entry.isOpenElsewhere() == false,
-        state.planner.pinWhole(id)
-      else { return nil }
-      return chunk.entry.dataDescriptor
-    }
-  }
-
-  /// Ends a loan, as soon as nobody reads the file any more: a mapping goes on when the handle that it was made
-  /// through has been closed, and the kernel does not tell.
-  func takeBack(_ id: ChunkID, checkingAgainInMilliseconds delay: Int = 10) {
-    var isMapped = false
-    perform { state in
-      // Loans begin under this lock too, so with one left nobody is just about to open the file.
-      isMapped =
-        !state.isShutDown && state.planner.wholePinCount(id) == 1
-        && state.open[id]?.entry.isOpenElsewhere() == true
-      return isMapped ? [] : state.planner.unpinWhole(id)
-    }
-    guard isMapped else { return }
-    background.asyncAfter(deadline: .now() + .milliseconds(delay)) { [weak self] in
-      self?.takeBack(
-        id, checkingAgainInMilliseconds: min(2 * delay, Self.longestMappingCheckInMilliseconds))
-    }
-  }
-
-  /// Whether the kernel has the chunk's file, or would get it with the next open: an inode that is open otherwise stays so.
-  func isLendable(_ id: ChunkID) -> Bool {
-    state.withLock { state in
-      if state.planner.wholePinCount(id) > 0 { return true }
-      return state.planner.isUnused(id) && state.planner.canPinWhole(id)
-        && state.open[id]?.entry.isWhollyChecked == true
-    }
-  }
-
   // MARK: For the tree
 
   /// The ETag of an open chunk.
@@ -392,92 +330,12 @@ final class FetchCoordinator: Sendable {
     for chunk in state.withLock({ Array($0.open.values) }) { cache.close(chunk.entry) }
   }
 
-  // MARK: The network's side
-
-  func arrived(_ part: PartID, count: Int) {
-    perform { $0.planner.arrived(part, count: count) }
-  }
-
-  /// An answer named its object's version: the first one fixes it, all others must agree.
-  func versionSeen(_ eTag: String, of chunk: OpenChunk) throws(FetchFailure) {
-    let known = state.withLock { $0.eTags[chunk.id] }
-    if let known {
-      guard known == eTag else { throw .versionChanged(expected: known, found: eTag) }
-      return
-    }
-    do {
-      try chunk.entry.record(eTag: eTag)
-    } catch {
-      throw .cache(error)
-    }
-    perform { state in
-      state.eTags[chunk.id] = eTag
-      return state.planner.versionIsKnown(chunk.id)
-    }
-  }
-
-  func ended(_ transfer: PartTransfer, failure: FetchFailure?) {
-    let part = transfer.part
-    guard let failure else {
-      return perform { state in
-        state.forget(part.id)
-        return state.planner.finished(part.id)
-      }
-    }
-    if failure.isCancellation {
-      return perform { state in
-        state.forget(part.id)
-        return state.planner.cancelled(part.id)
-      }
-    }
-    if failure.isChange {
-      // Whoever opens the chunk after its last reader has gone starts with an empty entry.
-      cache.discard(transfer.chunk.entry)
-      state.withLock { state in
-        state.changed.insert(transfer.chunk.id)
-        state.goneETags[transfer.chunk.id] = state.eTags[transfer.chunk.id]
-      }
-    }
-    perform(failure: failure.fileSystemError) { state in
-      state.requests[part.id] = nil
-      if failure.isRetryable {
-        let (attempts, actions) = state.planner.paused(part.id)
-        if let delay = retryPolicy.delay(
-          afterAttempt: attempts, requested: failure.retryAfter, using: &state.retryGenerator)
-        {
-          logger.debug(
-            "\(failure.message(about: transfer.chunk.location)); trying again in \(delay)")
-          state.work.append(.retry(part.id, after: delay))
-          return actions
-        }
-      }
-      logger.error("\(failure.message(about: transfer.chunk.location))")
-      state.forget(part.id)
-      return state.planner.failed(part.id)
-    }
-  }
-
-  private func decodeFooter(of chunk: OpenChunk, tail: Range<Int>) {
-    let bytes = [UInt8](unsafeUninitializedCapacity: tail.count) { buffer, count in
-      let isRead =
-        (try? chunk.entry.firstCorruptBlock(in: chunk.grid.blocks(covering: tail))) == .some(nil)
-        && (try? chunk.entry.read(into: UnsafeMutableRawBufferPointer(buffer), at: tail.lowerBound))
-          != nil
-      count = isRead ? tail.count : 0
-    }
-    let decoding: ParquetLayout.Decoding =
-      bytes.isEmpty
-      ? .notParquet
-      : ParquetLayout.decode(tail: bytes, fileSizeInBytes: chunk.grid.sizeInBytes)
-    perform { $0.planner.footerIsDecoded(chunk.id, tail: tail, decoding) }
-  }
-
   // MARK: Carrying out
 
   /// Tells the planner what happened, under the lock, and carries out what it decides, outside of it.
   ///
   /// - Parameter failure: what those are told who fail because of this event.
-  private func perform(
+  func perform(
     failure: FileSystemError = .inputOutput, _ event: (inout sending State) -> [FetchPlanner.Action]
   ) {
     var pending = state.withLock { state in

@@ -48,6 +48,18 @@ public struct ReadAhead: Sendable {
       bytesRead += late + new
       frontier = max(frontier, read.upperBound)
     }
+
+    /// Whether `other` begins where this stream has come to.
+    func precedes(_ other: Stream) -> Bool {
+      startOffset < other.startOffset && frontier == other.startOffset
+    }
+
+    mutating func append(_ other: Stream) {
+      frontier = other.frontier
+      bytesRead += other.bytesRead
+      bytesSkipped += other.bytesSkipped
+      target = max(target, other.target)
+    }
   }
 
   /// What the reader is believed to have read of the chunk before this one: its window goes on from there.
@@ -74,6 +86,10 @@ public struct ReadAhead: Sendable {
         target: read.upperBound, windowInBytes: 0)
       if streams.count == Self.streamCount { streams.removeLast() }
     }
+    // The kernel's first two requests of a stream may come in either order.
+    if let next = streams.firstIndex(where: { stream.precedes($0) }) {
+      stream.append(streams.remove(at: next))
+    }
     let startsAtZero = stream.startOffset == 0
     if startsAtZero || stream.bytesRead >= Self.seekerProofInBytes, stream.isDense {
       let factor = startsAtZero ? Self.windowPerByteRead : 1
@@ -82,7 +98,7 @@ public struct ReadAhead: Sendable {
         max(
           Self.firstRequestInBytes,
           (stream.bytesRead + (startsAtZero ? inheritedBytesRead : 0)) * factor))
-      let from = startsAtZero && stream.bytesRead == read.upperBound ? 0 : stream.frontier
+      let from = startsAtZero && stream.bytesRead == stream.frontier ? 0 : stream.frontier
       stream.target = min(sizeInBytes, max(stream.target, from + stream.windowInBytes))
     } else {
       stream.target = max(stream.target, stream.frontier)

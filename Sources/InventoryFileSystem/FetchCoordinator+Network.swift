@@ -1,0 +1,84 @@
+import BlockCache
+import ReadPlanning
+
+// What the network's thread reports: bytes, versions and endings of parts.
+
+extension FetchCoordinator {
+  func arrived(_ part: PartID, count: Int) {
+    perform { $0.planner.arrived(part, count: count) }
+  }
+
+  /// An answer named its object's version: the first one fixes it, all others must agree.
+  func versionSeen(_ eTag: String, of chunk: OpenChunk) throws(FetchFailure) {
+    let known = state.withLock { $0.eTags[chunk.id] }
+    if let known {
+      guard known == eTag else { throw .versionChanged(expected: known, found: eTag) }
+      return
+    }
+    do {
+      try chunk.entry.record(eTag: eTag)
+    } catch {
+      throw .cache(error)
+    }
+    perform { state in
+      state.eTags[chunk.id] = eTag
+      return state.planner.versionIsKnown(chunk.id)
+    }
+  }
+
+  func ended(_ transfer: PartTransfer, failure: FetchFailure?) {
+    let part = transfer.part
+    guard let failure else {
+      return perform { state in
+        state.forget(part.id)
+        return state.planner.finished(part.id)
+      }
+    }
+    if failure.isCancellation {
+      return perform { state in
+        state.forget(part.id)
+        return state.planner.cancelled(part.id)
+      }
+    }
+    if failure.isChange {
+      // Whoever opens the chunk after its last reader has gone starts with an empty entry.
+      cache.discard(transfer.chunk.entry)
+      state.withLock { state in
+        state.changed.insert(transfer.chunk.id)
+        state.goneETags[transfer.chunk.id] = state.eTags[transfer.chunk.id]
+      }
+    }
+    perform(failure: failure.fileSystemError) { state in
+      state.requests[part.id] = nil
+      if failure.isRetryable {
+        let (attempts, actions) = state.planner.paused(part.id)
+        if let delay = retryPolicy.delay(
+          afterAttempt: attempts, requested: failure.retryAfter, using: &state.retryGenerator)
+        {
+          logger.debug(
+            "\(failure.message(about: transfer.chunk.location)); trying again in \(delay)")
+          state.work.append(.retry(part.id, after: delay))
+          return actions
+        }
+      }
+      logger.error("\(failure.message(about: transfer.chunk.location))")
+      state.forget(part.id)
+      return state.planner.failed(part.id)
+    }
+  }
+
+  func decodeFooter(of chunk: OpenChunk, tail: Range<Int>) {
+    let bytes = [UInt8](unsafeUninitializedCapacity: tail.count) { buffer, count in
+      let isRead =
+        (try? chunk.entry.firstCorruptBlock(in: chunk.grid.blocks(covering: tail))) == .some(nil)
+        && (try? chunk.entry.read(into: UnsafeMutableRawBufferPointer(buffer), at: tail.lowerBound))
+          != nil
+      count = isRead ? tail.count : 0
+    }
+    let decoding: ParquetLayout.Decoding =
+      bytes.isEmpty
+      ? .notParquet
+      : ParquetLayout.decode(tail: bytes, fileSizeInBytes: chunk.grid.sizeInBytes)
+    perform { $0.planner.footerIsDecoded(chunk.id, tail: tail, decoding) }
+  }
+}

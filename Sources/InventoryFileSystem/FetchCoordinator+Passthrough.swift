@@ -1,0 +1,54 @@
+import BlockCache
+import Dispatch
+import ReadPlanning
+
+// Chunks that the kernel reads by itself.
+
+extension FetchCoordinator {
+  /// How often it is checked whether a chunk is still mapped; at first sooner, because the kernel closes a file a
+  /// moment after it has told us.
+  private static let longestMappingCheckInMilliseconds = 1000
+
+  /// Lends the chunk's cache file to the kernel, if all of it is there and checked: none of it is evicted until
+  /// `takeBack(_:)`.
+  ///
+  /// - Returns: its descriptor, open while the chunk is.
+  func lend(_ id: ChunkID) -> Int32? {
+    state.withLock { state in
+      guard let chunk = state.open[id], !state.isShutDown, !state.changed.contains(id),
+        chunk.entry.isWhollyChecked,
+        // Where it cannot be told when the last mapping is gone, nothing is lent.
+        state.planner.wholePinCount(id) > 0 || chunk.entry.isOpenElsewhere() == false,
+        state.planner.pinWhole(id)
+      else { return nil }
+      return chunk.entry.dataDescriptor
+    }
+  }
+
+  /// Ends a loan, as soon as nobody reads the file any more: a mapping goes on when the handle that it was made
+  /// through has been closed, and the kernel does not tell.
+  func takeBack(_ id: ChunkID, checkingAgainInMilliseconds delay: Int = 10) {
+    var isMapped = false
+    perform { state in
+      // Loans begin under this lock too, so with one left nobody is just about to open the file.
+      isMapped =
+        !state.isShutDown && state.planner.wholePinCount(id) == 1
+        && state.open[id]?.entry.isOpenElsewhere() == true
+      return isMapped ? [] : state.planner.unpinWhole(id)
+    }
+    guard isMapped else { return }
+    background.asyncAfter(deadline: .now() + .milliseconds(delay)) { [weak self] in
+      self?.takeBack(
+        id, checkingAgainInMilliseconds: min(2 * delay, Self.longestMappingCheckInMilliseconds))
+    }
+  }
+
+  /// Whether the kernel has the chunk's file, or would get it with the next open: an inode that is open otherwise stays so.
+  func isLendable(_ id: ChunkID) -> Bool {
+    state.withLock { state in
+      if state.planner.wholePinCount(id) > 0 { return true }
+      return state.planner.isUnused(id) && state.planner.canPinWhole(id)
+        && state.open[id]?.entry.isWhollyChecked == true
+    }
+  }
+}

@@ -1,0 +1,13 @@
+/// A read that waits for bytes. Exactly one of the two is called, once, on whatever thread the news came in on:
+/// implementations hand the work on.
+public protocol ParkedRead: AnyObject, Sendable {
+  /// The bytes are here, and pinned until `InventoryFileSystem.finish(_:)` has copied them.
+  func ready()
+  func fail(_ error: FileSystemError)
+}
+
+/// An open that waits for the store's first answer about the chunk; as for `ParkedRead`, one call, once.
+public protocol ParkedOpen: AnyObject, Sendable {
+  func opened(_ file: OpenFile)
+  func fail(_ error: FileSystemError)
+}
