@@ -104,3 +104,14 @@ let package = Package(
   ],
   swiftLanguageModes: [.v6]
 )
+
+// Tests/fuzz sets this, and builds everything beneath instrumented.
+if Context.environment["INVENTORYFS_FUZZING"] != nil {
+  package.targets += [
+    .systemLibrary(name: "CFuzzer", path: "Tests/Fuzzing/CFuzzer"),
+    .executableTarget(
+      name: "fuzzing",
+      dependencies: ["BlockCache", "CFuzzer", "InventoryManifest", "ObjectStore", "ReadPlanning"],
+      path: "Tests/Fuzzing/Sources", swiftSettings: swiftSettings),
+  ]
+}
