@@ -25,8 +25,10 @@ public struct S3ErrorBody: Sendable, Equatable {
     guard body.count <= Self.maximumSizeInBytes, body.contains(UInt8(ascii: "<")) else {
       return nil
     }
+    // FoundationXML traps on an element's name that is not UTF-8, which the parser reports before it finds that out.
+    guard let text = String(validating: body, as: UTF8.self) else { return nil }
     // S3 never declares a document type, and without one there are no entities that could expand.
-    guard !String(decoding: body, as: UTF8.self).contains("<!DOCTYPE") else { return nil }
+    guard !text.contains("<!DOCTYPE") else { return nil }
     let fields = FieldCollector()
     let parser = XMLParser(data: Data(body))
     parser.shouldResolveExternalEntities = false

@@ -44,7 +44,8 @@ private struct ReferenceProgram {
   private let chunks: [Rig.Chunk]
 
   private var generator: SeededGenerator
-  private var rig: Rig
+  /// Nil while there is none: the cache is locked until the last reference to the one before is gone.
+  private var current: Rig?
   private var handles: [Handle] = []
   private var step = 0
   private var action = ""
@@ -65,7 +66,7 @@ private struct ReferenceProgram {
         for _ in 0..<stepCount { try await program.takeStep() }
         try await program.end()
       } catch {
-        program.rig.fileSystem.shutDown()
+        program.current?.fileSystem.shutDown()
         throw Failure(
           description: "seed \(seed), step \(program.step), \(program.action): \(error)")
       }
@@ -80,7 +81,7 @@ private struct ReferenceProgram {
     self.folder = folder
     self.chunks = chunks
     generator = SeededGenerator(seed: seed)
-    rig = try Rig(
+    current = try Rig(
       origin, chunks, cachePath: folder.path, cacheSizeInBytes: Self.cacheSizeInBytes)
   }
 
@@ -91,7 +92,7 @@ private struct ReferenceProgram {
     case 14..<50: try await readOn()
     case 50..<70: try await seekAndRead()
     case 70..<80: try await readAtOnce()
-    case 80..<88: close()
+    case 80..<88: try close()
     case 88..<91: try await sweep()
     case 91..<96: setFaults()
     case 96..<98: await dropConnections()
@@ -102,14 +103,14 @@ private struct ReferenceProgram {
 
   private mutating func end() async throws {
     action = "comparing all at the end"
-    closeAll()
+    try closeAll()
     origin.setFaultPlan(FaultPlan())
     for chunk in chunks {
       guard try await rig.contents(chunk.key) == chunk.bytes else {
         throw Failure(description: "\(chunk.key) differs")
       }
     }
-    rig.fileSystem.shutDown()
+    try rig.fileSystem.shutDown()
   }
 
   // MARK: Steps
@@ -119,7 +120,7 @@ private struct ReferenceProgram {
     let position = Int.random(in: 0...chunks[chunk].bytes.count, using: &generator)
     let startsAtZero = Bool.random(using: &generator)
     action = "open \(chunks[chunk].key)"
-    if handles.count == Self.mostHandles { rig.fileSystem.close(handles.removeFirst().file) }
+    if handles.count == Self.mostHandles { try rig.fileSystem.close(handles.removeFirst().file) }
     handles.append(
       Handle(
         file: try await rig.open(chunks[chunk].key), chunk: chunk,
@@ -160,7 +161,7 @@ private struct ReferenceProgram {
       let position = Int(draw.place * Double(chunks[handles[index].chunk].bytes.count))
       started.append(
         (
-          rig.start(handles[index].file, position, draw.count), handles[index], position,
+          try rig.start(handles[index].file, position, draw.count), handles[index], position,
           (draw.count, draw.isInterrupted)
         ))
     }
@@ -174,10 +175,10 @@ private struct ReferenceProgram {
     }
   }
 
-  private mutating func close() {
+  private mutating func close() throws {
     guard let index = drawHandle() else { return }
     action = "close \(chunks[handles[index].chunk].key)"
-    rig.fileSystem.close(handles.remove(at: index).file)
+    try rig.fileSystem.close(handles.remove(at: index).file)
   }
 
   /// Reads the largest chunk from end to end, which evicts most of the rest.
@@ -188,7 +189,8 @@ private struct ReferenceProgram {
     }
   }
 
-  /// What a retry heals, rarely enough not to use up the attempts of one part.
+  /// What a retry heals, rarely enough not to use up the attempts of one part. Only for GETs: the HEAD before a chunk
+  /// without MD5 is opened is made once.
   private mutating func setFaults() {
     let faults: [Fault] = [
       .cutBody(afterBytes: Int.random(in: 0...300_000, using: &generator)),
@@ -196,12 +198,11 @@ private struct ReferenceProgram {
       .status(500, code: "InternalError"), .status(503, code: "SlowDown", retryAfter: 0),
       .status(503, code: "ServiceUnavailable"), .status(400, code: "RequestTimeout"),
       .delay(.milliseconds(Int.random(in: 1...20, using: &generator))),
-      .refuse(.milliseconds(10)),
     ]
     let rules = (0..<3).map { _ in
       FaultRule(
         faults[Int.random(in: 0..<faults.count, using: &generator)],
-        when: FaultMatch(probability: 0.1))
+        when: FaultMatch(method: "GET", probability: 0.1))
     }
     action = "faults"
     origin.setFaultPlan(
@@ -216,8 +217,9 @@ private struct ReferenceProgram {
   /// A new file system on the same cache, of which some files were damaged meanwhile.
   private mutating func restart() async throws {
     action = "restart"
-    closeAll()
-    rig.fileSystem.shutDown()
+    try closeAll()
+    try rig.fileSystem.shutDown()
+    current = nil
     for _ in 0..<Int.random(in: 0...3, using: &generator) {
       let (choice, place) = (generator.next(), Double.random(in: 0..<1, using: &generator))
       let paths = try folder.chunkFiles(endingIn: "").sorted()
@@ -229,7 +231,7 @@ private struct ReferenceProgram {
       let next = try? Rig(
         origin, chunks, cachePath: folder.path, cacheSizeInBytes: Self.cacheSizeInBytes)
       if let next {
-        rig = next
+        current = next
         return
       }
       try await Task.sleep(for: .milliseconds(10))
@@ -238,6 +240,10 @@ private struct ReferenceProgram {
   }
 
   // MARK: Helpers
+
+  private var rig: Rig {
+    get throws { try #require(current) }
+  }
 
   private mutating func drawHandle() -> Int? {
     let number = Int.random(in: 0..<Self.mostHandles, using: &generator)
@@ -269,8 +275,8 @@ private struct ReferenceProgram {
         """)
   }
 
-  private mutating func closeAll() {
-    for handle in handles { rig.fileSystem.close(handle.file) }
+  private mutating func closeAll() throws {
+    for handle in handles { try rig.fileSystem.close(handle.file) }
     handles = []
   }
 
