@@ -56,7 +56,7 @@ import Testing
     #expect(S3ErrorBody(parsing: body) == nil)
   }
 
-  @Test("So does a processing instruction without data; found by fuzzing, where it ended the process")
+  @Test("So does a processing instruction without data (fuzzing: it ended the process)")
   func processingInstruction() {
     for body in ["<Error><Code>X</Code><?M?></Error>", "<?xml version='1.0'?><E><C><?M?></C></E>"] {
       #expect(S3ErrorBody(parsing: Array(body.utf8)) == nil)
