@@ -1,8 +1,8 @@
 import Crypto
 import Glibc
+import Locks
 public import Logging
 public import ReadPlanning
-import Synchronization
 import SystemPackage
 
 /// What a cached chunk is a copy of. Two mounts that name the same object version share its bytes.
@@ -42,7 +42,7 @@ public final class BlockCache: Sendable {
   public let path: String
   private let directory: CacheDirectory
   private let logger: Logger
-  private let state = Mutex(State())
+  private let state = Lock(State())
 
   private struct State {
     var nextEntry = 1

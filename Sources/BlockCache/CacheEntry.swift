@@ -1,6 +1,6 @@
 import Glibc
+import Locks
 public import ReadPlanning
-import Synchronization
 import SystemPackage
 
 /// The cached bytes of one chunk: a sparse data file and its index.
@@ -19,7 +19,7 @@ public final class CacheEntry: Sendable {
   let name: String
   private let files: EntryFiles
   private let identityDigest: [UInt8]
-  private let state: Mutex<State>
+  private let state: Lock<State>
 
   private struct State {
     var eTag: String?
@@ -38,7 +38,7 @@ public final class CacheEntry: Sendable {
     self.files = files
     grid = BlockGrid(sizeInBytes: header.sizeInBytes)
     identityDigest = header.identityDigest
-    state = Mutex(State(eTag: header.eTag, present: present, unchecked: present))
+    state = Lock(State(eTag: header.eTag, present: present, unchecked: present))
   }
 
   /// The index, the inode and directory entry of two files, and the blocks in which a file system keeps the extents
