@@ -439,6 +439,11 @@ final class FetchCoordinator: Sendable {
         guard let self else { return }
         do {
           try load(chunk)
+          // It may not be expected any more.
+          perform { state in
+            if state.planner.isIdle(chunk.id) { state.letLinger(chunk.id) }
+            return []
+          }
         } catch {
           state.withLock { $0.planner.cannotPrepare(chunk.id) }
         }

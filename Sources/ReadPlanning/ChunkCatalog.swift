@@ -47,19 +47,21 @@ struct ChunkWalk: Sendable {
   private var recent: [ChunkID] = []
   private(set) var order: ChunkCatalog.Order?
 
-  mutating func opened(_ chunk: ChunkID, in catalog: ChunkCatalog) {
-    if recent.last == chunk { return }
+  /// - Returns: false for a chunk that is neither one of the last few nor follows one of them.
+  mutating func opened(_ chunk: ChunkID, in catalog: ChunkCatalog) -> Bool {
+    if recent.last == chunk { return true }
     let followed = ChunkCatalog.Order.allCases.filter { order in
       recent.contains { catalog.successor(of: $0, in: order) == chunk }
     }
     if followed.isEmpty {
       // Opened again: says nothing.
-      if recent.contains(chunk) { return }
+      if recent.contains(chunk) { return true }
       order = nil
     } else if order.map({ !followed.contains($0) }) ?? true {
       order = followed.first
     }
     recent.append(chunk)
     if recent.count > Self.rememberedCount { recent.removeFirst() }
+    return !followed.isEmpty
   }
 }

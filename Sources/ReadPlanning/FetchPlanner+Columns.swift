@@ -12,7 +12,12 @@ extension FetchPlanner {
     let ranges = columns.noteRead(bytes, by: &reader, in: chunks[id]?.layout)
     handles[handle]?.columns = reader
     wish(for: ranges, of: id)
-    return (ranges.isEmpty ? [] : expectFooters(after: id, handle)) + askForFooter(id)
+    let readsFooter = bytes.upperBound == chunks[id]?.grid.sizeInBytes && !reader.isWholeFile
+    // A footer that came ahead: now its columns may.
+    if readsFooter { wishForPredictedColumns(id) }
+    // A query has read its first column, or a second footer: it looks at all of them.
+    let isQuery = !ranges.isEmpty || readsFooter && walk.order != nil
+    return (isQuery ? expectFooters(after: id) : []) + askForFooter(id)
   }
 
   /// Has the footer decoded once its bytes are here; they are pinned until `footerIsDecoded`.
@@ -44,7 +49,7 @@ extension FetchPlanner {
     switch decoding {
     case .layout(let layout):
       chunks[id]?.layout = layout
-      // Nobody has opened a chunk that is only expected: its columns come when somebody does.
+      // Of a chunk that is only expected nobody has read the footer yet.
       if chunks[id]?.handles.isEmpty == false { wishForPredictedColumns(id) }
       return actions + fill()
     case .needsMoreBytes(let tailSizeInBytes):
@@ -72,7 +77,7 @@ extension FetchPlanner {
     return nil
   }
 
-  mutating func wishForPredictedColumns(_ id: ChunkID) {
+  private mutating func wishForPredictedColumns(_ id: ChunkID) {
     guard let layout = chunks[id]?.layout else { return }
     wish(for: columns.predictedRanges(in: layout, budgetInBytes: columnBudgetInBytes), of: id)
   }

@@ -12,13 +12,16 @@ extension FetchPlanner {
 
   // MARK: The next chunks
 
-  /// A chunk is opened: is it the one that was expected?
+  /// A chunk is opened: one that has nothing to do with the last few breaks the pattern, and what was expected is let go.
   mutating func noteWalk(to id: ChunkID) -> [Action] {
-    let wasWalking = walk.order != nil
-    walk.opened(id, in: catalog)
-    guard wasWalking, walk.order == nil else { return [] }
-    // The pattern is broken: what was expected is let go.
-    return expectedOrder.flatMap { forgetExpectation($0) }
+    walk.opened(id, in: catalog) ? [] : expectedOrder.flatMap { forgetExpectation($0) }
+  }
+
+  /// Expects a reader of the chunk, or more of one that is expected already.
+  private mutating func expect(_ id: ChunkID, _ expectation: Expectation) -> [Action] {
+    guard expected.updateValue(expectation, forKey: id) == nil else { return [] }
+    expectedOrder.append(id)
+    return chunks[id] == nil ? [.prepare(id)] : []
   }
 
   /// As a reader's window reaches the end of its chunk, what is left of it covers the next chunks' beginnings.
@@ -40,30 +43,28 @@ extension FetchPlanner {
       let target =
         followerSize <= PartSizing.smallChunkInBytes
         ? followerSize : min(followerSize, (budget + partSize - 1) / partSize * partSize)
-      let known = expected[next]
-      if known == nil {
-        expectedOrder.append(next)
-        if chunks[next] == nil { actions.append(.prepare(next)) }
-      }
-      expected[next] = Expectation(
-        targetInBytes: max(known?.targetInBytes ?? 0, target), inheritedBytesRead: stream.bytesRead)
+      actions += expect(
+        next,
+        Expectation(
+          targetInBytes: max(expected[next]?.targetInBytes ?? 0, target),
+          inheritedBytesRead: stream.bytesRead))
     }
     return actions
   }
 
-  /// A query that has read its first columns, or a second footer, comes to the next chunks' footers soon: one small
-  /// request each.
-  mutating func expectFooters(after id: ChunkID, _ handle: HandleID) -> [Action] {
-    guard catalog.isParquet, handles[handle]?.columns?.isWholeFile != true else { return [] }
+  /// A query comes to the next chunks' footers soon: one small request each. Of a small chunk the first request brings
+  /// all, which only a walk is worth.
+  mutating func expectFooters(after id: ChunkID) -> [Action] {
     var actions: [Action] = []
     var follower = id
     for _ in 0..<Self.expectedChunkCount {
       guard let next = catalog.successor(of: follower, in: walk.order ?? .name) else { break }
       follower = next
-      guard chunks[next] == nil, expected[next] == nil else { continue }
-      expectedOrder.append(next)
-      expected[next] = Expectation(targetInBytes: 0, inheritedBytesRead: 0)
-      actions.append(.prepare(next))
+      let isSmall = catalog.sizesInBytes[next.index] <= PartSizing.smallChunkInBytes
+      guard chunks[next] == nil, expected[next] == nil, walk.order != nil || !isSmall else {
+        continue
+      }
+      actions += expect(next, Expectation())
     }
     return actions
   }
@@ -88,15 +89,16 @@ extension FetchPlanner {
 
   func nextExpected() -> Gap? {
     for id in expectedOrder {
-      guard let target = expected[id]?.targetInBytes, let chunk = chunks[id] else { continue }
-      let window = chunk.grid.blocks(covering: target > 0 ? 0..<target : chunk.opening)
+      guard let expectation = expected[id], let chunk = chunks[id] else { continue }
+      let wanted = expectation.targetInBytes.map { 0..<$0 } ?? chunk.opening
+      let window = chunk.grid.blocks(covering: wanted)
       guard let run = chunk.missingRun(in: window) else { continue }
       let offset = chunk.grid.bytes(of: run).lowerBound
       // The first answer tells the version; until then one request is all there may be.
       if !chunk.isVersionKnown, !chunk.transfers.isEmpty { continue }
       let end =
         chunk.isVersionKnown
-        ? sizing.partEnd(startingAt: offset, forWindow: target)
+        ? sizing.partEnd(startingAt: offset, forWindow: wanted.count)
         : offset + sizing.largestPartInBytes
       let blocks = run.clamped(to: chunk.grid.blocks(covering: offset..<end))
       return Gap(chunk: id, blocks: blocks, needed: 0..<0)

@@ -49,9 +49,10 @@ public struct ReadAhead: Sendable {
       frontier = max(frontier, read.upperBound)
     }
 
-    /// Whether `other` begins where this stream has come to.
+    /// Whether this stream, from the chunk's first byte, has come to where `other` begins. Elsewhere the same would
+    /// make a stream of a reader that goes backwards.
     func precedes(_ other: Stream) -> Bool {
-      startOffset < other.startOffset && frontier == other.startOffset
+      startOffset == 0 && frontier == other.startOffset
     }
 
     mutating func append(_ other: Stream) {

@@ -13,10 +13,12 @@ struct ColumnFetchingTests {
   private static let used = [5, 8]
   private static let rowGroups = 9
 
-  private func layout() throws -> ParquetLayout {
+  private func layout(
+    rowGroups: Int = Self.rowGroups, columnSizes: [Int] = Self.columnSizes
+  ) throws -> ParquetLayout {
     var offset = 4
-    let groups = (0..<Self.rowGroups).map { _ in
-      Self.columnSizes.map { size in
+    let groups = (0..<rowGroups).map { _ in
+      columnSizes.map { size in
         defer { offset += size }
         return ThriftWriter.column(data: offset, size: size)
       }
@@ -58,25 +60,58 @@ struct ColumnFetchingTests {
     #expect(waits <= 6, "most columns are there when they are read")
   }
 
+  private func columns(in layout: ParquetLayout) -> [Range<Int>] {
+    (0..<Self.rowGroups).flatMap { rowGroup in
+      Self.used.map { layout.bytes(ofColumn: $0, inRowGroup: rowGroup) }
+    }
+  }
+
+  /// One chunk's footer and used columns, from its opening on.
+  private func query(
+    _ chunk: Int, of simulation: inout PlannerSimulation, in layout: ParquetLayout
+  ) -> HandleID {
+    let handle = simulation.open(chunk)
+    simulation.readThrough(handle, simulation.sizeInBytes - 8..<simulation.sizeInBytes)
+    for bytes in columns(in: layout) { simulation.readThrough(handle, bytes) }
+    return handle
+  }
+
   @Test("A second chunk's columns are fetched as soon as its footer is known")
   func nextChunk() throws {
     let layout = try layout()
     let size = layout.footerOffset + 3000
-    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 2, layout: layout)
-    let columns = (0..<Self.rowGroups).flatMap { rowGroup in
-      Self.used.map { layout.bytes(ofColumn: $0, inRowGroup: rowGroup) }
-    }
-    let first = simulation.open(0)
-    simulation.readThrough(first, size - 8..<size)
-    for bytes in columns { simulation.readThrough(first, bytes) }
-    simulation.close(first)
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 19, layout: layout)
+    simulation.close(query(0, of: &simulation, in: layout))
     simulation.deliverAll()
-    let second = simulation.open(1)
+    // Too far away for its footer to have come ahead.
+    let second = simulation.open(18)
     simulation.readThrough(second, size - 8..<size)
     simulation.deliverAll()
     let requests = simulation.fetched.count
-    for bytes in columns { simulation.readThrough(second, bytes) }
+    for bytes in columns(in: layout) { simulation.readThrough(second, bytes) }
     #expect(simulation.fetched.count == requests, "every column is there before it is read")
+  }
+
+  @Test("A chunk whose footer came ahead has its columns fetched when the footer is read")
+  func columnsOfNextChunk() throws {
+    let layout = try layout()
+    let size = layout.footerOffset + 3000
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 2, layout: layout)
+    _ = query(0, of: &simulation, in: layout)
+    simulation.deliverAll()
+    #expect(simulation.fetched.filter { $0.chunk == 1 }.count == 1)
+    let second = simulation.open(1)
+    simulation.deliverAll()
+    #expect(
+      simulation.fetched.filter { $0.chunk == 1 }.count == 1, "an open says nothing of columns")
+    #expect(simulation.read(second, size - 8..<size) == nil, "the footer is there")
+    simulation.deliverAll()
+    let requests = simulation.fetched.count
+    for bytes in columns(in: layout) { simulation.readThrough(second, bytes) }
+    #expect(simulation.fetched.count == requests)
+    let ofSecond = simulation.fetched.filter { $0.chunk == 1 }.reduce(0) { $0 + $1.bytes.count }
+    let used = columns(in: layout).reduce(0) { $0 + $1.count }
+    #expect(Double(ofSecond) <= 1.3 * Double(used) + 131_072)
   }
 
   @Test(
@@ -99,28 +134,34 @@ struct ColumnFetchingTests {
     #expect(!simulation.fetched.contains { $0.chunk > 16 })
   }
 
-  @Test("A chunk whose footer came ahead has its columns fetched when it is opened")
-  func columnsOnOpen() throws {
-    let layout = try layout()
+  @Test("A query of one small chunk does not bring the others, whose first request is all of them")
+  func smallChunks() throws {
+    let layout = try layout(rowGroups: 1, columnSizes: Self.columnSizes.map { $0 / 8 })
     let size = layout.footerOffset + 3000
-    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 2, layout: layout)
-    let columns = (0..<Self.rowGroups).flatMap { rowGroup in
-      Self.used.map { layout.bytes(ofColumn: $0, inRowGroup: rowGroup) }
+    #expect(size <= PartSizing.smallChunkInBytes)
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 20, layout: layout)
+    let handle = simulation.open(0)
+    simulation.readThrough(handle, size - 8..<size)
+    simulation.readThrough(handle, layout.bytes(ofColumn: Self.used[0], inRowGroup: 0))
+    simulation.deliverAll()
+    #expect(simulation.bytesFetched <= size)
+  }
+
+  @Test("Queries of chunks far apart leave no more chunks loaded than one of them expects")
+  func queriesFarApart() throws {
+    let layout = try layout()
+    var simulation = PlannerSimulation(
+      sizeInBytes: layout.footerOffset + 3000, chunkCount: 200, layout: layout)
+    for chunk in stride(from: 0, to: 200, by: 40) {
+      let handle = query(chunk, of: &simulation, in: layout)
+      simulation.deliverAll()
+      simulation.close(handle)
     }
-    let first = simulation.open(0)
-    simulation.readThrough(first, size - 8..<size)
-    for bytes in columns { simulation.readThrough(first, bytes) }
-    simulation.deliverAll()
-    #expect(simulation.fetched.filter { $0.chunk == 1 }.count == 1)
-    let second = simulation.open(1)
-    simulation.deliverAll()
-    let requests = simulation.fetched.count
-    simulation.readThrough(second, size - 8..<size)
-    for bytes in columns { simulation.readThrough(second, bytes) }
-    #expect(simulation.fetched.count == requests)
-    let ofSecond = simulation.fetched.filter { $0.chunk == 1 }.reduce(0) { $0 + $1.bytes.count }
-    let used = columns.reduce(0) { $0 + $1.count }
-    #expect(Double(ofSecond) <= 1.3 * Double(used) + 131_072)
+    let held = (0..<200).count { index in
+      let chunk = ChunkID(index: index)
+      return simulation.planner.isOpen(chunk) && !simulation.planner.isIdle(chunk)
+    }
+    #expect(held == 16)
   }
 
   @Test("A reader of everything is served by its window alone")

@@ -26,6 +26,19 @@ struct FetchPlannerTests {
     #expect(simulation.bytesFetchedTwice == 0)
   }
 
+  @Test("A reader that goes backwards has nothing fetched ahead of it")
+  func backwards() {
+    let size = 100 * mebibyte
+    var simulation = PlannerSimulation(sizeInBytes: size)
+    let handle = simulation.open()
+    simulation.readThrough(handle, size - 65_536..<size)
+    for index in (20..<40).reversed() {
+      simulation.readThrough(handle, index * mebibyte..<(index + 1) * mebibyte)
+    }
+    simulation.deliverAll()
+    #expect(simulation.bytesFetched == 20 * mebibyte + 65_536)
+  }
+
   @Test("A seek to the end costs the blocks that hold the bytes, and nothing is fetched ahead")
   func footer() {
     var simulation = PlannerSimulation(sizeInBytes: 100 * mebibyte)
