@@ -75,7 +75,7 @@ extension FetchPlanner {
         continue
       }
       let window = chunk.grid.blocks(covering: 0..<target)
-      guard let run = chunk.missingRun(in: window) else { continue }
+      guard let run = chunk.missingAhead(in: window) else { continue }
       let offset = chunk.grid.bytes(of: run).lowerBound
       // The first answer tells the version; until then one request is all there may be.
       if !chunk.isVersionKnown, !chunk.transfers.isEmpty { continue }
@@ -105,7 +105,7 @@ extension FetchPlanner {
 
   func nextFilling() -> Gap? {
     for (id, chunk) in chunks where chunk.isBeingFilled {
-      guard let run = chunk.missingRun(in: 0..<chunk.grid.blockCount) else { continue }
+      guard let run = chunk.missingAhead(in: 0..<chunk.grid.blockCount) else { continue }
       let offset = chunk.grid.bytes(of: run).lowerBound
       let end = sizing.partEnd(startingAt: offset, forWindow: chunk.grid.sizeInBytes)
       let blocks = run.clamped(to: chunk.grid.blocks(covering: offset..<end))
