@@ -180,6 +180,12 @@ final class CacheDirectory: Sendable {
     let file = openat(root.raw, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
     guard file >= 0 else { throw unwritable(path, Errno(rawValue: errno)) }
     let lock = OwnedDescriptor(raw: file)
+    // A process that is just being spawned has this one's locks until it executes.
+    var attempts = 1
+    while flock(lock.raw, LOCK_EX | LOCK_NB) != 0, errno == EWOULDBLOCK, attempts < 20 {
+      usleep(5000)
+      attempts += 1
+    }
     guard flock(lock.raw, LOCK_EX | LOCK_NB) == 0 else {
       guard errno == EWOULDBLOCK else {
         throw .system(operation: "lock", path: "\(path)/lock", Errno(rawValue: errno))
