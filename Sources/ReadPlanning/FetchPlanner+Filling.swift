@@ -14,7 +14,7 @@ extension FetchPlanner {
   /// Starts parts until the connections are in use, nothing is wanted, or the cache has no room.
   mutating func fill() -> [Action] {
     guard isCacheKnown else { return [] }
-    var actions: [Action] = []
+    var actions = dropIdleBlocks()
     isStarved = false
     resumeReadyParts(&actions)
     forgetAnsweredDemand()

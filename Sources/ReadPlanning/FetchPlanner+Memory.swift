@@ -30,7 +30,7 @@ extension FetchPlanner {
   /// The cache can be written again.
   public mutating func cachingResumed() -> [Action] {
     isCachingPaused = false
-    return dropIdleBlocks() + fill()
+    return fill()
   }
 
   /// How much room the file system of the cache has at this moment, beside what is to be left free; negative when

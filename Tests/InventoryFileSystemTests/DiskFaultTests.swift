@@ -1,0 +1,186 @@
+import EmbeddedS3Origin
+import Foundation
+import InventoryFileSystem
+import Logging
+import Synchronization
+import SystemPackage
+import Testing
+
+@testable import BlockCache
+
+/// The cache's disk fails: every read is answered with the right bytes all the same.
+@Suite(.timeLimit(.minutes(2))) struct DiskFaultTests {
+  private let chunk = Rig.Chunk(key: "chunk", bytes: content(9_000_000))
+  private let other = Rig.Chunk(key: "other", bytes: content(3_000_000, seed: 2))
+
+  /// What fails, for whoever changes it while the cache is used.
+  private final class Disk: Sendable {
+    private let failing = Mutex<(steps: Set<CacheStep>, code: Errno)>(([], .ioError))
+
+    func fail(_ steps: Set<CacheStep>, _ code: Errno = .ioError) {
+      failing.withLock { $0 = (steps, code) }
+    }
+
+    var hook: CacheStepHook {
+      { step in self.failing.withLock { $0.steps.contains(step) ? $0.code : nil } }
+    }
+  }
+
+  private func run(
+    cacheSizeInBytes: Int = Rig.largeCache,
+    _ body: (Rig, EmbeddedS3Origin, Disk, LogRecorder, CacheFolder) async throws -> Void
+  ) async throws {
+    let (disk, log, folder) = (Disk(), LogRecorder(), try CacheFolder())
+    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
+      origin.put([chunk, other])
+      let rig = try Rig(
+        origin, [chunk, other], cachePath: folder.path, cacheSizeInBytes: cacheSizeInBytes,
+        hook: disk.hook, logger: log.logger)
+      defer { rig.fileSystem.shutDown() }
+      try await body(rig, origin, disk, log, folder)
+    }
+  }
+
+  @Test(
+    "Whatever step of writing fails, reads are served, and one warning is logged",
+    arguments: [
+      [CacheStep.writeData], [.writeEntry], [.writeHeader], [.createData], [.createIndex],
+      [.sizeIndex], [.openFiles], CacheStep.allCases,
+    ], [Errno.noSpace, .ioError, .diskQuotaExceeded, .fileTooLarge])
+  func failingWrites(steps: [CacheStep], code: Errno) async throws {
+    try await run { rig, _, disk, log, _ in
+      disk.fail(Set(steps), code)
+      try await rig.check(chunk)
+      try await rig.check(other)
+      let warnings = log.messages.filter { $0.hasPrefix("warning") || $0.hasPrefix("error") }
+      #expect(warnings.count == 1, "\(warnings)")
+    }
+  }
+
+  @Test("A disk that fails in the middle of a chunk, and is well again later, is used again")
+  func resuming() async throws {
+    try await run { rig, origin, disk, log, _ in
+      let file = try await rig.open("chunk")
+      _ = try await rig.read(file, 0, 1 << 20)
+      disk.fail([.writeData, .writeProbe], .noSpace)
+      for offset in stride(from: 0, to: chunk.bytes.count, by: 1 << 20) {
+        let count = min(1 << 20, chunk.bytes.count - offset)
+        let isRight =
+          try await rig.read(file, offset, 1 << 20) == Array(chunk.bytes[offset..<offset + count])
+        #expect(isRight, "at \(offset)")
+      }
+      rig.fileSystem.close(file)
+      disk.fail([])
+      while !log.messages.contains(where: { $0.hasPrefix("notice") }) {
+        try await Task.sleep(for: .milliseconds(50))
+      }
+      try await rig.check(chunk)
+      let requests = await origin.totals().requests
+      try await rig.check(chunk)
+      #expect(await origin.totals().requests == requests, "all is in the cache now")
+      #expect(log.messages.filter { $0.hasPrefix("warning") }.count == 1)
+    }
+  }
+
+  @Test("Many readers of a chunk through memory each get their bytes")
+  func manyReaders() async throws {
+    try await run { rig, _, disk, _, _ in
+      disk.fail([.writeData, .writeProbe])
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for reader in 0..<16 {
+          group.addTask {
+            let chunk = reader % 2 == 0 ? self.chunk : self.other
+            let isRight =
+              try await rig.contents(chunk.key, pieceInBytes: 100_000 + 60_000 * reader)
+              == chunk.bytes
+            #expect(isRight, "reader \(reader)")
+          }
+        }
+        try await group.waitForAll()
+      }
+    }
+  }
+
+  @Test("Bytes that cannot be read from the cache are fetched again", arguments: [1, 1000])
+  func failingReads(failures: Int) async throws {
+    let folder = try CacheFolder()
+    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
+      origin.put([other])
+      let left = Mutex(0)
+      let rig = try Rig(
+        origin, [other], cachePath: folder.path,
+        hook: { step in
+          guard step == .readData else { return nil }
+          return left.withLock { left in
+            defer { left -= 1 }
+            return left > 0 ? .ioError : nil
+          }
+        })
+      defer { rig.fileSystem.shutDown() }
+      try await rig.check(other)
+      left.withLock { $0 = failures }
+      try await rig.check(other)
+      left.withLock { $0 = 0 }
+      // The next to open it has the cache again.
+      try await rig.check(other)
+      let requests = await origin.totals().requests
+      try await rig.check(other)
+      #expect(await origin.totals().requests == requests)
+    }
+  }
+
+  @Test("A hole that cannot be punched keeps its place in the books, and reads go on")
+  func failingPunch() async throws {
+    try await run(cacheSizeInBytes: 16 << 20) { rig, _, disk, log, folder in
+      disk.fail([.punch, .writeProbe])
+      for _ in 0..<3 {
+        try await rig.check(chunk)
+        try await rig.check(other)
+      }
+      let allocated = try folder.chunkFiles(endingIn: "").reduce(0) {
+        var info = stat()
+        return lstat($1, &info) == 0 ? $0 + Int(info.st_blocks) * 512 : $0
+      }
+      #expect(allocated <= 16 << 20)
+      #expect(log.messages.filter { $0.hasPrefix("error") } == [])
+    }
+  }
+
+  @Test("A cache directory deleted underneath costs nobody a byte")
+  func deletedDirectory() async throws {
+    try await run { rig, origin, _, log, folder in
+      let file = try await rig.open("chunk")
+      _ = try await rig.read(file, 0, 1 << 20)
+      try FileManager.default.removeItem(atPath: folder.path)
+      try await rig.check(chunk)
+      try await rig.check(other)
+      rig.fileSystem.close(file)
+      let requests = await origin.totals().requests
+      try await rig.check(other)
+      #expect(await origin.totals().requests == requests, "it is cached in the new directory")
+      #expect(log.messages.filter { $0.hasPrefix("warning") }.count == 1, "\(log.messages)")
+    }
+  }
+
+  /// What was logged, with its level.
+  private final class LogRecorder: Sendable {
+    private let recorded = Mutex<[String]>([])
+    var messages: [String] { recorded.withLock { $0 } }
+    var logger: Logger { Logger(label: "recorded") { _ in Handler(recorder: self) } }
+
+    private struct Handler: LogHandler {
+      let recorder: LogRecorder
+      var metadata: Logger.Metadata = [:]
+      var logLevel = Logger.Level.info
+
+      subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+      }
+
+      func log(event: LogEvent) {
+        recorder.recorded.withLock { $0.append("\(event.level): \(event.message)") }
+      }
+    }
+  }
+}
