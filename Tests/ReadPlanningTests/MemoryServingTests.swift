@@ -150,6 +150,7 @@ import Testing
     }
     #expect(waiting.isEmpty, "seed \(seed): reads were left waiting")
     for bytes in copying { take(planner.finishedReading(chunk, bytes: bytes)) }
+    take(planner.close(handle))
     take(planner.cachingResumed())
     #expect(inMemory.isEmpty, "seed \(seed)")
     #expect(planner.ledger.pinnedInBytes == 0)
