@@ -40,7 +40,9 @@ extension FetchCoordinator {
       scheduleProbe()
     }
     let now = ContinuousClock.now
-    if let last = state.disk.warnedAt, last.duration(to: now) < Self.warningInterval { return false }
+    if let last = state.disk.warnedAt, last.duration(to: now) < Self.warningInterval {
+      return false
+    }
     state.disk.warnedAt = now
     return true
   }

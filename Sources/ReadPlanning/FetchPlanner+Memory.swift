@@ -78,7 +78,8 @@ extension FetchPlanner {
     guard let chunk = chunks[gap.chunk], !gap.needed.isEmpty else { return false }
     if gap.wanted.count > Self.mostBlocksInMemory {
       // No kernel asks for so much at once; it could never be answered.
-      for wait in chunk.waits where waits[wait].map({ chunk.grid.blocks(covering: $0.bytes) }) == gap.wanted {
+      for wait in chunk.waits
+      where waits[wait].map({ chunk.grid.blocks(covering: $0.bytes) }) == gap.wanted {
         forget(wait)
         actions.append(.fail(wait))
       }

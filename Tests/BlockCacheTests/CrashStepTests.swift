@@ -68,7 +68,8 @@ import Testing
       // And what is stored over it is right too.
       entry.record(eTag: "\"e\"")
       try entry.store(0..<entry.grid.blockCount, of: whole)
-      #expect(try entry.bytes(0..<entry.grid.sizeInBytes) == Array(whole[..<entry.grid.sizeInBytes]))
+      #expect(
+        try entry.bytes(0..<entry.grid.sizeInBytes) == Array(whole[..<entry.grid.sizeInBytes]))
       cache.close(entry)
     }
   }
@@ -198,7 +199,8 @@ import Testing
     }
   }
 
-  @Test("Sampled bytes of the data flipped, one at a time: the block is found out", arguments: [1, 2])
+  @Test(
+    "Sampled bytes of the data flipped, one at a time: the block is found out", arguments: [1, 2])
   func sampledDataBytes(seed: UInt64) throws {
     var generator = SplitMix(state: seed)
     let folder = try CacheFolder()

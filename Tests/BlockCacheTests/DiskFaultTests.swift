@@ -19,7 +19,8 @@ import Testing
     try BlockCache(path: folder.path, logger: silent, hook: failing)
   }
 
-  @Test("A directory deleted under the cache is made anew with the next entry", arguments: [0, 1, 2])
+  @Test(
+    "A directory deleted under the cache is made anew with the next entry", arguments: [0, 1, 2])
   func deletedDirectory(what: Int) throws {
     let folder = try CacheFolder()
     let cache = try folder.openCache()
@@ -98,9 +99,11 @@ import Testing
     #expect(entry.presentBlocks.contains(0))
   }
 
-  @Test("An entry that cannot be created leaves no files", arguments: [
-    CacheStep.createData, .sizeData, .createIndex, .sizeIndex, .writeHeader,
-  ])
+  @Test(
+    "An entry that cannot be created leaves no files",
+    arguments: [
+      CacheStep.createData, .sizeData, .createIndex, .sizeIndex, .writeHeader,
+    ])
   func failingCreation(step: CacheStep) throws {
     let folder = try CacheFolder()
     let cache = try openCache(folder) { $0 == step ? .noSpace : nil }

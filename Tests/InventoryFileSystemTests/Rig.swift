@@ -51,7 +51,8 @@ final class Rig: Sendable {
       })
     fileSystem = InventoryFileSystem(
       inventory, bucket: Self.bucket, ownership: NodeOwnership(userID: 7, groupID: 8), store: store,
-      cache: try BlockCache(path: cachePath, logger: logger, hook: hook), cacheSizeInBytes: cacheSizeInBytes,
+      cache: try BlockCache(path: cachePath, logger: logger, hook: hook),
+      cacheSizeInBytes: cacheSizeInBytes,
       maxConnections: maxConnections, logger: logger)
     if isCacheReady { fileSystem.prepareCache() }
   }

@@ -209,7 +209,8 @@ import Testing
     let used = planner.ledger.usedInBytes
     planner.discarded(chunk, blocks: 0..<4)
     let actions = planner.read(
-      chunk, handle: handle, bytes: 0..<4 * block, wait: WaitID(number: 2)).1
+      chunk, handle: handle, bytes: 0..<4 * block, wait: WaitID(number: 2)
+    ).1
     let part = try #require(parts(actions).first)
     #expect(planner.ledger.usedInBytes == used)
     // Its first block is half written, the others still hold damaged bytes.
@@ -217,7 +218,8 @@ import Testing
     _ = planner.failed(part.id)
     #expect(planner.ledger.usedInBytes == used)
     let again = planner.read(
-      chunk, handle: handle, bytes: 0..<4 * block, wait: WaitID(number: 3)).1
+      chunk, handle: handle, bytes: 0..<4 * block, wait: WaitID(number: 3)
+    ).1
     let second = try #require(parts(again).first)
     _ = planner.failed(second.id)
     #expect(planner.ledger.usedInBytes == used)
@@ -237,7 +239,8 @@ import Testing
     #expect(isGivenUp)
     _ = planner.finishedReading(chunk, bytes: 0..<block)
     let second = planner.read(
-      chunk, handle: handle, bytes: 0..<3 * block, wait: WaitID(number: 3)).1
+      chunk, handle: handle, bytes: 0..<3 * block, wait: WaitID(number: 3)
+    ).1
     #expect(parts(second).map(\.isInMemory) == [true])
     #expect(parts(second).map(\.bytes) == [0..<3 * block])
     #expect(!planner.canPinWhole(chunk))
