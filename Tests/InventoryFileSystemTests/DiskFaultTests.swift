@@ -15,14 +15,28 @@ import Testing
 
   /// What fails, for whoever changes it while the cache is used.
   private final class Disk: Sendable {
-    private let failing = Mutex<(steps: Set<CacheStep>, code: Errno)>(([], .ioError))
+    private struct Failing {
+      var steps: Set<CacheStep> = []
+      var code = Errno.ioError
+      var successesLeft = 0
+    }
 
-    func fail(_ steps: Set<CacheStep>, _ code: Errno = .ioError) {
-      failing.withLock { $0 = (steps, code) }
+    private let failing = Mutex(Failing())
+
+    /// - Parameter successes: how many of the steps succeed before.
+    func fail(_ steps: Set<CacheStep>, _ code: Errno = .ioError, afterSuccesses successes: Int = 0)
+    {
+      failing.withLock { $0 = Failing(steps: steps, code: code, successesLeft: successes) }
     }
 
     var hook: CacheStepHook {
-      { step in self.failing.withLock { $0.steps.contains(step) ? $0.code : nil } }
+      { step in
+        self.failing.withLock { failing in
+          guard failing.steps.contains(step) else { return nil }
+          failing.successesLeft -= 1
+          return failing.successesLeft < 0 ? failing.code : nil
+        }
+      }
     }
   }
 
@@ -60,9 +74,8 @@ import Testing
   @Test("A disk that fails in the middle of a chunk, and is well again later, is used again")
   func resuming() async throws {
     try await run { rig, origin, disk, log, _ in
+      disk.fail([.writeData, .writeProbe], .noSpace, afterSuccesses: 30)
       let file = try await rig.open("chunk")
-      _ = try await rig.read(file, 0, 1 << 20)
-      disk.fail([.writeData, .writeProbe], .noSpace)
       for offset in stride(from: 0, to: chunk.bytes.count, by: 1 << 20) {
         let count = min(1 << 20, chunk.bytes.count - offset)
         let isRight =
