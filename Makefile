@@ -5,7 +5,7 @@ DESTDIR ?=
 SWIFT ?= swift
 SOURCES := Package.swift Sources Tests
 
-.PHONY: help build test bench check fmt install uninstall clean
+.PHONY: help build test fuzz bench check fmt install uninstall clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -18,6 +18,11 @@ build:
 ## test       everything, real mounts included (installs what it needs)
 test:
 	Tests/run
+
+## fuzz       libFuzzer on each decoder of foreign bytes, SECONDS (60) for each
+SECONDS ?= 60
+fuzz:
+	Tests/fuzz $(SECONDS)
 
 ## bench      the comparison with rclone mount and s3fs (installs what it needs)
 bench:

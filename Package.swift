@@ -57,20 +57,22 @@ let package = Package(
     systemLibrary("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
 
     target("PosixThreads", ["CLinux"]),
+    target("Locks"),
     target("ReadPlanning", [collections]),
     target("InventoryManifest", [crypto]),
-    target("BlockCache", ["CLinux", "CZlib", "ReadPlanning", crypto, logging, system]),
-    target("ObjectStore", ["CCurl", "PosixThreads", crypto, logging]),
+    target("BlockCache", ["CLinux", "CZlib", "Locks", "ReadPlanning", crypto, logging, system]),
+    target("ObjectStore", ["CCurl", "Locks", "PosixThreads", crypto, logging]),
     target(
       "InventoryFileSystem",
-      ["BlockCache", "InventoryManifest", "ObjectStore", "ReadPlanning", logging, system]),
+      ["BlockCache", "InventoryManifest", "Locks", "ObjectStore", "ReadPlanning", logging, system]),
     target(
-      "FuseMount", ["CFuse3", "CLinux", "InventoryFileSystem", "PosixThreads", logging, system]),
+      "FuseMount",
+      ["CFuse3", "CLinux", "InventoryFileSystem", "Locks", "PosixThreads", logging, system]),
     .executableTarget(
       name: "inventoryfs",
       dependencies: [
-        "BlockCache", "CLinux", "FuseMount", "InventoryFileSystem", "ObjectStore", "PosixThreads",
-        "ReadPlanning", logging, system,
+        "BlockCache", "CLinux", "FuseMount", "InventoryFileSystem", "Locks", "ObjectStore",
+        "PosixThreads", "ReadPlanning", logging, system,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: swiftSettings),
@@ -95,10 +97,21 @@ let package = Package(
     tests(of: "ReadPlanning"),
     tests(of: "InventoryManifest"),
     tests(of: "BlockCache"),
-    tests(of: "ObjectStore", ["EmbeddedS3Origin"]),
-    tests(of: "InventoryFileSystem", ["EmbeddedS3Origin"]),
+    tests(of: "ObjectStore", ["EmbeddedS3Origin", "Locks"]),
+    tests(of: "InventoryFileSystem", ["EmbeddedS3Origin", "Locks"]),
     tests(of: "FuseMount"),
     tests(of: "EmbeddedS3Origin"),
   ],
   swiftLanguageModes: [.v6]
 )
+
+// Tests/fuzz sets this, and builds everything beneath instrumented.
+if Context.environment["INVENTORYFS_FUZZING"] != nil {
+  package.targets += [
+    .systemLibrary(name: "CFuzzer", path: "Tests/Fuzzing/CFuzzer"),
+    .executableTarget(
+      name: "fuzzing",
+      dependencies: ["BlockCache", "CFuzzer", "InventoryManifest", "ObjectStore", "ReadPlanning"],
+      path: "Tests/Fuzzing/Sources", swiftSettings: swiftSettings),
+  ]
+}

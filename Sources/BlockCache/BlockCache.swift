@@ -1,8 +1,8 @@
 import Crypto
 import Glibc
+import Locks
 public import Logging
 public import ReadPlanning
-import Synchronization
 import SystemPackage
 
 /// What a cached chunk is a copy of. Two mounts that name the same object version share its bytes.
@@ -43,7 +43,7 @@ public final class BlockCache: Sendable {
   private let minFreeInBytes: Int
   private let logger: Logger
   private let hook: CacheStepHook?
-  private let state: Mutex<State>
+  private let state: Lock<State>
 
   private struct State {
     /// Nil after it was deleted by somebody and could not be made anew.
@@ -94,7 +94,7 @@ public final class BlockCache: Sendable {
     self.minFreeInBytes = minFreeInBytes
     self.logger = logger
     self.hook = hook
-    state = Mutex(State(directory: try CacheDirectory(path: path, hook: hook)))
+    state = Lock(State(directory: try CacheDirectory(path: path, hook: hook)))
   }
 
   /// The smallest cache that works: a part being written, one being read, and some room between.

@@ -1,6 +1,6 @@
 import Glibc
+import Locks
 public import ReadPlanning
-import Synchronization
 import SystemPackage
 
 /// The cached bytes of one chunk: a sparse data file and its index.
@@ -23,7 +23,7 @@ public final class CacheEntry: Sendable {
   /// Nil where all is in memory.
   private let files: EntryFiles?
   private let identityDigest: [UInt8]
-  private let state: Mutex<State>
+  private let state: Lock<State>
 
   private struct State {
     var eTag: String?
@@ -45,7 +45,7 @@ public final class CacheEntry: Sendable {
     self.files = files
     grid = BlockGrid(sizeInBytes: header.sizeInBytes)
     identityDigest = header.identityDigest
-    state = Mutex(State(eTag: header.eTag, present: present, unchecked: present))
+    state = Lock(State(eTag: header.eTag, present: present, unchecked: present))
   }
 
   /// An entry without files.
@@ -56,7 +56,7 @@ public final class CacheEntry: Sendable {
     grid = BlockGrid(sizeInBytes: sizeInBytes)
     identityDigest = []
     let none = BlockSet(blockCount: grid.blockCount)
-    state = Mutex(State(present: none, unchecked: none))
+    state = Lock(State(present: none, unchecked: none))
   }
 
   public var isMemoryOnly: Bool { files == nil }

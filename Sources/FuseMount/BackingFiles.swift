@@ -1,5 +1,5 @@
 import InventoryFileSystem
-import Synchronization
+import Locks
 
 /// Which files the kernel reads by itself.
 ///
@@ -18,7 +18,7 @@ final class BackingFiles: Sendable {
 
   private let fileSystem: InventoryFileSystem
   private let device: FuseDevice
-  private let uses = Mutex<[NodeID: Use]>([:])
+  private let uses = Lock<[NodeID: Use]>([:])
 
   init(_ fileSystem: InventoryFileSystem, _ device: FuseDevice) {
     self.fileSystem = fileSystem

@@ -2,6 +2,7 @@ import CFuse3
 import CLinux
 import Glibc
 import InventoryFileSystem
+import Locks
 import Logging
 import Synchronization
 
@@ -20,7 +21,7 @@ final class FuseDevice: Sendable {
   private let descriptor: Int32
   // Mutable state
   /// The INIT request in which the kernel offers passthrough, until it is answered.
-  private let offer = Mutex<UInt64?>(nil)
+  private let offer = Lock<UInt64?>(nil)
   private let isOn = Atomic(false)
   private let isClosed = Atomic(false)
 

@@ -1,11 +1,11 @@
 import CFuse3
 import Glibc
-import Synchronization
+import Locks
 
 /// What libfuse has to say. It prints to standard error; while a session is set up its words are collected instead, to
 /// become part of one error message.
 enum LibfuseLog {
-  private static let collected = Mutex<String>("")
+  private static let collected = Lock<String>("")
 
   static func collect<T>(_ body: () -> T) -> (result: T, detail: String) {
     collected.withLock { $0 = "" }

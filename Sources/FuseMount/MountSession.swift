@@ -2,9 +2,9 @@ import CFuse3
 import Dispatch
 import Glibc
 public import InventoryFileSystem
+import Locks
 public import Logging
 import PosixThreads
-import Synchronization
 
 /// How a file system is mounted.
 public struct MountOptions: Sendable {
@@ -49,12 +49,12 @@ public final class MountSession: Sendable {
   private let context: OperationContext
   private let mountpoint: String
   private let logger: Logger
-  private let threads = Mutex<[PosixThread]>([])
-  private let endedThreadCount = Mutex(0)
+  private let threads = Lock<[PosixThread]>([])
+  private let endedThreadCount = Lock(0)
   /// Signalled by each thread as it ends.
   private let threadEnded = DispatchSemaphore(value: 0)
   /// Whether everything is being freed. Held while `unmount` uses what is then freed.
-  private let isFinished = Mutex(false)
+  private let isFinished = Lock(false)
 
   /// Mounts. The file system answers once `serve` has started its threads.
   public init(

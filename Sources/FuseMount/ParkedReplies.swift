@@ -1,6 +1,6 @@
 import CFuse3
 import InventoryFileSystem
-import Synchronization
+import Locks
 
 /// A request whose answer has to wait. Its reader may be interrupted meanwhile: libfuse then calls back, under a lock
 /// that its reply functions take too, so that the callback only leaves a note for the pool.
@@ -10,7 +10,7 @@ class ParkedReply: @unchecked Sendable {
   // Constants, but for the mutex: safe to share. Subclasses add constants only.
   let request: KernelRequest
   let pool: ReplyPool
-  private let state = Mutex<(interruption: Interruption?, isInterrupted: Bool)>((nil, false))
+  private let state = Lock<(interruption: Interruption?, isInterrupted: Bool)>((nil, false))
 
   init(_ request: KernelRequest, _ pool: ReplyPool) {
     self.request = request

@@ -1,6 +1,6 @@
 import Glibc
+import Locks
 import PosixThreads
-import Synchronization
 
 /// Threads that answer reads which had to wait, each with one buffer of the largest read.
 ///
@@ -15,7 +15,7 @@ final class ReplyPool: Sendable {
       var isClosed = false
     }
 
-    private let state = Mutex(State())
+    private let state = Lock(State())
     // A semaphore is used from any thread; this one lives at a fixed address until the queue does not.
     private nonisolated(unsafe) let semaphore: UnsafeMutablePointer<sem_t>
 

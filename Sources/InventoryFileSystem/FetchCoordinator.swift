@@ -1,10 +1,10 @@
 import BlockCache
 import Dispatch
 import Glibc
+import Locks
 import Logging
 import ObjectStore
 import ReadPlanning
-import Synchronization
 
 /// A chunk that readers have open, or had a moment ago.
 final class OpenChunk: Sendable {
@@ -136,9 +136,9 @@ final class FetchCoordinator: Sendable {
   /// Retries, and chunks that are prepared before their reader comes.
   let background = DispatchQueue(label: "background")
   // Mutable state
-  let state: Mutex<State>
+  let state: Lock<State>
   /// Held while a chunk's files are opened, so that two readers do not load it twice. Taken before `state`.
-  private let loading = Mutex(())
+  private let loading = Lock(())
 
   init(
     store: ObjectStore, cache: BlockCache, planner: FetchPlanner, references: ChunkReferences,
@@ -148,7 +148,7 @@ final class FetchCoordinator: Sendable {
     self.cache = cache
     self.references = references
     self.logger = logger
-    state = Mutex(State(planner: planner))
+    state = Lock(State(planner: planner))
   }
 
   /// Reads what earlier runs left in the cache. Until it returns nothing is fetched, because nobody knows how full

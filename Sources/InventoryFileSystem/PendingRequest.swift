@@ -1,6 +1,6 @@
 import Dispatch
+import Locks
 import ObjectStore
-import Synchronization
 
 /// A small object that is being fetched whole into memory, for callers that can wait.
 final class PendingObject: ObjectReceiver, Sendable {
@@ -12,7 +12,7 @@ final class PendingObject: ObjectReceiver, Sendable {
 
   private let location: S3Location
   private let limitInBytes: Int
-  private let state = Mutex(State())
+  private let state = Lock(State())
   private let done = DispatchSemaphore(value: 0)
 
   /// Starts the request. More than `limitInBytes` end it with `.tooLarge`.
@@ -59,7 +59,7 @@ final class PendingObject: ObjectReceiver, Sendable {
 
 /// A HEAD request, for callers that can wait.
 final class PendingHead: Sendable {
-  private let result = Mutex<Result<ResponseHead, StoreError>?>(nil)
+  private let result = Lock<Result<ResponseHead, StoreError>?>(nil)
   private let done = DispatchSemaphore(value: 0)
 
   init(_ location: S3Location, objectSizeInBytes: Int?, from store: ObjectStore) {

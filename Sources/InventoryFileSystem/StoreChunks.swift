@@ -1,10 +1,10 @@
 import BlockCache
 import Dispatch
 import InventoryManifest
+import Locks
 import Logging
 import ObjectStore
 import ReadPlanning
-import Synchronization
 
 /// Chunks that are objects in a bucket: fetched on demand, through the cache.
 final class StoreChunks: Sendable {
@@ -14,7 +14,7 @@ final class StoreChunks: Sendable {
   private let store: ObjectStore
   private let logger: Logger
   /// ETags that were asked for by themselves, without reading.
-  private let askedETags = Mutex<[Int: String]>([:])
+  private let askedETags = Lock<[Int: String]>([:])
 
   init(
     _ references: ChunkReferences, store: ObjectStore, coordinator: FetchCoordinator, logger: Logger

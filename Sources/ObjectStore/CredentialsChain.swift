@@ -1,4 +1,4 @@
-import Synchronization
+import Locks
 
 /// Asks several sources in order and keeps the first answer, because it is asked before every request and
 /// some sources read files. It asks anew when the credentials are about to expire, or were refused.
@@ -9,7 +9,7 @@ public final class CredentialsChain: CredentialsProvider {
 
   private let providers: [any CredentialsProvider]
   private let secondsSinceEpoch: @Sendable () -> Int64
-  private let remembered = Mutex<Credentials?>(nil)
+  private let remembered = Lock<Credentials?>(nil)
 
   public init(
     _ providers: [any CredentialsProvider], secondsSinceEpoch: @escaping @Sendable () -> Int64

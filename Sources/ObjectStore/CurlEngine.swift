@@ -1,6 +1,6 @@
 import CCurl
+import Locks
 import PosixThreads
-import Synchronization
 
 /// Runs all HTTP transfers on one thread, with one curl multi handle.
 ///
@@ -30,12 +30,12 @@ final class CurlEngine: Sendable {
   }
 
   private let configuration: Configuration
-  private let commands = Mutex<[Command]>([])
+  private let commands = Lock<[Command]>([])
   // Created by `init`, used by the engine's thread alone except for `curl_multi_wakeup`, which libcurl documents as
   // safe from any thread; freed by the thread's end, after which `commands` accepts nothing and nobody wakes it.
   private nonisolated(unsafe) let multi: OpaquePointer
-  private let thread = Mutex<PosixThread?>(nil)
-  private let isStopped = Mutex(false)
+  private let thread = Lock<PosixThread?>(nil)
+  private let isStopped = Lock(false)
 
   /// Nil when libcurl or the system cannot give what it takes.
   init?(_ configuration: Configuration) {

@@ -1,5 +1,5 @@
 import Glibc
-import Synchronization
+import Locks
 
 /// What to ask the store for.
 public struct ObjectRequest: Sendable {
@@ -138,7 +138,7 @@ public final class ObjectStore: Sendable {
 /// Only the head counts.
 private final class HeadReceiver: ObjectReceiver {
   private let completion: @Sendable (Result<ResponseHead, StoreError>) -> Void
-  private let head = Mutex(ResponseHead())
+  private let head = Lock(ResponseHead())
 
   init(_ completion: @escaping @Sendable (Result<ResponseHead, StoreError>) -> Void) {
     self.completion = completion

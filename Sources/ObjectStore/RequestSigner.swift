@@ -9,12 +9,12 @@
 // S3 API Reference; the tests hold its examples.
 
 package import Crypto
-import Synchronization
+import Locks
 
 /// Signs requests. Called from any thread.
 public final class RequestSigner: Sendable {
   private let service: String
-  private let lastKey = Mutex<DatedKey?>(nil)
+  private let lastKey = Lock<DatedKey?>(nil)
 
   public init(service: String = "s3") {
     self.service = service

@@ -25,10 +25,16 @@ public struct S3ErrorBody: Sendable, Equatable {
     guard body.count <= Self.maximumSizeInBytes, body.contains(UInt8(ascii: "<")) else {
       return nil
     }
+    // FoundationXML ends the process at an element's name that is not UTF-8 and at a processing instruction without
+    // data. So the declaration goes, and with it whatever encoding it names, and no other instruction may come.
+    guard var text = String(validating: body, as: UTF8.self)?[...] else { return nil }
+    if text.hasPrefix("<?xml"), let end = text.firstRange(of: "?>") {
+      text = text[end.upperBound...]
+    }
     // S3 never declares a document type, and without one there are no entities that could expand.
-    guard !String(decoding: body, as: UTF8.self).contains("<!DOCTYPE") else { return nil }
+    guard !text.contains("<?"), !text.contains("<!DOCTYPE") else { return nil }
     let fields = FieldCollector()
-    let parser = XMLParser(data: Data(body))
+    let parser = XMLParser(data: Data(text.utf8))
     parser.shouldResolveExternalEntities = false
     parser.delegate = fields
     guard parser.parse(), let code = fields["Code"] else { return nil }

@@ -50,6 +50,9 @@ public struct ColumnReader: Sendable {
     self.fileSizeInBytes = fileSizeInBytes
   }
 
+  /// The reader began at the file's first byte.
+  var isWholeFile: Bool { streams.contains { $0.isWholeFile } }
+
   var usesNearlyAllColumns: Bool { Self.isNearlyAll(columns) }
 
   var doubleEnteredBytes: Int { enteredBytes > Int.max / 2 ? .max : enteredBytes * 2 }

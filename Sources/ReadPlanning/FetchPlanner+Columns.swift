@@ -12,12 +12,13 @@ extension FetchPlanner {
     let ranges = columns.noteRead(bytes, by: &reader, in: chunks[id]?.layout)
     handles[handle]?.columns = reader
     wish(for: ranges, of: id)
-    return askForFooter(id)
+    return (ranges.isEmpty ? [] : expectFooters(after: id, handle)) + askForFooter(id)
   }
 
   /// Has the footer decoded once its bytes are here; they are pinned until `footerIsDecoded`.
   mutating func askForFooter(_ id: ChunkID) -> [Action] {
-    guard let chunk = chunks[id], chunk.isParquet, !chunk.isFooterAsked, !chunk.handles.isEmpty
+    guard let chunk = chunks[id], chunk.isParquet, !chunk.isFooterAsked,
+      !chunk.handles.isEmpty || expected[id] != nil
     else {
       return []
     }
@@ -43,8 +44,8 @@ extension FetchPlanner {
     switch decoding {
     case .layout(let layout):
       chunks[id]?.layout = layout
-      wish(
-        for: columns.predictedRanges(in: layout, budgetInBytes: columnBudgetInBytes), of: id)
+      // Nobody has opened a chunk that is only expected: its columns come when somebody does.
+      if chunks[id]?.handles.isEmpty == false { wishForPredictedColumns(id) }
       return actions + fill()
     case .needsMoreBytes(let tailSizeInBytes):
       // Its reader will ask for them.
@@ -69,6 +70,11 @@ extension FetchPlanner {
       }
     }
     return nil
+  }
+
+  mutating func wishForPredictedColumns(_ id: ChunkID) {
+    guard let layout = chunks[id]?.layout else { return }
+    wish(for: columns.predictedRanges(in: layout, budgetInBytes: columnBudgetInBytes), of: id)
   }
 
   private var columnBudgetInBytes: Int {

@@ -51,6 +51,23 @@ extension FetchPlanner {
     return actions
   }
 
+  /// A query that has read its first columns, or a second footer, comes to the next chunks' footers soon: one small
+  /// request each.
+  mutating func expectFooters(after id: ChunkID, _ handle: HandleID) -> [Action] {
+    guard catalog.isParquet, handles[handle]?.columns?.isWholeFile != true else { return [] }
+    var actions: [Action] = []
+    var follower = id
+    for _ in 0..<Self.expectedChunkCount {
+      guard let next = catalog.successor(of: follower, in: walk.order ?? .name) else { break }
+      follower = next
+      guard chunks[next] == nil, expected[next] == nil else { continue }
+      expectedOrder.append(next)
+      expected[next] = Expectation(targetInBytes: 0, inheritedBytesRead: 0)
+      actions.append(.prepare(next))
+    }
+    return actions
+  }
+
   /// The chunk that was to be prepared cannot be.
   public mutating func cannotPrepare(_ id: ChunkID) { _ = forgetExpectation(id) }
 
@@ -71,10 +88,8 @@ extension FetchPlanner {
 
   func nextExpected() -> Gap? {
     for id in expectedOrder {
-      guard let target = expected[id]?.targetInBytes, let chunk = chunks[id], target > 0 else {
-        continue
-      }
-      let window = chunk.grid.blocks(covering: 0..<target)
+      guard let target = expected[id]?.targetInBytes, let chunk = chunks[id] else { continue }
+      let window = chunk.grid.blocks(covering: target > 0 ? 0..<target : chunk.opening)
       guard let run = chunk.missingAhead(in: window) else { continue }
       let offset = chunk.grid.bytes(of: run).lowerBound
       // The first answer tells the version; until then one request is all there may be.

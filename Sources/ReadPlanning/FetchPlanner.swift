@@ -117,7 +117,7 @@ public struct FetchPlanner: Sendable {
 
   /// A chunk that a reader is about to come to.
   struct Expectation: Sendable {
-    /// How much of its beginning is wanted.
+    /// How much of its beginning is wanted; 0 where only its opening range is, with a Parquet chunk's footer.
     var targetInBytes: Int
     /// What the reader has read of the chunk before.
     var inheritedBytesRead: Int
@@ -275,7 +275,11 @@ public struct FetchPlanner: Sendable {
       columns: chunk.isParquet
         ? columns.makeReader(fileSizeInBytes: chunk.grid.sizeInBytes) : nil)
     chunks[id]?.handles.insert(handle)
-    guard !chunk.isVersionKnown, chunk.grid.blockCount > 0 else { return (.present, abandoned) }
+    // Its footer came ahead: so can its columns.
+    if chunk.handles.isEmpty { wishForPredictedColumns(id) }
+    guard !chunk.isVersionKnown, chunk.grid.blockCount > 0 else {
+      return (.present, abandoned + (chunk.layout == nil ? [] : fill()))
+    }
     enqueue(Wait(id: wait, chunk: id, handle: handle, bytes: 0..<0))
     return (.wait, abandoned + fill())
   }
@@ -371,8 +375,13 @@ public struct FetchPlanner: Sendable {
     let window = windowLimit()
     handles[handle]?.readAhead.note(
       bytes, maximumWindowInBytes: window, sizeInBytes: chunk.grid.sizeInBytes)
-    let preparations = expectFollowers(of: id, handle) + noteColumns(id, handle, bytes)
-    if bytes.upperBound == chunk.grid.sizeInBytes { chunks[id]?.isTableOfContentsRead = true }
+    var preparations = expectFollowers(of: id, handle)
+    if bytes.upperBound == chunk.grid.sizeInBytes {
+      chunks[id]?.isTableOfContentsRead = true
+      // Its second footer in a row: the reader looks at all of them.
+      if walk.order != nil { preparations += expectFooters(after: id, handle) }
+    }
+    preparations += noteColumns(id, handle, bytes)
     if isAvailable(bytes, in: chunk) {
       pin(bytes, of: chunk)
       return (.present, preparations + (wantsMore(handle) ? fill() : []))

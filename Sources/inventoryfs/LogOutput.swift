@@ -1,7 +1,7 @@
 import CLinux
 import Glibc
+import Locks
 import Logging
-import Synchronization
 
 /// Where log lines go: standard error at first, so that what goes wrong while mounting is seen; then a file, or the
 /// system's log when there is no terminal to write to.
@@ -13,7 +13,7 @@ final class LogOutput: Sendable {
     case systemLog
   }
 
-  private let destination = Mutex(Destination.standardError)
+  private let destination = Lock(Destination.standardError)
 
   func redirect(to new: Destination) { destination.withLock { $0 = new } }
 

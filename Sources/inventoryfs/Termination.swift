@@ -1,7 +1,7 @@
 import FuseMount
 import Glibc
+import Locks
 import PosixThreads
-import Synchronization
 
 /// Turns SIGINT, SIGTERM and SIGHUP into a clean end.
 ///
@@ -14,7 +14,7 @@ final class Termination: Sendable {
     case mounted(MountSession)
   }
 
-  private let phase = Mutex(Phase.loading)
+  private let phase = Lock(Phase.loading)
 
   /// Blocks the signals for this thread and those it starts from now on. To be called before there are others.
   func watch() {

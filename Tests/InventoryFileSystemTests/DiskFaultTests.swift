@@ -1,8 +1,8 @@
 import EmbeddedS3Origin
 import Foundation
 import InventoryFileSystem
+import Locks
 import Logging
-import Synchronization
 import SystemPackage
 import Testing
 
@@ -22,7 +22,7 @@ import Testing
       var successesLeft = 0
     }
 
-    private let failing = Mutex(Failing())
+    private let failing = Lock(Failing())
 
     /// - Parameter successes: how many of the steps succeed before.
     func fail(_ steps: Set<CacheStep>, _ code: Errno = .ioError, afterSuccesses successes: Int = 0)
@@ -120,7 +120,7 @@ import Testing
     let folder = try CacheFolder()
     try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
       origin.put([other])
-      let left = Mutex(0)
+      let left = Lock(0)
       let rig = try Rig(
         origin, [other], cachePath: folder.path,
         hook: { step in
@@ -186,7 +186,7 @@ import Testing
 
   /// What was logged, with its level.
   private final class LogRecorder: Sendable {
-    private let recorded = Mutex<[String]>([])
+    private let recorded = Lock<[String]>([])
     var messages: [String] { recorded.withLock { $0 } }
     var logger: Logger { Logger(label: "recorded") { _ in Handler(recorder: self) } }
 

@@ -4,9 +4,9 @@ import EmbeddedS3Origin
 import FoundationEssentials
 import InventoryFileSystem
 import InventoryManifest
+import Locks
 import Logging
 import ObjectStore
-import Synchronization
 import Testing
 
 /// A file system without a mount, its cache folder, and the store behind it.
@@ -168,8 +168,8 @@ final class TestRead: ParkedRead {
   private let file: OpenFile
   private let byteOffset: Int
   private let count: Int
-  private let state = Mutex(State.waiting(nil))
-  private let interruption = Mutex<Interruption?>(nil)
+  private let state = Lock(State.waiting(nil))
+  private let interruption = Lock<Interruption?>(nil)
 
   init(_ fileSystem: InventoryFileSystem, _ file: OpenFile, byteOffset: Int, count: Int) {
     self.fileSystem = fileSystem
@@ -234,7 +234,7 @@ final class TestRead: ParkedRead {
 
 /// Passes on one answer and complains about a second.
 private final class Once<Value: Sendable>: Sendable {
-  private let isGiven = Mutex(false)
+  private let isGiven = Lock(false)
   private let body: @Sendable (Result<Value, any Error>) -> Void
 
   init(_ body: @escaping @Sendable (Result<Value, any Error>) -> Void) { self.body = body }

@@ -1,5 +1,5 @@
+import Locks
 import ObjectStore
-import Synchronization
 import Testing
 
 /// Shared files with the given content instead of a home directory's.
@@ -245,7 +245,7 @@ func sharedFiles(
   @Test("A chain asks once, again when the credentials near their end, and again when refused")
   func remembering() throws {
     final class Counting: CredentialsProvider {
-      let asked = Mutex(0)
+      let asked = Lock(0)
       var whereItLooks: String { "here" }
       func credentials() -> Credentials? {
         let count = asked.withLock { count in
@@ -255,7 +255,7 @@ func sharedFiles(
         return Credentials(accessKeyID: "A\(count)", secretAccessKey: "s", expiration: 1000)
       }
     }
-    final class Clock: Sendable { let now = Mutex<Int64>(0) }
+    final class Clock: Sendable { let now = Lock<Int64>(0) }
     let (source, clock) = (Counting(), Clock())
     let chain = CredentialsChain([AnonymousCredentials(), source]) { clock.now.withLock { $0 } }
     #expect(try chain.credentials()?.accessKeyID == "A1")

@@ -48,6 +48,21 @@ import Testing
     #expect(S3ErrorBody(parsing: Array(body.utf8)) == nil)
   }
 
+  @Test(
+    "An element's name that is not UTF-8 makes it nil; found by fuzzing, where it ended the process"
+  )
+  func nameThatIsNotUTF8() {
+    let body = Array("<Erro".utf8) + [0xe0] + Array("><Code>X</:ode></Error>".utf8)
+    #expect(S3ErrorBody(parsing: body) == nil)
+  }
+
+  @Test("So does a processing instruction without data (fuzzing: it ended the process)")
+  func processingInstruction() {
+    for body in ["<Error><Code>X</Code><?M?></Error>", "<?xml version='1.0'?><E><C><?M?></C></E>"] {
+      #expect(S3ErrorBody(parsing: Array(body.utf8)) == nil)
+    }
+  }
+
   @Test("A body over the limit is not read")
   func tooLarge() {
     let start = "<Error><Code>X</Code><Message>"

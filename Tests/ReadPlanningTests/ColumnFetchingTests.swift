@@ -79,6 +79,50 @@ struct ColumnFetchingTests {
     #expect(simulation.fetched.count == requests, "every column is there before it is read")
   }
 
+  @Test(
+    "The first column read of a query brings the next chunks' footers, in one small request each")
+  func footersAhead() throws {
+    let layout = try layout()
+    let size = layout.footerOffset + 3000
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 20, layout: layout)
+    let handle = simulation.open(0)
+    simulation.readThrough(handle, size - 8..<size)
+    simulation.deliverAll()
+    #expect(simulation.fetched.allSatisfy { $0.chunk == 0 }, "a look at one footer is no query")
+    simulation.readThrough(handle, layout.bytes(ofColumn: Self.used[0], inRowGroup: 0))
+    simulation.deliverAll()
+    for chunk in 1...16 {
+      let requests = simulation.fetched.filter { $0.chunk == chunk }
+      #expect(requests.count == 1)
+      #expect(requests.allSatisfy { $0.bytes.count <= 192 << 10 && $0.bytes.upperBound == size })
+    }
+    #expect(!simulation.fetched.contains { $0.chunk > 16 })
+  }
+
+  @Test("A chunk whose footer came ahead has its columns fetched when it is opened")
+  func columnsOnOpen() throws {
+    let layout = try layout()
+    let size = layout.footerOffset + 3000
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 2, layout: layout)
+    let columns = (0..<Self.rowGroups).flatMap { rowGroup in
+      Self.used.map { layout.bytes(ofColumn: $0, inRowGroup: rowGroup) }
+    }
+    let first = simulation.open(0)
+    simulation.readThrough(first, size - 8..<size)
+    for bytes in columns { simulation.readThrough(first, bytes) }
+    simulation.deliverAll()
+    #expect(simulation.fetched.filter { $0.chunk == 1 }.count == 1)
+    let second = simulation.open(1)
+    simulation.deliverAll()
+    let requests = simulation.fetched.count
+    simulation.readThrough(second, size - 8..<size)
+    for bytes in columns { simulation.readThrough(second, bytes) }
+    #expect(simulation.fetched.count == requests)
+    let ofSecond = simulation.fetched.filter { $0.chunk == 1 }.reduce(0) { $0 + $1.bytes.count }
+    let used = columns.reduce(0) { $0 + $1.count }
+    #expect(Double(ofSecond) <= 1.3 * Double(used) + 131_072)
+  }
+
   @Test("A reader of everything is served by its window alone")
   func everything() throws {
     let layout = try layout()

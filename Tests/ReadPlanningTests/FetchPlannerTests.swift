@@ -15,6 +15,17 @@ struct FetchPlannerTests {
     #expect(simulation.fetched.map(\.bytes) == [0..<mebibyte])
   }
 
+  @Test("The kernel's first two requests open the same window in either order", arguments: [0, 1])
+  func eitherOrder(_ first: Int) {
+    var simulation = PlannerSimulation(sizeInBytes: 100 << 20)
+    let handle = simulation.open()
+    for index in [first, 1 - first] {
+      _ = simulation.read(handle, index << 20..<(index + 1) << 20)
+    }
+    #expect(simulation.bytesFetched == 32 << 20)
+    #expect(simulation.bytesFetchedTwice == 0)
+  }
+
   @Test("A seek to the end costs the blocks that hold the bytes, and nothing is fetched ahead")
   func footer() {
     var simulation = PlannerSimulation(sizeInBytes: 100 * mebibyte)

@@ -41,7 +41,13 @@ struct PlannerSimulation {
       overheadInBytes: 4096,
       present: BlockSet(blockCount: BlockGrid(sizeInBytes: sizeInBytes).blockCount),
       isVersionKnown: isVersionKnown,
-      opening: 0..<(sizeInBytes <= PartSizing.smallChunkInBytes ? sizeInBytes : 1 << 20))
+      opening: opening)
+  }
+
+  /// A Parquet chunk's footer, another's beginning, a small one whole.
+  private var opening: Range<Int> {
+    if sizeInBytes <= PartSizing.smallChunkInBytes { return 0..<sizeInBytes }
+    return layout == nil ? 0..<1 << 20 : sizeInBytes - (128 << 10)..<sizeInBytes
   }
 
   mutating func open(_ chunk: Int = 0) -> HandleID {
