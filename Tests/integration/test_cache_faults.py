@@ -41,8 +41,15 @@ def free_bytes(disk):
     return info.f_bavail * info.f_frsize
 
 
+def forget_pages(path):
+    """Has the kernel forget what it has of a file, so that the daemon is asked for it."""
+    with open(path, "rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def compare_all(lab, mount, inventory):
     for name, path in inventory.chunks.items():
+        forget_pages(mount.data / name)
         assert lab.run("cmp", mount.data / name, path).returncode == 0, f"{name} differs"
 
 
@@ -62,6 +69,8 @@ def test_a_full_disk_costs_one_warning_and_no_byte_and_is_used_again_once_it_has
         assert free_bytes(disk) < MIB
         assert len(complaints(mount)) == 1, mount.log_path.read_text()
         # Again, with several readers at once.
+        for name in csv_inventory.chunks:
+            forget_pages(mount.data / name)
         readers = [lab.spawn("cmp", mount.data / name, path) for name, path in csv_inventory.chunks.items()]
         assert [reader.wait() for reader in readers] == [0] * len(readers)
         assert len(complaints(mount)) == 1
@@ -73,6 +82,7 @@ def test_a_full_disk_costs_one_warning_and_no_byte_and_is_used_again_once_it_has
         assert len(complaints(mount)) == 1
         name = list(csv_inventory.chunks)[-1]
         before = len(origin.settled_requests())
+        forget_pages(mount.data / name)
         assert lab.run("cmp", mount.data / name, csv_inventory.chunks[name]).returncode == 0
         assert len(origin.settled_requests()) == before, "what was read last is in the cache"
 
@@ -123,6 +133,7 @@ def test_a_cache_directory_deleted_while_it_is_read_costs_no_byte(lab, csv_inven
     assert mount.allocated_bytes() > MIB
     name, path = names[-1]
     before = len(origin.settled_requests())
+    forget_pages(mount.data / name)
     assert lab.run("cmp", mount.data / name, path).returncode == 0
     assert len(origin.settled_requests()) == before
     # Twice is no different.
