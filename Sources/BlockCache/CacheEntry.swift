@@ -8,6 +8,9 @@ import SystemPackage
 /// Several threads use it at once without a lock, because they touch different blocks: a part's bytes are written by
 /// the one thread that receives them, a block is read only while it is pinned, and punched only while it is not
 /// (`CacheLedger`). The descriptors live as long as the object.
+///
+/// While the disk cannot be written, blocks are kept in memory (`keep(_:at:)`) until they are dropped; how many there
+/// are is the planner's to bound. An entry whose files could not even be opened has nothing else.
 public final class CacheEntry: Sendable {
   public let id: EntryID
   public let grid: BlockGrid
@@ -17,7 +20,8 @@ public final class CacheEntry: Sendable {
   public var overheadInBytes: Int { Self.overheadInBytes(grid) }
 
   let name: String
-  private let files: EntryFiles
+  /// Nil where all is in memory.
+  private let files: EntryFiles?
   private let identityDigest: [UInt8]
   private let state: Lock<State>
 
@@ -27,6 +31,9 @@ public final class CacheEntry: Sendable {
     var present: BlockSet
     /// Blocks left by an earlier run that have not been compared with their checksums yet.
     var unchecked: BlockSet
+    /// The version is not in the index yet, because that could not be written.
+    var isHeaderStale = false
+    var memory: [Int: [UInt8]] = [:]
   }
 
   init(
@@ -41,6 +48,19 @@ public final class CacheEntry: Sendable {
     state = Lock(State(eTag: header.eTag, present: present, unchecked: present))
   }
 
+  /// An entry without files.
+  init(id: EntryID, sizeInBytes: Int) {
+    self.id = id
+    name = ""
+    files = nil
+    grid = BlockGrid(sizeInBytes: sizeInBytes)
+    identityDigest = []
+    let none = BlockSet(blockCount: grid.blockCount)
+    state = Lock(State(present: none, unchecked: none))
+  }
+
+  public var isMemoryOnly: Bool { files == nil }
+
   /// The index, the inode and directory entry of two files, and the blocks in which a file system keeps the extents
   /// of a file with many holes (ext4: one per 340 extents).
   static func overheadInBytes(_ grid: BlockGrid) -> Int {
@@ -53,21 +73,32 @@ public final class CacheEntry: Sendable {
   /// The version that all blocks belong to.
   public var eTag: String? { state.withLock { $0.eTag } }
 
-  /// Notes the version, before the first block of it is stored.
-  public func record(eTag: String) throws(BlockCacheError) {
-    state.withLock { $0.eTag = eTag }
+  /// Notes the version, before the first block of it is stored. Where the index cannot be written now, that is tried
+  /// again with the first bytes, and until then none are stored.
+  public func record(eTag: String) {
+    state.withLock { state in
+      state.eTag = eTag
+      state.isHeaderStale = files != nil
+    }
+    try? writeStaleHeader()
+  }
+
+  private func writeStaleHeader() throws(BlockCacheError) {
+    guard let files, let eTag = state.withLock({ $0.isHeaderStale ? $0.eTag : nil }) else { return }
     try files.write(
       .init(sizeInBytes: grid.sizeInBytes, identityDigest: identityDigest, eTag: eTag))
+    state.withLock { $0.isHeaderStale = false }
   }
 
   /// Stores bytes of a block that is not complete yet.
   public func write(_ bytes: RawSpan, at byteOffset: Int) throws(BlockCacheError) {
-    try files.writeData(bytes, at: byteOffset)
+    try writeStaleHeader()
+    try files?.writeData(bytes, at: byteOffset)
   }
 
   /// Declares a block complete. All its bytes have been written.
   public func commit(block: Int, checksum: UInt32) throws(BlockCacheError) {
-    try files.writeEntry(block: block, checksum: checksum)
+    try files?.writeEntry(block: block, checksum: checksum)
     state.withLock { state in
       state.present.insert(block)
       state.unchecked.remove(block..<block + 1)
@@ -78,8 +109,66 @@ public final class CacheEntry: Sendable {
   public func read(
     into buffer: UnsafeMutableRawBufferPointer, at byteOffset: Int
   ) throws(BlockCacheError) {
+    let blocks = grid.blocks(covering: byteOffset..<byteOffset + buffer.count)
+    let inMemory = blocksInMemory(of: blocks)
+    guard !inMemory.isEmpty else { return try readFile(into: buffer, at: byteOffset) }
+    for block in blocks {
+      let bytes = grid.bytes(of: block..<block + 1)
+      let wanted = bytes.clamped(to: byteOffset..<byteOffset + buffer.count)
+      let place = UnsafeMutableRawBufferPointer(
+        rebasing: buffer[wanted.lowerBound - byteOffset..<wanted.upperBound - byteOffset])
+      let isCopied = state.withLock { state in
+        guard let kept = state.memory[block] else { return false }
+        place.copyBytes(
+          from: kept[wanted.lowerBound - bytes.lowerBound..<wanted.upperBound - bytes.lowerBound])
+        return true
+      }
+      if !isCopied { try readFile(into: place, at: wanted.lowerBound) }
+    }
+  }
+
+  private func readFile(
+    into buffer: UnsafeMutableRawBufferPointer, at byteOffset: Int
+  ) throws(BlockCacheError) {
+    guard let files else { throw .truncated(path: "memory", byteOffset: byteOffset) }
     try files.readData(into: buffer, at: byteOffset)
   }
+
+  // MARK: Memory
+
+  /// Keeps bytes in memory, instead of storing them.
+  public func keep(_ bytes: UnsafeRawBufferPointer, at byteOffset: Int) {
+    var rest = bytes[...]
+    var position = byteOffset
+    while !rest.isEmpty {
+      let block = grid.block(at: position)
+      let range = grid.bytes(of: block..<block + 1)
+      let piece = rest.prefix(range.upperBound - position)
+      guard !piece.isEmpty else { return }
+      state.withLock { state in
+        state.memory[block, default: [UInt8](repeating: 0, count: range.count)]
+          .withUnsafeMutableBytes { kept in
+            kept[(position - range.lowerBound)...].copyBytes(from: piece)
+          }
+      }
+      position += piece.count
+      rest = rest.dropFirst(piece.count)
+    }
+  }
+
+  /// Frees the memory of a block that nobody reads.
+  public func drop(block: Int) { state.withLock { $0.memory[block] = nil } }
+
+  /// What is in memory at this moment.
+  public var blockCountInMemory: Int { state.withLock { $0.memory.count } }
+
+  private func blocksInMemory(of blocks: Range<Int>) -> [Int] {
+    state.withLock { state in
+      state.memory.isEmpty ? [] : blocks.filter { state.memory[$0] != nil }
+    }
+  }
+
+  // MARK: Damage
 
   /// Compares blocks left by an earlier run with their checksums, once.
   ///
@@ -87,7 +176,7 @@ public final class CacheEntry: Sendable {
   public func firstCorruptBlock(in blocks: Range<Int>) throws(BlockCacheError) -> Int? {
     let unchecked = state.withLock { state in
       state.unchecked.firstPresent(in: blocks) == nil
-        ? [] : blocks.filter { state.unchecked.contains($0) }
+        ? [] : blocks.filter { state.unchecked.contains($0) && state.memory[$0] == nil }
     }
     for block in unchecked {
       guard try isIntact(block) else { return block }
@@ -102,10 +191,10 @@ public final class CacheEntry: Sendable {
   public var isWhollyChecked: Bool { state.withLock { $0.present.isFull && $0.unchecked.isEmpty } }
 
   /// The data file, for the kernel to read from; open as long as this object lives.
-  public var dataDescriptor: Int32 { files.data.raw }
+  public var dataDescriptor: Int32 { files?.data.raw ?? -1 }
 
   /// Whether somebody reads the data file without this object. Nil where the file system cannot tell.
-  public func isOpenElsewhere() -> Bool? { files.isDataOpenElsewhere() }
+  public func isOpenElsewhere() -> Bool? { files?.isDataOpenElsewhere() }
 
   // MARK: The cache's side
 
@@ -116,18 +205,18 @@ public final class CacheEntry: Sendable {
       // What arrives in their place is checked by whoever receives it.
       state.unchecked.remove(blocks)
     }
-    try files.remove(blocks, grid)
+    try files?.remove(blocks, grid)
   }
 
   /// Notes that the entry was used, for the order of eviction in a later run.
-  func touch() { futimens(files.index.raw, nil) }
+  func touch() { if let files { futimens(files.index.raw, nil) } }
 
   private func isIntact(_ block: Int) throws(BlockCacheError) -> Bool {
-    guard let expected = files.readEntry(block: block) else { return false }
+    guard let expected = files?.readEntry(block: block) else { return false }
     let range = grid.bytes(of: block..<block + 1)
     let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: range.count, alignment: 16)
     defer { bytes.deallocate() }
-    try read(into: bytes, at: range.lowerBound)
+    try readFile(into: bytes, at: range.lowerBound)
     return BlockChecksum(of: UnsafeRawBufferPointer(bytes)).value == expected
   }
 }

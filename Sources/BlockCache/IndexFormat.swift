@@ -1,6 +1,13 @@
 import ReadPlanning
 
-/// The index file of a cached chunk.
+/// What a cached chunk is on disk: two files.
+///
+///     <digest>.data    the chunk's length, sparse
+///     ┌─ block 0 ─┬─ block 1 ─┬─  hole  ─┬─ block 3 ─┬ … ┬─ last ─┐   blocks of 64 KiB at their own offsets
+///     └───────────┴───────────┴──────────┴───────────┴───┴────────┘
+///     <digest>.index
+///     ┌─ header ──────────────┬─ entry 0 ─┬─ entry 1 ─┬─ zeros ─┬─ entry 3 ─┬ …
+///     └───────────────────────┴───────────┴───────────┴─────────┴───────────┴
 ///
 ///     byte  0   8  magic "IFSINDEX"
 ///           8   4  format version
@@ -15,11 +22,28 @@ import ReadPlanning
 ///
 /// All integers are little-endian.
 ///
-/// **Why any order of writes is safe.** A block's entry counts only if its two halves agree, and the block's bytes
-/// count only if they have the entry's checksum, which is compared before their first use after a start. So an entry
-/// that reached the disk before its bytes (power loss), bytes without an entry (a crash between the two), a torn
-/// entry, and a flipped bit anywhere all end the same way: the block is absent and is fetched again. A header that is
-/// torn, of another version or of another chunk makes the whole entry absent. Nothing is ever repaired in place.
+/// **Steps.** New entry: data file, its length, index file, its length, header. Version: header again, now with the
+/// ETag, before the first block. Block: its bytes, in pieces, then its entry. Eviction: entries to zero, then the hole.
+/// Removal: index file, then data file. A process may be killed between any two, and nothing is synced, so that after
+/// a power loss any of the steps, in sectors, may be missing while later ones are there.
+///
+/// **Why any order of writes is safe.** No step is believed because of its place in the order; each thing that is read
+/// vouches for itself.
+///
+/// - A block is used only if the two halves of its entry agree and its bytes have that checksum, which is compared
+///   before the first use after a start (and never again: until the process ends it knows what it wrote). An entry
+///   without its bytes, bytes without their entry, a torn entry, an old entry over new bytes or the reverse, an entry
+///   whose hole was punched, and a flipped bit: each makes the block absent, and it is fetched again.
+/// - The bytes of one entry are all of one version of the object, because the version is part of the identity whose
+///   digest names the files and stands in the header. Files that a removal left over are therefore right or unusable,
+///   not outdated. Should the ETag in the header be missing or older, the store's next answer says so, by `If-Match` or
+///   by its own ETag, before a byte of it is mixed with these.
+/// - A header that is torn, of another format version or of another chunk makes the whole entry absent; so does a data
+///   file of another length, or one half without the other. Another version's folder (`chunks-v…`) is removed.
+/// - Space: what is on disk and named by no entry is punched by `BlockCache.scan`, before anything is written, so that
+///   the books begin with all that is there.
+///
+/// Nothing is ever repaired in place.
 enum IndexFormat {
   static let version: UInt32 = 1
   static let headerSizeInBytes = 4096

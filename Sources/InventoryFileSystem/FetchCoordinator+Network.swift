@@ -15,11 +15,7 @@ extension FetchCoordinator {
       guard known == eTag else { throw .versionChanged(expected: known, found: eTag) }
       return
     }
-    do {
-      try chunk.entry.record(eTag: eTag)
-    } catch {
-      throw .cache(error)
-    }
+    chunk.entry.record(eTag: eTag)
     perform { state in
       state.eTags[chunk.id] = eTag
       return state.planner.versionIsKnown(chunk.id)
@@ -38,6 +34,12 @@ extension FetchCoordinator {
       return perform { state in
         state.forget(part.id)
         return state.planner.cancelled(part.id)
+      }
+    }
+    if case .cache(let error) = failure {
+      return cachingFailed("\(error)") { state in
+        state.forget(part.id)
+        return state.planner.cachingFailed(part.id)
       }
     }
     if failure.isChange {

@@ -37,6 +37,8 @@ final class FetchCoordinator: Sendable {
     var eTags: [ChunkID: String] = [:]
     /// Chunks whose object was replaced under their readers: they fail until the last one closes.
     var changed: Set<ChunkID> = []
+    /// Chunks whose cache files cannot be used: they are read through memory until the last reader closes.
+    var memoryOnly: Set<ChunkID> = []
     /// The versions that those were, which nobody should ask for again.
     var goneETags: [ChunkID: String] = [:]
     var transfers: [PartID: PartTransfer] = [:]
@@ -48,6 +50,7 @@ final class FetchCoordinator: Sendable {
     /// Oldest first.
     var lingering: [ChunkID] = []
     var lastNumber: UInt64 = 0
+    var disk = DiskState()
     var isShutDown = false
 
     mutating func nextNumber() -> UInt64 {
@@ -72,18 +75,20 @@ final class FetchCoordinator: Sendable {
       if planner.isUnused(id), !lingering.contains(id) { lingering.append(id) }
     }
 
-    /// Unloads chunks that nobody uses, the longest unused first, and at once those whose object has changed.
+    /// Unloads chunks that nobody uses, the longest unused first, and at once those whose object has changed or whose
+    /// files are not used.
     mutating func closeIdle(keeping limit: Int) {
-      guard lingering.count > limit || !changed.isEmpty else { return }
+      guard lingering.count > limit || !changed.isEmpty || !memoryOnly.isEmpty else { return }
       var excess = lingering.count - limit
       lingering.removeAll { id in
-        guard excess > 0 || changed.contains(id), planner.isIdle(id),
+        guard excess > 0 || changed.contains(id) || memoryOnly.contains(id), planner.isIdle(id),
           let chunk = open.removeValue(forKey: id)
         else { return false }
         excess -= 1
         let isEmpty = planner.unload(id)
         eTags[id] = nil
-        work.append(.close(chunk, isRemoved: changed.remove(id) != nil || isEmpty))
+        let isOfNoUse = [changed.remove(id), memoryOnly.remove(id)].contains(id)
+        work.append(.close(chunk, isRemoved: isOfNoUse || isEmpty))
         return true
       }
     }
@@ -155,6 +160,7 @@ final class FetchCoordinator: Sendable {
           found.entry, overheadInBytes: found.overheadInBytes, segments: found.segments)
       }
     }
+    checkRoom()
     perform { $0.planner.cacheIsKnown() }
   }
 
@@ -167,7 +173,7 @@ final class FetchCoordinator: Sendable {
     _ chunk: ChunkReference, file: (HandleID) -> OpenFile,
     parked: () -> any ParkedOpen
   ) throws(FileSystemError) -> OpenOutcome {
-    try load(chunk)
+    load(chunk, isForReader: true)
     var outcome = Result<OpenOutcome, FileSystemError>.failure(.shuttingDown)
     perform { state in
       guard state.open[chunk.id] != nil, !state.isShutDown else { return [] }
@@ -201,26 +207,34 @@ final class FetchCoordinator: Sendable {
     perform { $0.close(handle, of: id) }
   }
 
-  private func load(_ chunk: ChunkReference) throws(FileSystemError) {
-    do {
-      try loading.withLock { _ throws(BlockCacheError) in
-        guard state.withLock({ $0.open[chunk.id] == nil && !$0.isShutDown }) else { return }
-        let entry = try cache.open(chunk.identity)
-        let eTag = entry.eTag ?? chunk.eTag
-        if entry.eTag == nil, let eTag { try entry.record(eTag: eTag) }
-        perform { state in
-          state.open[chunk.id] = OpenChunk(id: chunk.id, location: chunk.location, entry: entry)
-          state.eTags[chunk.id] = eTag
-          state.planner.load(
-            chunk.id, sizeInBytes: chunk.identity.sizeInBytes, entry: entry.id,
-            overheadInBytes: entry.overheadInBytes, present: entry.presentBlocks,
-            isVersionKnown: eTag != nil, opening: chunk.opening)
-          return state.planner.resume()
-        }
+  /// - Parameter isForReader: the chunk must be loaded, if need be without files.
+  private func load(_ chunk: ChunkReference, isForReader: Bool) {
+    loading.withLock { _ in
+      guard state.withLock({ $0.open[chunk.id] == nil && !$0.isShutDown }) else { return }
+      guard let entry = openEntry(chunk, isForReader: isForReader) else {
+        return state.withLock { $0.planner.cannotPrepare(chunk.id) }
       }
+      let eTag = entry.eTag ?? chunk.eTag
+      if entry.eTag == nil, let eTag { entry.record(eTag: eTag) }
+      perform { state in
+        state.open[chunk.id] = OpenChunk(id: chunk.id, location: chunk.location, entry: entry)
+        state.eTags[chunk.id] = eTag
+        state.planner.load(
+          chunk.id, sizeInBytes: chunk.identity.sizeInBytes, entry: entry.id,
+          overheadInBytes: entry.overheadInBytes, present: entry.presentBlocks,
+          isVersionKnown: eTag != nil, opening: chunk.opening, isMemoryOnly: entry.isMemoryOnly)
+        if entry.isMemoryOnly { state.memoryOnly.insert(chunk.id) }
+        return state.planner.resume()
+      }
+    }
+  }
+
+  private func openEntry(_ chunk: ChunkReference, isForReader: Bool) -> CacheEntry? {
+    do {
+      return try cache.open(chunk.identity)
     } catch {
-      logger.error("\(chunk.location): \(error)")
-      throw .inputOutput
+      cachingFailed("\(error)")
+      return isForReader ? cache.openInMemory(chunk.identity) : nil
     }
   }
 
@@ -279,8 +293,8 @@ final class FetchCoordinator: Sendable {
         into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<bytes.count]), at: bytes.lowerBound)
       return true
     } catch {
-      logger.error("\(chunk.location): \(error)")
-      throw .inputOutput
+      unreadable(chunk, bytes, error)
+      return false
     }
   }
 
@@ -373,6 +387,9 @@ final class FetchCoordinator: Sendable {
         }
       case .evict(let segment):
         state.work.append(.evict(segment))
+      case .drop(let chunk, let block):
+        // At once, so that there are never more blocks in memory than the planner knows of.
+        state.open[chunk]?.entry.drop(block: block)
       case .decodeFooter(let chunk, let tail):
         if let open = state.open[chunk] { state.work.append(.decodeFooter(open, tail: tail)) }
       case .prepare(let chunk):
@@ -394,6 +411,7 @@ final class FetchCoordinator: Sendable {
     }
     switch work {
     case .send(let transfer, let eTag):
+      checkRoom()
       let request = store.get(
         ObjectRequest(
           transfer.chunk.location, range: transfer.remaining,
@@ -413,20 +431,7 @@ final class FetchCoordinator: Sendable {
       }
       waiting.fail(error)
     case .evict(let segment):
-      do {
-        try cache.evict(segment)
-      } catch {
-        logger.error("\(error)")
-      }
-      var isIdle = false
-      follow { state in
-        let (isEntryIdle, actions) = state.planner.evicted(segment)
-        isIdle = isEntryIdle
-        return actions
-      }
-      if isIdle, cache.removeIfIdle(segment.entry) {
-        follow { $0.planner.removed(segment.entry) }
-      }
+      evict(segment) { follow($0) }
     case .close(let chunk, let isRemoved):
       cache.close(chunk.entry)
       if isRemoved, cache.removeIfIdle(chunk.entry.id) {
@@ -437,15 +442,11 @@ final class FetchCoordinator: Sendable {
     case .prepare(let chunk):
       background.async { [weak self] in
         guard let self else { return }
-        do {
-          try load(chunk)
-          // It may not be expected any more.
-          perform { state in
-            if state.planner.isIdle(chunk.id) { state.letLinger(chunk.id) }
-            return []
-          }
-        } catch {
-          state.withLock { $0.planner.cannotPrepare(chunk.id) }
+        load(chunk, isForReader: false)
+        // It may not be expected any more.
+        perform { state in
+          if state.planner.isIdle(chunk.id) { state.letLinger(chunk.id) }
+          return []
         }
       }
     case .retry(let part, let delay):

@@ -4,7 +4,8 @@ import ReadPlanning
 
 /// Brings one part of a chunk from the store into the cache, through all its attempts.
 ///
-/// Bytes are written to the chunk's cache file as they arrive and are never collected in memory. The checksum of the
+/// Bytes are written to the chunk's cache file as they arrive, and are collected in memory only while the planner says
+/// so (`Part.isInMemory`). The checksum of the
 /// block that is arriving is carried along, so that an attempt after a failure goes on at the very next byte. Used by
 /// one thread at a time: the network's, or the one that starts the next attempt after the network's has ended the last.
 final class PartTransfer: ObjectReceiver, @unchecked Sendable {
@@ -64,6 +65,11 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
   }
 
   private func store(_ body: UnsafeRawBufferPointer) throws(BlockCacheError) {
+    if part.isInMemory {
+      chunk.entry.keep(body, at: position)
+      position += body.count
+      return
+    }
     try chunk.entry.write(body.bytes, at: position)
     var rest = body[...]
     while !rest.isEmpty {

@@ -23,6 +23,8 @@ public struct FetchPlanner: Sendable {
     public let entry: EntryID
     /// The bytes to ask for; starts and ends at block boundaries, or at the chunk's end.
     public let bytes: Range<Int>
+    /// Its bytes are kept in memory and not in the cache's files.
+    public let isInMemory: Bool
   }
 
   public enum Action: Sendable, Equatable {
@@ -42,6 +44,8 @@ public struct FetchPlanner: Sendable {
     case prepare(ChunkID)
     /// Decode the Parquet footer in these bytes, which are pinned, and report `footerIsDecoded`.
     case decodeFooter(ChunkID, Range<Int>)
+    /// Drop the block from memory, before the planner is told anything else.
+    case drop(ChunkID, block: Int)
   }
 
   public enum ReadDecision: Sendable, Equatable {
@@ -64,6 +68,8 @@ public struct FetchPlanner: Sendable {
     let part: Part
     /// One past the last byte that has arrived.
     var arrived: Int
+    /// Its blocks that were on the books before it.
+    let held: [Range<Int>]
     var state = State.running
     var attempts = 1
   }
@@ -101,6 +107,12 @@ public struct FetchPlanner: Sendable {
     /// Found to be wrong on disk: what arrives in their place is handed out once it is whole, because until then
     /// the index still has the old checksum.
     var damaged: Set<Int> = []
+    /// Whole, and kept in memory.
+    var inMemory: BlockSet
+    /// How often stored blocks could not be read.
+    var readErrorCount = 0
+    /// Its files are not used: what is read of it goes through memory.
+    var isMemoryOnly: Bool
   }
 
   /// A chunk that a reader is about to come to.
@@ -151,6 +163,10 @@ public struct FetchPlanner: Sendable {
   public internal(set) var isCacheKnown = false
   /// What chunks that are pinned whole take on disk.
   var wholePinnedInBytes = 0
+  /// The cache cannot be written, and reads are served through memory.
+  public internal(set) var isCachingPaused = false
+  /// Blocks that memory is set aside for, the oldest first.
+  var memory: [BlockKey] = []
 
   /// - Parameters:
   ///   - maxConnections: the most requests at once, over all chunks.
@@ -212,14 +228,15 @@ public struct FetchPlanner: Sendable {
   ///   - opening: the bytes that the first request asks for when the version is not known.
   public mutating func load(
     _ id: ChunkID, sizeInBytes: Int, entry: EntryID, overheadInBytes: Int, present: BlockSet,
-    isVersionKnown: Bool, opening: Range<Int>
+    isVersionKnown: Bool, opening: Range<Int>, isMemoryOnly: Bool = false
   ) {
     precondition(chunks[id] == nil)
     let grid = BlockGrid(sizeInBytes: sizeInBytes)
     var chunk = Chunk(
       grid: grid, entry: entry, opening: grid.bytes(of: grid.blocks(covering: opening)),
       present: present, allocated: present, isVersionKnown: isVersionKnown,
-      isParquet: catalog.isParquet)
+      isParquet: catalog.isParquet, inMemory: BlockSet(blockCount: grid.blockCount),
+      isMemoryOnly: isMemoryOnly)
     if ledger.contains(entry) {
       for index in 0..<grid.segmentCount {
         let segment = CacheLedger.Segment(entry: entry, index: index)
@@ -340,6 +357,7 @@ public struct FetchPlanner: Sendable {
   public mutating func unload(_ id: ChunkID) -> Bool {
     guard let chunk = chunks.removeValue(forKey: id) else { return false }
     chunkOfEntry[chunk.entry] = nil
+    memory.removeAll { $0.chunk == id }
     return ledger.isEmpty(chunk.entry)
   }
 
@@ -370,7 +388,8 @@ public struct FetchPlanner: Sendable {
     for segment in chunk.grid.segments(covering: chunk.grid.blocks(covering: bytes)) {
       ledger.unpin(.init(entry: chunk.entry, index: segment))
     }
-    return isStarved ? fill() : []
+    let dropped = dropIdleBlocks()
+    return isStarved ? dropped + fill() : dropped
   }
 
   /// Nobody waits any more (the reader was interrupted). False when it has been answered already.
@@ -390,6 +409,10 @@ public struct FetchPlanner: Sendable {
     let blocks = chunk.grid.blocks(covering: bytes)
     var next = blocks.lowerBound
     while let absent = chunk.present.firstAbsent(in: next..<blocks.upperBound) {
+      if chunk.inMemory.contains(absent) {
+        next = absent + 1
+        continue
+      }
       // Not whole yet: do the bytes asked for lie in what a part has brought so far?
       let needed = chunk.grid.bytes(of: absent..<absent + 1).clamped(to: bytes)
       guard let transfer = chunk.transfers.first(where: { $0.part.bytes.overlaps(needed) }),
@@ -423,7 +446,7 @@ public struct FetchPlanner: Sendable {
     demand.append(wait.id)
   }
 
-  private mutating func forget(_ id: WaitID) {
+  mutating func forget(_ id: WaitID) {
     guard let wait = waits.removeValue(forKey: id) else { return }
     chunks[wait.chunk]?.waits.removeAll { $0 == id }
   }
@@ -439,7 +462,13 @@ public struct FetchPlanner: Sendable {
     let firstBlock = chunk.grid.block(at: before)
     let complete = chunk.grid.blocks(inside: transfer.part.bytes.lowerBound..<transfer.arrived)
     if complete.upperBound > firstBlock {
-      chunk.present.insert(max(firstBlock, complete.lowerBound)..<complete.upperBound)
+      let blocks = max(firstBlock, complete.lowerBound)..<complete.upperBound
+      if transfer.part.isInMemory {
+        chunk.inMemory.insert(blocks)
+      } else {
+        chunk.present.insert(blocks)
+        chunk.damaged.subtract(blocks)
+      }
     }
     chunks[chunkID] = chunk
     // A wait for the beginning of a damaged block is answered by the block's end.
@@ -517,14 +546,18 @@ public struct FetchPlanner: Sendable {
 
   /// Takes the part off the books. Blocks it never touched give their space back; one it left half written keeps it,
   /// because a reader may be copying from that half: it goes when its segment does, or is written over.
-  private mutating func end(_ id: PartID) -> (ChunkID, Transfer)? {
+  ///
+  /// - Parameter keepsSpace: the untouched ones keep theirs too.
+  @discardableResult
+  mutating func end(_ id: PartID, keepsSpace: Bool = false) -> (ChunkID, Transfer)? {
     guard let (chunkID, index) = find(id), var chunk = take(chunkID) else { return nil }
     let transfer = chunk.transfers.remove(at: index)
     chunkOfPart[id] = nil
     if transfer.state == .running { runningCount -= 1 }
     let untouched = chunk.grid.blocks(inside: transfer.arrived..<transfer.part.bytes.upperBound)
-    if transfer.arrived < transfer.part.bytes.upperBound {
-      for block in untouched where !chunk.present.contains(block) {
+    if transfer.arrived < transfer.part.bytes.upperBound, !transfer.part.isInMemory, !keepsSpace {
+      // What was on the books before, half written or damaged, is on disk still.
+      for block in untouched where !transfer.held.contains(where: { $0.contains(block) }) {
         chunk.allocated.remove(block..<block + 1)
         ledger.giveBack(
           .init(entry: chunk.entry, index: chunk.grid.segment(ofBlock: block)),

@@ -69,6 +69,12 @@ struct MountCommand: ParsableCommand {
         valueName: "size"))
     var cacheSize: ByteCount?
 
+    @Option(
+      help: ArgumentHelp(
+        "What is left free on the cache's file system: the cache stays smaller than its size where it has to. (default: 1GiB, or a twentieth of the file system if that is less)",
+        valueName: "size"))
+    var cacheMinFree: ByteCount?
+
     @Option(help: ArgumentHelp("The most requests at once, over all chunks.", valueName: "count"))
     var maxConnections = 32
 

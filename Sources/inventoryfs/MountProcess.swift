@@ -155,10 +155,11 @@ final class MountProcess {
         "cache directory \(path): only \(ByteCount(bytes: size * 2)) are free on its disk; make room, or choose another with --cache-dir"
       )
     }
+    let minFree = flags.resources.cacheMinFree?.bytes ?? BlockCache.usualMinFreeBytes(at: path)
     // A mount that has just been taken away may still be closing its cache.
     for attempt in 0... {
       do throws(BlockCacheError) {
-        return (try BlockCache(path: path, logger: logger), size)
+        return (try BlockCache(path: path, minFreeInBytes: minFree, logger: logger), size)
       } catch {
         guard case .inUse = error, attempt < 20 else { throw Failure(error) }
         usleep(100_000)

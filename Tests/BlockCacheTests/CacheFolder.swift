@@ -3,6 +3,7 @@ import FoundationEssentials
 import Glibc
 import Logging
 import ReadPlanning
+import Synchronization
 
 let silent = Logger(label: "cache") { _ in SwiftLogNoOpLogHandler() }
 
@@ -108,3 +109,27 @@ func content(_ sizeInBytes: Int) -> [UInt8] {
 }
 
 let blockSize = BlockGrid.blockSizeInBytes
+
+/// What was logged.
+final class LogRecorder: Sendable {
+  private let recorded = Mutex<[String]>([])
+
+  var messages: [String] { recorded.withLock { $0 } }
+
+  var logger: Logger { Logger(label: "recorded") { _ in Handler(recorder: self) } }
+
+  private struct Handler: LogHandler {
+    let recorder: LogRecorder
+    var metadata: Logger.Metadata = [:]
+    var logLevel = Logger.Level.trace
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+      get { metadata[key] }
+      set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+      recorder.recorded.withLock { $0.append("\(event.level): \(event.message)") }
+    }
+  }
+}

@@ -110,7 +110,8 @@ import Testing
   @Test("What is open is left to whoever opened it")
   func openEntries() throws {
     let folder = try CacheFolder()
-    let cache = try folder.openCache()
+    let log = LogRecorder()
+    let cache = try BlockCache(path: folder.path, logger: log.logger)
     let entry = try cache.open(identity)
     try entry.put(whole[..<100], at: 0)
     var found = 0
@@ -118,5 +119,6 @@ import Testing
     #expect(found == 0)
     #expect(try folder.files().count == 2)
     #expect(try entry.bytes(0..<100) == Array(whole[..<100]))
+    #expect(log.messages == [], "and is no leftover")
   }
 }

@@ -29,9 +29,10 @@ final class Rig: Sendable {
     _ origin: EmbeddedS3Origin, _ chunks: [Chunk], cachePath: String,
     cacheSizeInBytes: Int = largeCache, maxConnections: Int = 8,
     format: InventoryManifest.FileFormat = .csv,
-    credentials: any CredentialsProvider = AnonymousCredentials(), isCacheReady: Bool = true
+    credentials: any CredentialsProvider = AnonymousCredentials(), isCacheReady: Bool = true,
+    hook: CacheStepHook? = nil,
+    logger: Logger = Logger(label: "rig") { _ in SwiftLogNoOpLogHandler() }
   ) throws {
-    let logger = Logger(label: "rig") { _ in SwiftLogNoOpLogHandler() }
     let url = try #require(origin.endpointURL)
     let store = try #require(
       ObjectStore(
@@ -50,7 +51,8 @@ final class Rig: Sendable {
       })
     fileSystem = InventoryFileSystem(
       inventory, bucket: Self.bucket, ownership: NodeOwnership(userID: 7, groupID: 8), store: store,
-      cache: try BlockCache(path: cachePath, logger: logger), cacheSizeInBytes: cacheSizeInBytes,
+      cache: try BlockCache(path: cachePath, logger: logger, hook: hook),
+      cacheSizeInBytes: cacheSizeInBytes,
       maxConnections: maxConnections, logger: logger)
     if isCacheReady { fileSystem.prepareCache() }
   }

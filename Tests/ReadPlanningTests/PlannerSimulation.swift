@@ -170,6 +170,7 @@ struct PlannerSimulation {
       case .prepare(let chunk):
         load(chunk.index, isVersionKnown: false)
         perform(planner.resume())
+      case .drop: break
       case .decodeFooter(let chunk, let tail):
         let decoding = layout.map { ParquetLayout.Decoding.layout($0) } ?? .notParquet
         perform(planner.footerIsDecoded(chunk, tail: tail, decoding))
