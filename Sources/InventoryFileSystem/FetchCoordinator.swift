@@ -42,9 +42,13 @@ final class FetchCoordinator: Sendable {
     var transfers: [PartID: PartTransfer] = [:]
     var requests: [PartID: ObjectTransfer] = [:]
     var waiting: [WaitID: Waiting] = [:]
+    var deadlines = WaitDeadlines()
+    /// When `expireWaits` will be called.
+    var plannedExpiry: Duration?
+    /// Why a chunk's parts had to be tried again, until one has all its bytes.
+    var lastFailures: [ChunkID: FetchFailure] = [:]
     /// Work that is not one of the planner's actions.
     var work: [Work] = []
-    var retryGenerator = SystemRandomNumberGenerator()
     /// Oldest first.
     var lingering: [ChunkID] = []
     var lastNumber: UInt64 = 0
@@ -83,6 +87,7 @@ final class FetchCoordinator: Sendable {
         excess -= 1
         let isEmpty = planner.unload(id)
         eTags[id] = nil
+        lastFailures[id] = nil
         work.append(.close(chunk, isRemoved: changed.remove(id) != nil || isEmpty))
         return true
       }
@@ -90,19 +95,19 @@ final class FetchCoordinator: Sendable {
   }
 
   enum Waiting {
-    case read(any ParkedRead)
+    case read(any ParkedRead, OpenChunk, Range<Int>)
     case open(any ParkedOpen, OpenFile)
 
     func succeed() {
       switch self {
-      case .read(let read): read.ready()
+      case .read(let read, _, _): read.ready()
       case .open(let open, let file): open.opened(file)
       }
     }
 
     func fail(_ error: FileSystemError) {
       switch self {
-      case .read(let read): read.fail(error)
+      case .read(let read, _, _): read.fail(error)
       case .open(let open, _): open.fail(error)
       }
     }
@@ -117,6 +122,7 @@ final class FetchCoordinator: Sendable {
     case evict(CacheLedger.Segment)
     case close(OpenChunk, isRemoved: Bool)
     case retry(PartID, after: Duration)
+    case expire(Duration, after: Duration)
     case prepare(ChunkReference)
     case decodeFooter(OpenChunk, tail: Range<Int>)
   }
@@ -126,8 +132,9 @@ final class FetchCoordinator: Sendable {
   let cache: BlockCache
   let references: ChunkReferences
   let logger: Logger
+  let retries = StoreRetries()
   // Constants
-  let retryPolicy = RetryPolicy()
+  let readTimeout: Duration
   /// Retries, and chunks that are prepared before their reader comes.
   let background = DispatchQueue(label: "background")
   // Mutable state
@@ -137,9 +144,10 @@ final class FetchCoordinator: Sendable {
 
   init(
     store: ObjectStore, cache: BlockCache, planner: FetchPlanner, references: ChunkReferences,
-    logger: Logger
+    readTimeout: Duration, logger: Logger
   ) {
     self.store = store
+    self.readTimeout = readTimeout
     self.cache = cache
     self.references = references
     self.logger = logger
@@ -162,9 +170,11 @@ final class FetchCoordinator: Sendable {
 
   /// Opens a chunk for a reader.
   ///
-  /// - Parameter file: what the reader gets; `parked` gets it later when the store has to be asked first.
+  /// - Parameters:
+  ///   - timeout: how long the reader waits; nil for `readTimeout`.
+  ///   - file: what the reader gets; `parked` gets it later when the store has to be asked first.
   func open(
-    _ chunk: ChunkReference, file: (HandleID) -> OpenFile,
+    _ chunk: ChunkReference, timeout: Duration? = nil, file: (HandleID) -> OpenFile,
     parked: () -> any ParkedOpen
   ) throws(FileSystemError) -> OpenOutcome {
     try load(chunk)
@@ -184,7 +194,7 @@ final class FetchCoordinator: Sendable {
       case .present:
         outcome = .success(.opened(file))
       case .wait:
-        state.waiting[wait] = .open(parked(), file)
+        state.park(wait, .open(parked(), file), for: timeout ?? readTimeout)
         outcome = .success(.parked(wait))
       }
       return actions
@@ -249,7 +259,7 @@ final class FetchCoordinator: Sendable {
         let ticket = WaitID(number: state.nextNumber())
         let (decision, actions) = state.planner.read(id, handle: handle, bytes: bytes, wait: ticket)
         if decision == .wait {
-          state.waiting[ticket] = .read(parked())
+          state.park(ticket, .read(parked(), chunk, bytes), for: readTimeout)
           wait = ticket
         }
         return actions
@@ -326,6 +336,7 @@ final class FetchCoordinator: Sendable {
       return exchange(&state.waiting, with: [:]).values
     }
     for waiting in waiting { waiting.fail(.shuttingDown) }
+    retries.shutDown()
     store.shutDown()
     for chunk in state.withLock({ Array($0.open.values) }) { cache.close(chunk.entry) }
   }
@@ -397,7 +408,8 @@ final class FetchCoordinator: Sendable {
       let request = store.get(
         ObjectRequest(
           transfer.chunk.location, range: transfer.remaining,
-          objectSizeInBytes: transfer.chunk.grid.sizeInBytes, ifMatch: eTag),
+          objectSizeInBytes: transfer.chunk.grid.sizeInBytes, ifMatch: eTag,
+          attempt: transfer.nextAttempt()),
         to: transfer)
       state.withLock { state in
         // It may have ended before we come here.
@@ -447,13 +459,10 @@ final class FetchCoordinator: Sendable {
       background.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
         self?.perform { $0.planner.retry(part) }
       }
+    case .expire(let planned, let delay):
+      background.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
+        self?.expireWaits(planned: planned)
+      }
     }
-  }
-}
-
-extension Duration {
-  fileprivate var asInterval: DispatchTimeInterval {
-    .milliseconds(
-      Int(components.seconds) * 1000 + Int(components.attoseconds / 1_000_000_000_000_000))
   }
 }

@@ -35,8 +35,12 @@ final class StoreChunks: Sendable {
     // Without an MD5 in the manifest only the ETag tells versions apart, and it is needed before the cache is looked
     // into. The store's answer comes on the network's thread, which must not open files.
     let waiting = parked()
-    store.head(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes) {
-      [self] result in
+    let opening = AskingOpen()
+    let end = SuspendingClock.now + coordinator.readTimeout
+    let request = RetriedRequest<ResponseHead>.head(
+      references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store,
+      coordinator.retries, timeout: coordinator.readTimeout
+    ) { [self] result in
       DispatchQueue.global().async { [self] in
         do {
           let eTag = try check(result, chunk)
@@ -44,23 +48,26 @@ final class StoreChunks: Sendable {
           guard let reference = references.reference(to: ChunkID(index: index), eTag: eTag) else {
             throw FileSystemError.inputOutput
           }
-          if case .opened(let file) = try open(node, reference, parked: { waiting }) {
-            waiting.opened(file)
+          switch try open(node, reference, timeout: end - .now, parked: { waiting }) {
+          case .opened(let file): waiting.opened(file)
+          case .parked(let interruption): opening.waits(interruption)
           }
         } catch {
           waiting.fail(error as? FileSystemError ?? .inputOutput)
         }
       }
     }
-    return .parked(nil)
+    opening.waits(Interruption { request.cancel() })
+    return .parked(Interruption { opening.interrupt() })
   }
 
   private func open(
-    _ node: NodeID, _ reference: ChunkReference, parked: () -> any ParkedOpen
+    _ node: NodeID, _ reference: ChunkReference, timeout: Duration? = nil,
+    parked: () -> any ParkedOpen
   ) throws(FileSystemError) -> InventoryFileSystem.OpenOutcome {
     let size = reference.identity.sizeInBytes
     let outcome = try coordinator.open(
-      reference,
+      reference, timeout: timeout,
       file: { OpenFile(node: node, content: .chunk(reference.id, $0), sizeInBytes: size) },
       parked: parked)
     switch outcome {
@@ -73,8 +80,10 @@ final class StoreChunks: Sendable {
   func eTag(ofChunk index: Int, _ chunk: Inventory.Chunk) throws(FileSystemError) -> String {
     if let known = knownETag(ofChunk: index, chunk) { return known }
     let eTag = try check(
-      PendingHead(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store)
-        .wait(),
+      PendingHead(
+        references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store,
+        coordinator.retries, timeout: coordinator.readTimeout
+      ).wait(),
       chunk)
     askedETags.withLock { $0[index] = eTag }
     return eTag
@@ -103,6 +112,7 @@ final class StoreChunks: Sendable {
     let failure: FetchFailure
     switch result {
     case .failure(let error):
+      if error.kind == .cancelled, !coordinator.isShutDown { throw .interrupted }
       failure = .store(error)
     case .success(let head):
       if let eTag = head.eTag, !eTag.isEmpty {
@@ -113,5 +123,28 @@ final class StoreChunks: Sendable {
     }
     logger.error("\(failure.message(about: references.location(of: chunk)))")
     throw failure.fileSystemError
+  }
+}
+
+/// An open that waits twice: for the object's facts, then for its first bytes. It can be interrupted in either.
+private final class AskingOpen: Sendable {
+  private let state = Mutex<(stages: [Interruption], isInterrupted: Bool)>(([], false))
+
+  func waits(_ interruption: Interruption?) {
+    guard let interruption else { return }
+    let isInterrupted = state.withLock { state in
+      state.stages.append(interruption)
+      return state.isInterrupted
+    }
+    if isInterrupted { interruption.interrupt() }
+  }
+
+  /// A stage that is over takes no notice.
+  func interrupt() {
+    let stages = state.withLock { state in
+      state.isInterrupted = true
+      return state.stages
+    }
+    for stage in stages { stage.interrupt() }
   }
 }
