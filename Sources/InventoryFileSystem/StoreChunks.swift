@@ -57,7 +57,7 @@ final class StoreChunks: Sendable {
         }
       }
     }
-    opening.waits(Interruption { request.cancel() })
+    opening.waits(Interruption { [weak request] in request?.cancel() })
     return .parked(Interruption { opening.interrupt() })
   }
 

@@ -157,7 +157,8 @@ final class RetriedRequest<Value: Sendable>: Sendable {
     finish(
       .failure(
         error
-          ?? StoreError(.connection(.timeout, text: "no answer within \(timeout)"), object: location)
+          ?? StoreError(
+            .connection(.timeout, text: "no answer within \(timeout)"), object: location)
       ))
   }
 

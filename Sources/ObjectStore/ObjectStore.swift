@@ -154,7 +154,8 @@ public final class ObjectStore: Sendable {
       return true
     }
     let current = CurlTransfer(
-      url: target.url, headers: headers(for: request, method: isHead ? "HEAD" : "GET", target, signing),
+      url: target.url,
+      headers: headers(for: request, method: isHead ? "HEAD" : "GET", target, signing),
       isHead: isHead, attempt: request.attempt, onHeader: answer.header, onBody: answer.body,
       onEnd: { ending in
         // The two would keep each other alive.

@@ -29,7 +29,8 @@ final class Rig: Sendable {
     _ origin: EmbeddedS3Origin, _ chunks: [Chunk], cachePath: String,
     cacheSizeInBytes: Int = largeCache, maxConnections: Int = 8,
     format: InventoryManifest.FileFormat = .csv,
-    credentials: any CredentialsProvider = AnonymousCredentials(), isCacheReady: Bool = true
+    credentials: any CredentialsProvider = AnonymousCredentials(), isCacheReady: Bool = true,
+    readTimeout: Duration = .seconds(60)
   ) throws {
     let logger = Logger(label: "rig") { _ in SwiftLogNoOpLogHandler() }
     let url = try #require(origin.endpointURL)
@@ -37,7 +38,7 @@ final class Rig: Sendable {
       ObjectStore(
         ObjectStoreConfiguration(
           endpoint: try S3Endpoint(url: url), region: "us-east-1", maxConnections: maxConnections,
-          receiveBufferSizeInBytes: 64 << 10),
+          receiveBufferSizeInBytes: 64 << 10, readTimeout: readTimeout),
         credentials: credentials))
     let inventory = Inventory(
       source: "s3://bucket/manifest.json", manifest: Array("{}".utf8), checksum: nil,
@@ -51,7 +52,7 @@ final class Rig: Sendable {
     fileSystem = InventoryFileSystem(
       inventory, bucket: Self.bucket, ownership: NodeOwnership(userID: 7, groupID: 8), store: store,
       cache: try BlockCache(path: cachePath, logger: logger), cacheSizeInBytes: cacheSizeInBytes,
-      maxConnections: maxConnections, logger: logger)
+      maxConnections: maxConnections, readTimeout: readTimeout, logger: logger)
     if isCacheReady { fileSystem.prepareCache() }
   }
 
@@ -59,6 +60,7 @@ final class Rig: Sendable {
   static func run(
     _ chunks: [Chunk], cacheSizeInBytes: Int = largeCache, maxConnections: Int = 8,
     faults: [FaultRule] = [], firstByteDelay: Duration = .zero,
+    readTimeout: Duration = .seconds(60),
     _ body: (Rig, EmbeddedS3Origin) async throws -> Void
   ) async throws {
     let folder = try CacheFolder()
@@ -68,7 +70,7 @@ final class Rig: Sendable {
       origin.put(chunks)
       let rig = try Rig(
         origin, chunks, cachePath: folder.path, cacheSizeInBytes: cacheSizeInBytes,
-        maxConnections: maxConnections)
+        maxConnections: maxConnections, readTimeout: readTimeout)
       defer { rig.fileSystem.shutDown() }
       try await body(rig, origin)
     }
