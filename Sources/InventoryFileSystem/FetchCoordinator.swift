@@ -170,11 +170,9 @@ final class FetchCoordinator: Sendable {
 
   /// Opens a chunk for a reader.
   ///
-  /// - Parameters:
-  ///   - timeout: how long the reader waits; nil for `readTimeout`.
-  ///   - file: what the reader gets; `parked` gets it later when the store has to be asked first.
+  /// - Parameter file: what the reader gets; `parked` gets it later when the store has to be asked first.
   func open(
-    _ chunk: ChunkReference, timeout: Duration? = nil, file: (HandleID) -> OpenFile,
+    _ chunk: ChunkReference, file: (HandleID) -> OpenFile,
     parked: () -> any ParkedOpen
   ) throws(FileSystemError) -> OpenOutcome {
     try load(chunk)
@@ -194,7 +192,7 @@ final class FetchCoordinator: Sendable {
       case .present:
         outcome = .success(.opened(file))
       case .wait:
-        state.park(wait, .open(parked(), file), for: timeout ?? readTimeout)
+        state.park(wait, .open(parked(), file), for: readTimeout)
         outcome = .success(.parked(wait))
       }
       return actions

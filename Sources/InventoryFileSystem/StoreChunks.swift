@@ -35,8 +35,6 @@ final class StoreChunks: Sendable {
     // Without an MD5 in the manifest only the ETag tells versions apart, and it is needed before the cache is looked
     // into. The store's answer comes on the network's thread, which must not open files.
     let waiting = parked()
-    let opening = AskingOpen()
-    let end = SuspendingClock.now + coordinator.readTimeout
     let request = RetriedRequest<ResponseHead>.head(
       references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store,
       coordinator.retries, timeout: coordinator.readTimeout
@@ -48,26 +46,25 @@ final class StoreChunks: Sendable {
           guard let reference = references.reference(to: ChunkID(index: index), eTag: eTag) else {
             throw FileSystemError.inputOutput
           }
-          switch try open(node, reference, timeout: end - .now, parked: { waiting }) {
-          case .opened(let file): waiting.opened(file)
-          case .parked(let interruption): opening.waits(interruption)
+          // With its version known it does not wait for the store a second time.
+          if case .opened(let file) = try open(node, reference, parked: { waiting }) {
+            waiting.opened(file)
           }
         } catch {
           waiting.fail(error as? FileSystemError ?? .inputOutput)
         }
       }
     }
-    opening.waits(Interruption { [weak request] in request?.cancel() })
-    return .parked(Interruption { opening.interrupt() })
+    // Kept alive by the answer that it waits for.
+    return .parked(Interruption { [weak request] in request?.cancel() })
   }
 
   private func open(
-    _ node: NodeID, _ reference: ChunkReference, timeout: Duration? = nil,
-    parked: () -> any ParkedOpen
+    _ node: NodeID, _ reference: ChunkReference, parked: () -> any ParkedOpen
   ) throws(FileSystemError) -> InventoryFileSystem.OpenOutcome {
     let size = reference.identity.sizeInBytes
     let outcome = try coordinator.open(
-      reference, timeout: timeout,
+      reference,
       file: { OpenFile(node: node, content: .chunk(reference.id, $0), sizeInBytes: size) },
       parked: parked)
     switch outcome {
@@ -123,28 +120,5 @@ final class StoreChunks: Sendable {
     }
     logger.error("\(failure.message(about: references.location(of: chunk)))")
     throw failure.fileSystemError
-  }
-}
-
-/// An open that waits twice: for the object's facts, then for its first bytes. It can be interrupted in either.
-private final class AskingOpen: Sendable {
-  private let state = Mutex<(stages: [Interruption], isInterrupted: Bool)>(([], false))
-
-  func waits(_ interruption: Interruption?) {
-    guard let interruption else { return }
-    let isInterrupted = state.withLock { state in
-      state.stages.append(interruption)
-      return state.isInterrupted
-    }
-    if isInterrupted { interruption.interrupt() }
-  }
-
-  /// A stage that is over takes no notice.
-  func interrupt() {
-    let stages = state.withLock { state in
-      state.isInterrupted = true
-      return state.stages
-    }
-    for stage in stages { stage.interrupt() }
   }
 }
