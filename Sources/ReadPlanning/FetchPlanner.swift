@@ -282,7 +282,8 @@ public struct FetchPlanner: Sendable {
   }
 
   /// The reader is gone, its waits with it. With the chunk's last reader, parts that have more than a segment to go
-  /// are cancelled; a shorter rest is worth more than the connection that cancelling would cost.
+  /// are cancelled, and those that have brought nothing yet, as of a store that hangs; a shorter rest is worth more than
+  /// the connection that cancelling would cost.
   public mutating func close(_ handle: HandleID) -> [Action] {
     guard let closed = handles.removeValue(forKey: handle) else { return [] }
     if let reader = closed.columns { columns.noteClosed(reader) }
@@ -302,7 +303,9 @@ public struct FetchPlanner: Sendable {
     for transfer in chunks[id]?.transfers ?? [] {
       if transfer.state != .running {
         _ = end(transfer.part.id)
-      } else if transfer.part.bytes.upperBound - transfer.arrived > BlockGrid.segmentSizeInBytes {
+      } else if transfer.arrived == transfer.part.bytes.lowerBound
+        || transfer.part.bytes.upperBound - transfer.arrived > BlockGrid.segmentSizeInBytes
+      {
         actions.append(.cancel(transfer.part.id))
       }
     }
