@@ -84,7 +84,9 @@ import Testing
     for region in ["cn-north-1", "evil.example", "a/b", ""] {
       #expect(aws.endpoint(inRegion: region) == aws, "\(region)")
     }
-    let other = try S3Endpoint(url: "https://store.example:9000/base")
-    #expect(other.endpoint(inRegion: "us-east-2") == other)
+    for url in ["https://store.example:9000/base", "https://s3.eu-west-1.amazonaws.com"] {
+      let other = try S3Endpoint(url: url)
+      #expect(other.endpoint(inRegion: "us-east-2") == other)
+    }
   }
 }
