@@ -96,7 +96,7 @@ let package = Package(
 
     tests(of: "ReadPlanning"),
     tests(of: "InventoryManifest"),
-    tests(of: "BlockCache"),
+    tests(of: "BlockCache", ["Locks"]),
     tests(of: "ObjectStore", ["EmbeddedS3Origin", "Locks"]),
     tests(of: "InventoryFileSystem", ["EmbeddedS3Origin", "Locks"]),
     tests(of: "FuseMount"),

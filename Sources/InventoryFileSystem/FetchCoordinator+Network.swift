@@ -25,8 +25,10 @@ extension FetchCoordinator {
   func ended(_ transfer: PartTransfer, failure: FetchFailure?) {
     let part = transfer.part
     guard let failure else {
+      retries.noteSuccess()
       return perform { state in
         state.forget(part.id)
+        state.lastFailures[part.chunk] = nil
         return state.planner.finished(part.id)
       }
     }
@@ -52,20 +54,25 @@ extension FetchCoordinator {
     }
     perform(failure: failure.fileSystemError) { state in
       state.requests[part.id] = nil
+      var followUps: [FetchPlanner.Action] = []
       if failure.isRetryable {
-        let (attempts, actions) = state.planner.paused(part.id)
-        if let delay = retryPolicy.delay(
-          afterAttempt: attempts, requested: failure.retryAfter, using: &state.retryGenerator)
+        state.lastFailures[part.chunk] = failure
+        let pause = state.planner.paused(part.id, isThrottled: failure.isThrottling)
+        followUps = pause?.actions ?? []
+        if let pause,
+          let delay = retries.delay(
+            afterAttempt: pause.attempts, isWaitedFor: pause.isWaitedFor,
+            requested: failure.retryAfter)
         {
           logger.debug(
             "\(failure.message(about: transfer.chunk.location)); trying again in \(delay)")
           state.work.append(.retry(part.id, after: delay))
-          return actions
+          return followUps
         }
       }
       logger.error("\(failure.message(about: transfer.chunk.location))")
       state.forget(part.id)
-      return state.planner.failed(part.id)
+      return followUps + state.planner.failed(part.id)
     }
   }
 

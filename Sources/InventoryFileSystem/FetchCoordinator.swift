@@ -44,9 +44,13 @@ final class FetchCoordinator: Sendable {
     var transfers: [PartID: PartTransfer] = [:]
     var requests: [PartID: ObjectTransfer] = [:]
     var waiting: [WaitID: Waiting] = [:]
+    var deadlines = WaitDeadlines()
+    /// When `expireWaits` will be called.
+    var plannedExpiry: Duration?
+    /// Why a chunk's parts had to be tried again, until one has all its bytes.
+    var lastFailures: [ChunkID: FetchFailure] = [:]
     /// Work that is not one of the planner's actions.
     var work: [Work] = []
-    var retryGenerator = SystemRandomNumberGenerator()
     /// Oldest first.
     var lingering: [ChunkID] = []
     var lastNumber: UInt64 = 0
@@ -87,6 +91,7 @@ final class FetchCoordinator: Sendable {
         excess -= 1
         let isEmpty = planner.unload(id)
         eTags[id] = nil
+        lastFailures[id] = nil
         let isOfNoUse = [changed.remove(id), memoryOnly.remove(id)].contains(id)
         work.append(.close(chunk, isRemoved: isOfNoUse || isEmpty))
         return true
@@ -95,19 +100,19 @@ final class FetchCoordinator: Sendable {
   }
 
   enum Waiting {
-    case read(any ParkedRead)
+    case read(any ParkedRead, OpenChunk, Range<Int>)
     case open(any ParkedOpen, OpenFile)
 
     func succeed() {
       switch self {
-      case .read(let read): read.ready()
+      case .read(let read, _, _): read.ready()
       case .open(let open, let file): open.opened(file)
       }
     }
 
     func fail(_ error: FileSystemError) {
       switch self {
-      case .read(let read): read.fail(error)
+      case .read(let read, _, _): read.fail(error)
       case .open(let open, _): open.fail(error)
       }
     }
@@ -122,6 +127,7 @@ final class FetchCoordinator: Sendable {
     case evict(CacheLedger.Segment)
     case close(OpenChunk, isRemoved: Bool)
     case retry(PartID, after: Duration)
+    case expire(Duration, after: Duration)
     case prepare(ChunkReference)
     case decodeFooter(OpenChunk, tail: Range<Int>)
   }
@@ -131,8 +137,9 @@ final class FetchCoordinator: Sendable {
   let cache: BlockCache
   let references: ChunkReferences
   let logger: Logger
+  let retries = StoreRetries()
   // Constants
-  let retryPolicy = RetryPolicy()
+  let readTimeout: Duration
   /// Retries, and chunks that are prepared before their reader comes.
   let background = DispatchQueue(label: "background")
   // Mutable state
@@ -142,9 +149,10 @@ final class FetchCoordinator: Sendable {
 
   init(
     store: ObjectStore, cache: BlockCache, planner: FetchPlanner, references: ChunkReferences,
-    logger: Logger
+    readTimeout: Duration, logger: Logger
   ) {
     self.store = store
+    self.readTimeout = readTimeout
     self.cache = cache
     self.references = references
     self.logger = logger
@@ -190,7 +198,7 @@ final class FetchCoordinator: Sendable {
       case .present:
         outcome = .success(.opened(file))
       case .wait:
-        state.waiting[wait] = .open(parked(), file)
+        state.park(wait, .open(parked(), file), for: readTimeout)
         outcome = .success(.parked(wait))
       }
       return actions
@@ -263,7 +271,7 @@ final class FetchCoordinator: Sendable {
         let ticket = WaitID(number: state.nextNumber())
         let (decision, actions) = state.planner.read(id, handle: handle, bytes: bytes, wait: ticket)
         if decision == .wait {
-          state.waiting[ticket] = .read(parked())
+          state.park(ticket, .read(parked(), chunk, bytes), for: readTimeout)
           wait = ticket
         }
         return actions
@@ -340,6 +348,7 @@ final class FetchCoordinator: Sendable {
       return exchange(&state.waiting, with: [:]).values
     }
     for waiting in waiting { waiting.fail(.shuttingDown) }
+    retries.shutDown()
     store.shutDown()
     for chunk in state.withLock({ Array($0.open.values) }) { cache.close(chunk.entry) }
   }
@@ -415,7 +424,8 @@ final class FetchCoordinator: Sendable {
       let request = store.get(
         ObjectRequest(
           transfer.chunk.location, range: transfer.remaining,
-          objectSizeInBytes: transfer.chunk.grid.sizeInBytes, ifMatch: eTag),
+          objectSizeInBytes: transfer.chunk.grid.sizeInBytes, ifMatch: eTag,
+          attempt: transfer.nextAttempt()),
         to: transfer)
       state.withLock { state in
         // It may have ended before we come here.
@@ -453,13 +463,10 @@ final class FetchCoordinator: Sendable {
       background.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
         self?.perform { $0.planner.retry(part) }
       }
+    case .expire(let planned, let delay):
+      background.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
+        self?.expireWaits(planned: planned)
+      }
     }
-  }
-}
-
-extension Duration {
-  fileprivate var asInterval: DispatchTimeInterval {
-    .milliseconds(
-      Int(components.seconds) * 1000 + Int(components.attoseconds / 1_000_000_000_000_000))
   }
 }

@@ -18,9 +18,11 @@ extension InventoryFileSystem {
   /// - Parameters:
   ///   - cacheSizeInBytes: what the cache directory may take on disk.
   ///   - maxConnections: the most requests at once, over all chunks.
+  ///   - readTimeout: the longest that an open or a read waits for the store.
   public convenience init(
     _ inventory: Inventory, bucket: String, ownership: NodeOwnership, store: ObjectStore,
-    cache: BlockCache, cacheSizeInBytes: Int, maxConnections: Int, logger: Logger
+    cache: BlockCache, cacheSizeInBytes: Int, maxConnections: Int,
+    readTimeout: Duration = .seconds(60), logger: Logger
   ) {
     let planner = FetchPlanner(
       maxConnections: maxConnections,
@@ -30,7 +32,8 @@ extension InventoryFileSystem {
         isParquet: inventory.format == .parquet))
     let references = ChunkReferences(bucket: bucket, inventory: inventory, store: store.identity)
     let coordinator = FetchCoordinator(
-      store: store, cache: cache, planner: planner, references: references, logger: logger)
+      store: store, cache: cache, planner: planner, references: references,
+      readTimeout: readTimeout, logger: logger)
     let chunks = StoreChunks(references, store: store, coordinator: coordinator, logger: logger)
     self.init(inventory: inventory, ownership: ownership, content: .store(chunks), logger: logger)
   }

@@ -285,14 +285,14 @@ public final class InventoryFileSystem: Sendable {
 
 /// Lets go of a parked read or open whose reader has been interrupted.
 public struct Interruption: Sendable {
-  private let wait: WaitID
-  private let coordinator: FetchCoordinator
+  private let action: @Sendable () -> Void
+
+  init(_ action: @escaping @Sendable () -> Void) { self.action = action }
 
   init(wait: WaitID, _ coordinator: FetchCoordinator) {
-    self.wait = wait
-    self.coordinator = coordinator
+    self.init { coordinator.interrupt(wait) }
   }
 
   /// Must not be called where the parked object's `fail` could not be.
-  public func interrupt() { coordinator.interrupt(wait) }
+  public func interrupt() { action() }
 }

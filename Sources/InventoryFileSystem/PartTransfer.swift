@@ -17,6 +17,8 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
   private var position: Int
   private var checksum = BlockChecksum()
   private var refusal: FetchFailure?
+  /// Attempts since the last byte came.
+  private var attempts = 0
 
   init(part: FetchPlanner.Part, chunk: OpenChunk, coordinator: FetchCoordinator) {
     self.part = part
@@ -27,6 +29,11 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
 
   /// What is still missing.
   var remaining: Range<Int> { position..<part.bytes.upperBound }
+
+  func nextAttempt() -> Int {
+    attempts += 1
+    return attempts
+  }
 
   func accept(_ head: ResponseHead) -> Bool {
     refusal = nil
@@ -42,6 +49,7 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
   func receive(_ body: UnsafeRawBufferPointer) -> Bool {
     do {
       try store(body)
+      attempts = 0
       coordinator.arrived(part.id, count: body.count)
       return true
     } catch {
@@ -102,10 +110,14 @@ enum FetchFailure: Error {
 
   /// How long the store asks to wait.
   var retryAfter: Duration? {
-    guard case .store(let error) = self, case .throttled(let seconds?) = error.kind else {
-      return nil
-    }
-    return .seconds(seconds)
+    guard case .store(let error) = self else { return nil }
+    return error.retryAfter
+  }
+
+  /// Whether the store asks for fewer requests.
+  var isThrottling: Bool {
+    guard case .store(let error) = self, case .throttled = error.kind else { return false }
+    return true
   }
 
   var isCancellation: Bool {

@@ -35,8 +35,10 @@ final class StoreChunks: Sendable {
     // Without an MD5 in the manifest only the ETag tells versions apart, and it is needed before the cache is looked
     // into. The store's answer comes on the network's thread, which must not open files.
     let waiting = parked()
-    store.head(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes) {
-      [self] result in
+    let request = RetriedRequest<ResponseHead>.head(
+      references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store,
+      coordinator.retries, timeout: coordinator.readTimeout
+    ) { [self] result in
       DispatchQueue.global().async { [self] in
         do {
           let eTag = try check(result, chunk)
@@ -44,6 +46,7 @@ final class StoreChunks: Sendable {
           guard let reference = references.reference(to: ChunkID(index: index), eTag: eTag) else {
             throw FileSystemError.inputOutput
           }
+          // With its version known it does not wait for the store a second time.
           if case .opened(let file) = try open(node, reference, parked: { waiting }) {
             waiting.opened(file)
           }
@@ -52,7 +55,8 @@ final class StoreChunks: Sendable {
         }
       }
     }
-    return .parked(nil)
+    // Kept alive by the answer that it waits for.
+    return .parked(Interruption { [weak request] in request?.cancel() })
   }
 
   private func open(
@@ -73,8 +77,10 @@ final class StoreChunks: Sendable {
   func eTag(ofChunk index: Int, _ chunk: Inventory.Chunk) throws(FileSystemError) -> String {
     if let known = knownETag(ofChunk: index, chunk) { return known }
     let eTag = try check(
-      PendingHead(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store)
-        .wait(),
+      PendingHead(
+        references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store,
+        coordinator.retries, timeout: coordinator.readTimeout
+      ).wait(),
       chunk)
     askedETags.withLock { $0[index] = eTag }
     return eTag
@@ -103,6 +109,7 @@ final class StoreChunks: Sendable {
     let failure: FetchFailure
     switch result {
     case .failure(let error):
+      if error.kind == .cancelled, !coordinator.isShutDown { throw .interrupted }
       failure = .store(error)
     case .success(let head):
       if let eTag = head.eTag, !eTag.isEmpty {

@@ -7,6 +7,8 @@ final class AnswerCheck: @unchecked Sendable {
   private let endpoint: S3Endpoint
   private let isHead: Bool
   private let receiver: any ObjectReceiver
+  /// Whether a refusal led to another request: then the receiver hears of that one.
+  private let isCorrected: (StoreError, ResponseHead) -> Bool
 
   // Touched on the network's thread only.
   private var head = ResponseHead()
@@ -18,8 +20,10 @@ final class AnswerCheck: @unchecked Sendable {
   private var problem: StoreError.Kind?
 
   init(
-    _ request: ObjectRequest, _ endpoint: S3Endpoint, isHead: Bool, _ receiver: any ObjectReceiver
+    _ request: ObjectRequest, _ endpoint: S3Endpoint, isHead: Bool, _ receiver: any ObjectReceiver,
+    isCorrected: @escaping (StoreError, ResponseHead) -> Bool
   ) {
+    self.isCorrected = isCorrected
     self.request = request
     self.endpoint = endpoint
     self.isHead = isHead
@@ -65,7 +69,7 @@ final class AnswerCheck: @unchecked Sendable {
       if isRefusal {
         if let wrongSize = wrongSize() { return finish(wrongSize) }
         let error = StoreError.answer(to: request.location, head: head, body: refusalBody)
-        return receiver.finish(.failure(error))
+        return isCorrected(error, head) ? () : receiver.finish(.failure(error))
       }
       if let expected, received < expected, !isHead {
         return finish(.connection(.broken, text: "\(received) of \(expected) bytes came"))

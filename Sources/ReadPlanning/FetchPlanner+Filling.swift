@@ -18,19 +18,27 @@ extension FetchPlanner {
     isStarved = false
     resumeReadyParts(&actions)
     forgetAnsweredDemand()
-    while runningCount < sizing.maxConnections, let gap = nextDemand() ?? nextAhead() {
+    while runningCount < mostConnections, let gap = nextDemand() ?? nextAhead() {
       guard start(gap, &actions) else { break }
     }
     return actions
   }
 
+  /// What the flag allows, or less, as long as the store asks for less.
+  var mostConnections: Int { concurrency.connections }
+
+  /// How many parts there may be when one is begun that nobody waits for: a reader who needs its bytes now finds a
+  /// connection. Parts between two attempts count here: a store that fails them all would else be asked for ever more.
+  var mostPartsAhead: Int { mostConnections - mostConnections / 8 }
+
   private mutating func resumeReadyParts(_ actions: inout [Action]) {
-    while runningCount < sizing.maxConnections, !readyParts.isEmpty {
+    while runningCount < mostConnections, !readyParts.isEmpty {
       guard let (chunk, index) = find(readyParts.removeFirst()),
         var transfer = chunks[chunk]?.transfers[index], transfer.state == .ready
       else { continue }
       transfer.state = .running
       transfer.attempts += 1
+      transfer.epoch = concurrency.epoch
       chunks[chunk]?.transfers[index] = transfer
       runningCount += 1
       actions.append(.fetch(transfer.part))
@@ -66,9 +74,7 @@ extension FetchPlanner {
 
   /// What nobody waits for yet: readers' windows, then chunks with readers all over them, then the next chunks.
   private func nextAhead() -> Gap? {
-    guard runningCount < sizing.maxConnections - sizing.demandReserve, !isCachingPaused else {
-      return nil
-    }
+    guard chunkOfPart.count < mostPartsAhead, !isCachingPaused else { return nil }
     return nextColumns() ?? nextReadAhead() ?? nextFilling() ?? nextExpected()
   }
 
@@ -159,7 +165,8 @@ extension FetchPlanner {
     if !isInMemory { chunks[id]?.allocated.insert(blocks) }
     chunks[id]?.transfers.append(
       Transfer(
-        part: part, arrived: part.bytes.lowerBound, held: chunk.allocated.presentRuns(in: blocks)))
+        part: part, arrived: part.bytes.lowerBound, held: chunk.allocated.presentRuns(in: blocks),
+        epoch: concurrency.epoch))
     chunkOfPart[part.id] = id
     runningCount += 1
     actions.append(.fetch(part))

@@ -71,7 +71,10 @@ public struct FetchPlanner: Sendable {
     /// Its blocks that were on the books before it.
     let held: [Range<Int>]
     var state = State.running
+    /// Since it last got a whole block further.
     var attempts = 1
+    /// Of `ConcurrencyLevel`, when its last request was sent.
+    var epoch: Int
   }
 
   struct Chunk: Sendable {
@@ -149,6 +152,8 @@ public struct FetchPlanner: Sendable {
   /// Parts whose delay after a failure is over.
   var readyParts: [PartID] = []
   var runningCount = 0
+  /// How many parts may run at once: fewer than `sizing.maxConnections` after the store has asked for fewer.
+  public internal(set) var concurrency: ConcurrencyLevel
   var nextPart: UInt64 = 1
   /// Space was wanted and could not be had: worth another look when something is unpinned.
   var isStarved = false
@@ -174,6 +179,7 @@ public struct FetchPlanner: Sendable {
   public init(maxConnections: Int, cacheBoundInBytes: Int, catalog: ChunkCatalog = .empty) {
     self.catalog = catalog
     sizing = PartSizing(maxConnections: maxConnections, cacheBoundInBytes: cacheBoundInBytes)
+    concurrency = ConcurrencyLevel(maximum: maxConnections)
     // A block that was fetched ahead must still be there when its reader comes to it. Between the two, at most one
     // window of newer blocks is fetched and one window of older ones is touched again: two windows, and some room.
     maximumWindowInBytes = min(Self.largestWindowInBytes, cacheBoundInBytes * 3 / 8)
@@ -293,7 +299,8 @@ public struct FetchPlanner: Sendable {
   }
 
   /// The reader is gone, its waits with it. With the chunk's last reader, parts that have more than a segment to go
-  /// are cancelled; a shorter rest is worth more than the connection that cancelling would cost.
+  /// are cancelled, and those that have brought nothing yet, as of a store that hangs; a shorter rest is worth more than
+  /// the connection that cancelling would cost.
   public mutating func close(_ handle: HandleID) -> [Action] {
     guard let closed = handles.removeValue(forKey: handle) else { return [] }
     if let reader = closed.columns { columns.noteClosed(reader) }
@@ -313,7 +320,9 @@ public struct FetchPlanner: Sendable {
     for transfer in chunks[id]?.transfers ?? [] {
       if transfer.state != .running {
         _ = end(transfer.part.id)
-      } else if transfer.part.bytes.upperBound - transfer.arrived > BlockGrid.segmentSizeInBytes {
+      } else if transfer.arrived == transfer.part.bytes.lowerBound
+        || transfer.part.bytes.upperBound - transfer.arrived > BlockGrid.segmentSizeInBytes
+      {
         actions.append(.cancel(transfer.part.id))
       }
     }
@@ -436,7 +445,7 @@ public struct FetchPlanner: Sendable {
   }
 
   private func wantsMore(_ handle: HandleID) -> Bool {
-    runningCount < sizing.maxConnections - sizing.demandReserve
+    chunkOfPart.count < mostPartsAhead
       && (nextGap(aheadOf: handle) != nil || !expectedOrder.isEmpty || nextColumns() != nil)
   }
 
@@ -469,6 +478,7 @@ public struct FetchPlanner: Sendable {
         chunk.present.insert(blocks)
         chunk.damaged.subtract(blocks)
       }
+      chunk.transfers[index].attempts = 1
     }
     chunks[chunkID] = chunk
     // A wait for the beginning of a damaged block is answered by the block's end.
@@ -478,18 +488,40 @@ public struct FetchPlanner: Sendable {
 
   /// The part has all its bytes.
   public mutating func finished(_ id: PartID) -> [Action] {
+    concurrency.noteSuccess()
     guard let (chunk, _) = end(id) else { return fill() }
     return askForFooter(chunk) + fill()
   }
 
-  /// The part's request failed and is worth another attempt, which `retry(_:)` will start.
+  public struct Pause: Sendable, Equatable {
+    /// How many attempts in a row have failed since the part last got a block further.
+    public let attempts: Int
+    /// Whether a reader waits for bytes that the part has not brought.
+    public let isWaitedFor: Bool
+    public let actions: [Action]
+  }
+
+  /// The part's request failed and may be worth another attempt, which `retry(_:)` will start. Nil when nobody has the
+  /// chunk open and nobody is expected to: then it is not.
   ///
-  /// - Returns: how many attempts have been made.
-  public mutating func paused(_ id: PartID) -> (attempts: Int, [Action]) {
-    guard let (chunk, index) = find(id) else { return (.max, []) }
-    if chunks[chunk]?.transfers[index].state == .running { runningCount -= 1 }
-    chunks[chunk]?.transfers[index].state = .pausing
-    return (chunks[chunk]?.transfers[index].attempts ?? 0, fill())
+  /// - Parameter isThrottled: the store asks for fewer requests.
+  public mutating func paused(_ id: PartID, isThrottled: Bool = false) -> Pause? {
+    guard let (chunkID, index) = find(id), let chunk = chunks[chunkID] else { return nil }
+    let transfer = chunk.transfers[index]
+    if isThrottled { concurrency.noteThrottled(sentIn: transfer.epoch) }
+    guard !chunk.handles.isEmpty || expected[chunkID] != nil else { return nil }
+    if transfer.state == .running { runningCount -= 1 }
+    chunks[chunkID]?.transfers[index].state = .pausing
+    let isWaitedFor = chunk.waits.contains { isHit($0, in: chunk, by: transfer) }
+    return Pause(attempts: transfer.attempts, isWaitedFor: isWaitedFor, actions: fill())
+  }
+
+  /// Whether the wait is for bytes that the part has yet to bring.
+  private func isHit(_ wait: WaitID, in chunk: Chunk, by transfer: Transfer) -> Bool {
+    guard let waiting = waits[wait] else { return false }
+    return waiting.isOpen
+      ? !chunk.isVersionKnown
+      : waiting.bytes.overlaps(transfer.arrived..<transfer.part.bytes.upperBound)
   }
 
   /// The delay is over: the part goes on as soon as a connection is free.
@@ -508,11 +540,7 @@ public struct FetchPlanner: Sendable {
     guard let (chunkID, transfer) = end(id) else { return [] }
     var actions: [Action] = []
     if let chunk = chunks[chunkID] {
-      let missing = transfer.arrived..<transfer.part.bytes.upperBound
-      for wait in chunk.waits {
-        guard let waiting = waits[wait] else { continue }
-        let isHit = waiting.isOpen ? !chunk.isVersionKnown : waiting.bytes.overlaps(missing)
-        guard isHit else { continue }
+      for wait in chunk.waits where isHit(wait, in: chunk, by: transfer) {
         forget(wait)
         actions.append(.fail(wait))
       }

@@ -80,6 +80,12 @@ struct MountCommand: ParsableCommand {
 
     @Option(
       help: ArgumentHelp(
+        "The longest that an open or a read waits for the store, failed attempts included: 60, 90s, 2m.",
+        valueName: "duration"))
+    var readTimeout = TimeSpan(.seconds(60))
+
+    @Option(
+      help: ArgumentHelp(
         "What the process may take of memory; see docs/ARCHITECTURE.md for how it adds up.",
         valueName: "size"))
     var memoryLimit = ByteCount(bytes: 64 << 20)

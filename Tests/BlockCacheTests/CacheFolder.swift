@@ -3,7 +3,7 @@ import FoundationEssentials
 import Glibc
 import Logging
 import ReadPlanning
-import Synchronization
+import Locks
 
 let silent = Logger(label: "cache") { _ in SwiftLogNoOpLogHandler() }
 
@@ -112,7 +112,7 @@ let blockSize = BlockGrid.blockSizeInBytes
 
 /// What was logged.
 final class LogRecorder: Sendable {
-  private let recorded = Mutex<[String]>([])
+  private let recorded = Lock<[String]>([])
 
   var messages: [String] { recorded.withLock { $0 } }
 

@@ -30,7 +30,7 @@ final class Rig: Sendable {
     cacheSizeInBytes: Int = largeCache, maxConnections: Int = 8,
     format: InventoryManifest.FileFormat = .csv,
     credentials: any CredentialsProvider = AnonymousCredentials(), isCacheReady: Bool = true,
-    hook: CacheStepHook? = nil,
+    readTimeout: Duration = .seconds(60), hook: CacheStepHook? = nil,
     logger: Logger = Logger(label: "rig") { _ in SwiftLogNoOpLogHandler() }
   ) throws {
     let url = try #require(origin.endpointURL)
@@ -38,7 +38,7 @@ final class Rig: Sendable {
       ObjectStore(
         ObjectStoreConfiguration(
           endpoint: try S3Endpoint(url: url), region: "us-east-1", maxConnections: maxConnections,
-          receiveBufferSizeInBytes: 64 << 10),
+          receiveBufferSizeInBytes: 64 << 10, readTimeout: readTimeout),
         credentials: credentials))
     let inventory = Inventory(
       source: "s3://bucket/manifest.json", manifest: Array("{}".utf8), checksum: nil,
@@ -53,7 +53,7 @@ final class Rig: Sendable {
       inventory, bucket: Self.bucket, ownership: NodeOwnership(userID: 7, groupID: 8), store: store,
       cache: try BlockCache(path: cachePath, logger: logger, hook: hook),
       cacheSizeInBytes: cacheSizeInBytes,
-      maxConnections: maxConnections, logger: logger)
+      maxConnections: maxConnections, readTimeout: readTimeout, logger: logger)
     if isCacheReady { fileSystem.prepareCache() }
   }
 
@@ -61,6 +61,7 @@ final class Rig: Sendable {
   static func run(
     _ chunks: [Chunk], cacheSizeInBytes: Int = largeCache, maxConnections: Int = 8,
     faults: [FaultRule] = [], firstByteDelay: Duration = .zero,
+    readTimeout: Duration = .seconds(60),
     _ body: (Rig, EmbeddedS3Origin) async throws -> Void
   ) async throws {
     let folder = try CacheFolder()
@@ -70,7 +71,7 @@ final class Rig: Sendable {
       origin.put(chunks)
       let rig = try Rig(
         origin, chunks, cachePath: folder.path, cacheSizeInBytes: cacheSizeInBytes,
-        maxConnections: maxConnections)
+        maxConnections: maxConnections, readTimeout: readTimeout)
       defer { rig.fileSystem.shutDown() }
       try await body(rig, origin)
     }

@@ -1,5 +1,6 @@
 import EmbeddedS3Origin
 import InventoryFileSystem
+import Locks
 import Testing
 
 /// Readers that wait, and what ends their waiting.
@@ -124,6 +125,135 @@ import Testing
       }
       origin.setFaultPlan(FaultPlan())
       try await rig.check(chunk)
+    }
+  }
+}
+
+/// The longest that a reader waits.
+@Suite(.timeLimit(.minutes(1))) struct ReadTimeoutTests {
+  private let chunk = Rig.Chunk(key: "chunk", bytes: content(8_000_000))
+
+  @Test(
+    "An open that the store does not answer fails, with and without an MD5",
+    arguments: [true, false],
+    [Fault.hangBeforeHead, .status(503, code: "SlowDown", retryAfter: 60)])
+  func open(hasMD5: Bool, fault: Fault) async throws {
+    var chunk = chunk
+    chunk.hasMD5 = hasMD5
+    try await Rig.run([chunk], faults: [FaultRule(fault)], readTimeout: .milliseconds(300)) {
+      rig, origin in
+      await #expect(throws: FileSystemError.inputOutput) { _ = try await rig.open("chunk") }
+      origin.setFaultPlan(FaultPlan())
+      await origin.dropConnections()
+      try await rig.check(chunk)
+    }
+  }
+
+  @Test("So does asking for the ETag of a chunk that was never read")
+  func eTag() async throws {
+    try await Rig.run(
+      [chunk], faults: [FaultRule(.hangBeforeHead)], readTimeout: .milliseconds(300)
+    ) { rig, _ in
+      let node = try rig.node("chunk")
+      #expect(throws: FileSystemError.inputOutput) {
+        try rig.fileSystem.attribute("user.s3.etag", of: node)
+      }
+    }
+  }
+
+  @Test("A read fails at its time although another part of the chunk still comes in")
+  func read() async throws {
+    let silence = FaultRule(.hangBeforeHead, when: FaultMatch(rangeOverlaps: 5_000_000..<5_000_001))
+    try await Rig.run([chunk], faults: [silence], readTimeout: .milliseconds(600)) { rig, _ in
+      let file = try await rig.open("chunk")
+      let reads = (0..<5).map { rig.start(file, 5_000_000 + $0, 4096) }
+      for read in reads {
+        await #expect(throws: FileSystemError.inputOutput) { try await read.value() }
+      }
+      let start = try await rig.read(file, 0, 4096)
+      #expect(start == Array(chunk.bytes[..<4096]))
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("A read within its time outlasts a store that is gone for a while")
+  func outage() async throws {
+    let gone = FaultRule(.refuse(.milliseconds(2500)), when: FaultMatch(nth: 2))
+    try await Rig.run([chunk], faults: [gone], readTimeout: .seconds(30)) { rig, origin in
+      try await rig.check(chunk)
+      #expect(await origin.totals().faultsByKind["refuse"] == 1)
+    }
+  }
+
+  @Test("An open without an MD5 is interrupted while the object is asked about")
+  func interruption() async throws {
+    var chunk = chunk
+    chunk.hasMD5 = false
+    try await Rig.run([chunk], faults: [FaultRule(.hangBeforeHead)]) { rig, origin in
+      let answer = Lock<Result<OpenFile, any Error>?>(nil)
+      let outcome = try rig.fileSystem.open(rig.node("chunk")) {
+        TestOpen { result in answer.withLock { $0 = result } }
+      }
+      guard case .parked(let interruption) = outcome else {
+        Issue.record("it was not parked")
+        return
+      }
+      while await origin.totals().requests == 0 { try await Task.sleep(for: .milliseconds(5)) }
+      interruption?.interrupt()
+      while answer.withLock({ $0 == nil }) { try await Task.sleep(for: .milliseconds(5)) }
+      #expect(throws: FileSystemError.interrupted) { try answer.withLock { $0 }?.get() }
+      while await origin.connections().live > 0 { try await Task.sleep(for: .milliseconds(5)) }
+    }
+  }
+
+  @Test("One byte a second is a stall: the request is made anew")
+  func trickle() async throws {
+    let slow = FaultRule(.trickle(bytesPerSecond: 1), when: FaultMatch(nth: 2))
+    try await Rig.run([chunk], faults: [slow], readTimeout: .seconds(20)) { rig, origin in
+      try await rig.check(chunk)
+      #expect(await origin.totals().faultsByKind["trickle"] == 1)
+    }
+  }
+
+  @Test("An answer that does not begin is asked for again long before the reader gives up")
+  func lostRequest() async throws {
+    let lost = FaultRule(
+      .hangBeforeHead, when: FaultMatch(rangeOverlaps: 6_000_000..<6_000_001), times: 1)
+    try await Rig.run([chunk], faults: [lost]) { rig, origin in
+      let file = try await rig.open("chunk")
+      // The store's usual pace becomes known.
+      for index in 0..<10 { _ = try await rig.read(file, 2_000_000 + index * 131_072, 10) }
+      let began = SuspendingClock.now
+      let got = try await rig.read(file, 6_000_000, 4096)
+      #expect(got == Array(chunk.bytes[6_000_000..<6_004_096]))
+      #expect(
+        SuspendingClock.now - began < .seconds(14), "not the limit that holds without samples")
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("An object with a weak ETag is read, and its replacement noticed")
+  func weakETag() async throws {
+    try await Rig.run([chunk]) { rig, origin in
+      origin.put(bucket: Rig.bucket, key: "chunk", bytes: chunk.bytes, eTag: "W/\"1\"")
+      let file = try await rig.open("chunk")
+      let got = try await rig.read(file, 5_000_000, 4096)
+      #expect(got == Array(chunk.bytes[5_000_000..<5_004_096]))
+      origin.put(bucket: Rig.bucket, key: "chunk", bytes: chunk.bytes, eTag: "W/\"2\"")
+      await #expect(throws: FileSystemError.stale) { try await rig.read(file, 7_500_000, 4096) }
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("A part of read-ahead that is given up takes nothing else with it")
+  func lostReadAhead() async throws {
+    // Seven failures in a row for one range: more attempts than are made for what nobody waits for.
+    let broken = FaultRule(
+      .status(500, code: "InternalError"),
+      when: FaultMatch(rangeOverlaps: 6_000_000..<6_000_001), times: 7)
+    try await Rig.run([chunk], faults: [broken]) { rig, origin in
+      try await rig.check(chunk)
+      #expect(await origin.totals().faultsByKind["status"] == 7)
     }
   }
 }

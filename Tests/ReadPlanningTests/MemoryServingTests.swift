@@ -122,7 +122,7 @@ import Testing
         if Int.random(in: 0..<30, using: &generator) == 0 {
           running[id] = nil
           progress[id] = arrived
-          take(planner.paused(id).1)
+          take(planner.paused(id)?.actions ?? [])
           take(planner.retry(id))
           continue
         }

@@ -116,7 +116,7 @@ struct PlannerSimulation {
     if forGood {
       perform(planner.failed(id))
     } else {
-      perform(planner.paused(id).1)
+      perform(planner.paused(id)?.actions ?? [])
       perform(planner.retry(id))
     }
   }
