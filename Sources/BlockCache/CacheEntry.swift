@@ -17,12 +17,14 @@ public final class CacheEntry: Sendable {
   public var overheadInBytes: Int { Self.overheadInBytes(grid) }
 
   let name: String
-  private let files: EntryFiles
-  private let identityDigest: [UInt8]
-  private let state: Mutex<State>
+  let files: EntryFiles
+  let identityDigest: [UInt8]
+  let state: Mutex<State>
 
-  private struct State {
+  struct State {
     var eTag: String?
+    /// That of the blocks that were found to be the manifest's.
+    var seal: EntrySeal?
     /// Follows the index, because an entry may be handed out again while it is open.
     var present: BlockSet
     /// Blocks left by an earlier run that have not been compared with their checksums yet.
@@ -38,7 +40,8 @@ public final class CacheEntry: Sendable {
     self.files = files
     grid = BlockGrid(sizeInBytes: header.sizeInBytes)
     identityDigest = header.identityDigest
-    state = Mutex(State(eTag: header.eTag, present: present, unchecked: present))
+    state = Mutex(State(
+        eTag: header.eTag, seal: header.seal, present: present, unchecked: present))
   }
 
   /// The index, the inode and directory entry of two files, and the blocks in which a file system keeps the extents

@@ -9,6 +9,7 @@ import ReadPlanning
 ///          24  32  SHA-256 of the chunk's identity
 ///          56   2  length of the ETag; 0 while it is not known
 ///          58   …  the ETag
+///        4060  32  seal: SHA-256 of all entries below as they were when the chunk had the manifest's MD5; else zeros
 ///        4092   4  checksum of bytes 0 ..< 4092
 ///        4096   8  block 0: checksum of its bytes, then the same with the block's number mixed in
 ///        4104   8  block 1 …
@@ -19,9 +20,11 @@ import ReadPlanning
 /// count only if they have the entry's checksum, which is compared before their first use after a start. So an entry
 /// that reached the disk before its bytes (power loss), bytes without an entry (a crash between the two), a torn
 /// entry, and a flipped bit anywhere all end the same way: the block is absent and is fetched again. A header that is
-/// torn, of another version or of another chunk makes the whole entry absent. Nothing is ever repaired in place.
+/// torn, of another version or of another chunk makes the whole entry absent. A seal counts only while every block is
+/// present with the checksum that it had; so nothing need take it off when a block is evicted or comes anew, and it
+/// holds again when the same bytes have come back. Nothing is ever repaired in place.
 enum IndexFormat {
-  static let version: UInt32 = 1
+  static let version: UInt32 = 2
   static let headerSizeInBytes = 4096
   static let entrySizeInBytes = 8
   static let maximumETagLength = 1024
@@ -29,12 +32,14 @@ enum IndexFormat {
   private static let magic = Array("IFSINDEX".utf8)
   private static let eTagOffset = 58
   private static let headerChecksumOffset = headerSizeInBytes - 4
+  private static let sealOffset = headerChecksumOffset - EntrySeal.sizeInBytes
   private static let entrySalt: UInt32 = 0x9E37_79B9
 
   struct Header: Equatable {
     var sizeInBytes: Int
     var identityDigest: [UInt8]
     var eTag: String?
+    var seal: EntrySeal?
   }
 
   static func fileSize(blockCount: Int) -> Int { headerSizeInBytes + blockCount * entrySizeInBytes }
@@ -50,7 +55,8 @@ enum IndexFormat {
     let eTag = Array((header.eTag ?? "").utf8.prefix(maximumETagLength))
     append(UInt16(eTag.count), to: &bytes)
     bytes += eTag
-    bytes += [UInt8](repeating: 0, count: headerChecksumOffset - bytes.count)
+    bytes += [UInt8](repeating: 0, count: sealOffset - bytes.count)
+    bytes += header.seal?.digest ?? [UInt8](repeating: 0, count: EntrySeal.sizeInBytes)
     append(bytes.withUnsafeBytes { BlockChecksum(of: $0).value }, to: &bytes)
     return bytes
   }
@@ -68,7 +74,8 @@ enum IndexFormat {
     guard eTagLength <= maximumETagLength else { return nil }
     let eTag = String(decoding: bytes[eTagOffset..<eTagOffset + eTagLength], as: UTF8.self)
     return Header(
-      sizeInBytes: size, identityDigest: Array(bytes[24..<56]), eTag: eTag.isEmpty ? nil : eTag)
+      sizeInBytes: size, identityDigest: Array(bytes[24..<56]), eTag: eTag.isEmpty ? nil : eTag,
+      seal: EntrySeal(Array(bytes[sealOffset..<headerChecksumOffset])))
   }
 
   static func encodeEntry(block: Int, checksum: UInt32) -> UInt64 {

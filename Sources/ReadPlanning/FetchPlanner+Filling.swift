@@ -16,9 +16,11 @@ extension FetchPlanner {
     isStarved = false
     resumeReadyParts(&actions)
     forgetAnsweredDemand()
+    chooseHold(&actions)
     while runningCount < sizing.maxConnections, let gap = nextDemand() ?? nextAhead() {
       guard start(gap, &actions) else { break }
     }
+    planVerification(&actions)
     return actions
   }
 
@@ -45,8 +47,9 @@ extension FetchPlanner {
         let blocks = chunk.grid.blocks(covering: chunk.opening)
         return Gap(chunk: wait.chunk, blocks: blocks, needed: blocks)
       }
-      let wanted = chunk.grid.blocks(covering: wait.bytes)
-      guard let needed = chunk.missingRun(in: wanted) else { continue }
+      guard let wanted = wantedBlocks(for: wait, in: chunk),
+        let needed = chunk.missingRun(in: wanted)
+      else { continue }
       // Where the reader is sequential its part is as long as its other parts.
       let offset = chunk.grid.bytes(of: needed).lowerBound
       var end = wanted.upperBound

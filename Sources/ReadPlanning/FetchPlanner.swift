@@ -42,6 +42,12 @@ public struct FetchPlanner: Sendable {
     case prepare(ChunkID)
     /// Decode the Parquet footer in these bytes, which are pinned, and report `footerIsDecoded`.
     case decodeFooter(ChunkID, Range<Int>)
+    /// `load` the chunk, compare it with the manifest's MD5 (`beginVerification`), and report `verificationEnded`.
+    case verify(ChunkID)
+    /// Report `verificationIsDue` in a moment.
+    case verifyLater
+    /// The chunk is too large for the cache to be compared before its last byte is given out, which it now is: warn.
+    case cannotVerify(ChunkID)
   }
 
   public enum ReadDecision: Sendable, Equatable {
@@ -101,6 +107,7 @@ public struct FetchPlanner: Sendable {
     /// Found to be wrong on disk: what arrives in their place is handed out once it is whole, because until then
     /// the index still has the old checksum.
     var damaged: Set<Int> = []
+    var verification: ChunkVerification
   }
 
   /// A chunk that a reader is about to come to.
@@ -151,12 +158,18 @@ public struct FetchPlanner: Sendable {
   public internal(set) var isCacheKnown = false
   /// What chunks that are pinned whole take on disk.
   var wholePinnedInBytes = 0
+  var verification: Verification
 
   /// - Parameters:
   ///   - maxConnections: the most requests at once, over all chunks.
   ///   - cacheBoundInBytes: what the cache may take on disk.
-  public init(maxConnections: Int, cacheBoundInBytes: Int, catalog: ChunkCatalog = .empty) {
+  ///   - verificationMode: when complete chunks are compared with the manifest's MD5.
+  public init(
+    maxConnections: Int, cacheBoundInBytes: Int, catalog: ChunkCatalog = .empty,
+    verificationMode: VerificationMode = .off
+  ) {
     self.catalog = catalog
+    verification = Verification(mode: verificationMode)
     sizing = PartSizing(maxConnections: maxConnections, cacheBoundInBytes: cacheBoundInBytes)
     // A block that was fetched ahead must still be there when its reader comes to it. Between the two, at most one
     // window of newer blocks is fetched and one window of older ones is touched again: two windows, and some room.
@@ -210,16 +223,19 @@ public struct FetchPlanner: Sendable {
   ///   - present: the blocks that the cache holds; those on their way out are left aside.
   ///   - isVersionKnown: whether the cache names the ETag that these blocks belong to.
   ///   - opening: the bytes that the first request asks for when the version is not known.
+  ///   - isVerifiable: whether the manifest has an MD5.
+  ///   - isVerified: whether these blocks were found to have it.
   public mutating func load(
     _ id: ChunkID, sizeInBytes: Int, entry: EntryID, overheadInBytes: Int, present: BlockSet,
-    isVersionKnown: Bool, opening: Range<Int>
+    isVersionKnown: Bool, opening: Range<Int>, isVerifiable: Bool = false, isVerified: Bool = false
   ) {
     precondition(chunks[id] == nil)
     let grid = BlockGrid(sizeInBytes: sizeInBytes)
     var chunk = Chunk(
       grid: grid, entry: entry, opening: grid.bytes(of: grid.blocks(covering: opening)),
       present: present, allocated: present, isVersionKnown: isVersionKnown,
-      isParquet: catalog.isParquet)
+      isParquet: catalog.isParquet,
+      verification: initialVerification(id, isVerifiable: isVerifiable, isVerified: isVerified))
     if ledger.contains(entry) {
       for index in 0..<grid.segmentCount {
         let segment = CacheLedger.Segment(entry: entry, index: index)
@@ -237,6 +253,7 @@ public struct FetchPlanner: Sendable {
     chunk.allocated = chunk.present
     chunks[id] = chunk
     chunkOfEntry[entry] = id
+    noteCompletion(id)
   }
 
   /// What a segment takes on disk with these blocks present.
@@ -332,11 +349,14 @@ public struct FetchPlanner: Sendable {
   public func isIdle(_ id: ChunkID) -> Bool {
     guard let chunk = chunks[id] else { return false }
     return chunk.handles.isEmpty && chunk.transfers.isEmpty && chunk.waits.isEmpty
-      && expected[id] == nil && chunk.wholePinCount == 0
+      && expected[id] == nil && chunk.wholePinCount == 0 && verification.running != id
+      && verification.held != id
   }
 
   /// Has another look at what is wanted: a chunk that was loaded may be one that is expected.
-  public mutating func resume() -> [Action] { expectedOrder.isEmpty ? [] : fill() }
+  public mutating func resume() -> [Action] {
+    expectedOrder.isEmpty && verification.queue.isEmpty ? [] : fill()
+  }
 
   /// Forgets an idle chunk; what the cache holds of it stays in the ledger.
   ///
@@ -344,6 +364,7 @@ public struct FetchPlanner: Sendable {
   public mutating func unload(_ id: ChunkID) -> Bool {
     guard let chunk = chunks.removeValue(forKey: id) else { return false }
     chunkOfEntry[chunk.entry] = nil
+    rememberVerification(id, chunk.verification)
     return ledger.isEmpty(chunk.entry)
   }
 
@@ -353,7 +374,8 @@ public struct FetchPlanner: Sendable {
   public mutating func read(
     _ id: ChunkID, handle: HandleID, bytes: Range<Int>, wait: WaitID
   ) -> (ReadDecision, [Action]) {
-    guard let chunk = chunks[id] else { return (.wait, [.fail(wait)]) }
+    guard let chunk = chunks[id], !hasFailed(id) else { return (.wait, [.fail(wait)]) }
+    chunks[id]?.verification.readCount += 1
     let window = windowLimit()
     handles[handle]?.readAhead.note(
       bytes, maximumWindowInBytes: window, sizeInBytes: chunk.grid.sizeInBytes)
@@ -393,9 +415,11 @@ public struct FetchPlanner: Sendable {
   public mutating func discarded(_ id: ChunkID, blocks: Range<Int>) {
     chunks[id]?.present.remove(blocks)
     chunks[id]?.damaged.formUnion(blocks)
+    chunks[id]?.verification.isDisturbed = true
   }
 
   func isAvailable(_ bytes: Range<Int>, in chunk: Chunk) -> Bool {
+    guard !isWithheld(bytes, in: chunk) else { return false }
     let blocks = chunk.grid.blocks(covering: bytes)
     var next = blocks.lowerBound
     while let absent = chunk.present.firstAbsent(in: next..<blocks.upperBound) {
@@ -417,7 +441,9 @@ public struct FetchPlanner: Sendable {
 
   /// Every reader that is fetching ahead gets an even share of what the cache can hold ahead.
   func windowLimit() -> Int {
-    min(maximumWindowInBytes, (ledger.boundInBytes - wholePinnedInBytes) * 3 / 8)
+    min(
+      maximumWindowInBytes,
+      (ledger.boundInBytes - wholePinnedInBytes - (verification.pinned?.bytes ?? 0)) * 3 / 8)
       / max(1, handles.count)
   }
 
@@ -432,7 +458,7 @@ public struct FetchPlanner: Sendable {
     demand.append(wait.id)
   }
 
-  private mutating func forget(_ id: WaitID) {
+  mutating func forget(_ id: WaitID) {
     guard let wait = waits.removeValue(forKey: id) else { return }
     chunks[wait.chunk]?.waits.removeAll { $0 == id }
   }
@@ -449,6 +475,7 @@ public struct FetchPlanner: Sendable {
     let complete = chunk.grid.blocks(inside: transfer.part.bytes.lowerBound..<transfer.arrived)
     if complete.upperBound > firstBlock {
       chunk.present.insert(max(firstBlock, complete.lowerBound)..<complete.upperBound)
+      if chunk.verification.state == .ok { chunk.verification.state = .pending }
     }
     chunks[chunkID] = chunk
     // A wait for the beginning of a damaged block is answered by the block's end.
@@ -491,17 +518,25 @@ public struct FetchPlanner: Sendable {
       let missing = transfer.arrived..<transfer.part.bytes.upperBound
       for wait in chunk.waits {
         guard let waiting = waits[wait] else { continue }
-        let isHit = waiting.isOpen ? !chunk.isVersionKnown : waiting.bytes.overlaps(missing)
+        let isHit =
+          waiting.isOpen
+          ? !chunk.isVersionKnown
+          : waiting.bytes.overlaps(missing) || isWithheld(waiting.bytes, in: chunk)
         guard isHit else { continue }
         forget(wait)
         actions.append(.fail(wait))
       }
-      for handle in chunk.handles { handles[handle]?.readAhead.pause() }
-      chunks[chunkID]?.isBeingFilled = false
-      chunks[chunkID]?.wishes = []
-      forgetExpectation(chunkID)
+      pauseFetchingAhead(of: chunkID)
     }
     return actions + fill()
+  }
+
+  /// Nobody fetches ahead in this chunk until the next read.
+  mutating func pauseFetchingAhead(of id: ChunkID) {
+    for handle in chunks[id]?.handles ?? [] { handles[handle]?.readAhead.pause() }
+    chunks[id]?.isBeingFilled = false
+    chunks[id]?.wishes = []
+    forgetExpectation(id)
   }
 
   /// The part was cancelled, as asked; unless somebody wants its bytes by now, in which case they are fetched anew.
@@ -510,7 +545,7 @@ public struct FetchPlanner: Sendable {
     return fill()
   }
 
-  private mutating func answerWaits(of id: ChunkID, touching bytes: Range<Int>) -> [Action] {
+  mutating func answerWaits(of id: ChunkID, touching bytes: Range<Int>) -> [Action] {
     guard let chunk = chunks[id] else { return [] }
     var actions: [Action] = []
     for wait in chunk.waits {
@@ -540,10 +575,11 @@ public struct FetchPlanner: Sendable {
           bytes: chunk.grid.allocatedBytes(of: block..<block + 1))
       }
     }
-    for segment in chunk.grid.segments(covering: chunk.grid.blocks(covering: transfer.part.bytes)) {
-      ledger.unpin(.init(entry: chunk.entry, index: segment))
-    }
+    let segments = chunk.grid.segments(covering: chunk.grid.blocks(covering: transfer.part.bytes))
+    hold(segments, of: chunkID, chunk)
+    for segment in segments { ledger.unpin(.init(entry: chunk.entry, index: segment)) }
     chunks[chunkID] = chunk
+    noteCompletion(chunkID)
     return (chunkID, transfer)
   }
 
@@ -563,6 +599,7 @@ public struct FetchPlanner: Sendable {
       chunks[id]?.present.remove(blocks)
       chunks[id]?.allocated.remove(blocks)
       chunks[id]?.leavingSegments.insert(segment.index)
+      chunks[id]?.verification.isDisturbed = true
     }
     return .evict(segment)
   }
