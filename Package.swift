@@ -63,7 +63,10 @@ let package = Package(
     target("ObjectStore", ["CCurl", "PosixThreads", crypto, logging]),
     target(
       "InventoryFileSystem",
-      ["BlockCache", "InventoryManifest", "ObjectStore", "ReadPlanning", logging, system]),
+      [
+        "BlockCache", "InventoryManifest", "ObjectStore", "PosixThreads", "ReadPlanning", logging,
+        system,
+      ]),
     target(
       "FuseMount", ["CFuse3", "CLinux", "InventoryFileSystem", "PosixThreads", logging, system]),
     .executableTarget(

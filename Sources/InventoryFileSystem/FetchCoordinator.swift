@@ -49,6 +49,8 @@ final class FetchCoordinator: Sendable {
     var lingering: [ChunkID] = []
     var lastNumber: UInt64 = 0
     var isShutDown = false
+    /// Cached blocks that were not what had been stored.
+    var damagedBlockCount = 0
 
     mutating func nextNumber() -> UInt64 {
       lastNumber += 1
@@ -119,6 +121,7 @@ final class FetchCoordinator: Sendable {
     case retry(PartID, after: Duration)
     case prepare(ChunkReference)
     case decodeFooter(OpenChunk, tail: Range<Int>)
+    case verification(FetchPlanner.Action)
   }
 
   // Dependencies
@@ -130,6 +133,10 @@ final class FetchCoordinator: Sendable {
   let retryPolicy = RetryPolicy()
   /// Retries, and chunks that are prepared before their reader comes.
   let background = DispatchQueue(label: "background")
+  let verifier: ChunkVerifier
+  /// For so long nobody has read a chunk that is compared with the manifest's MD5 in the background.
+  let quietTime: Duration
+  let isStrict: Bool
   // Mutable state
   let state: Mutex<State>
   /// Held while a chunk's files are opened, so that two readers do not load it twice. Taken before `state`.
@@ -137,8 +144,11 @@ final class FetchCoordinator: Sendable {
 
   init(
     store: ObjectStore, cache: BlockCache, planner: FetchPlanner, references: ChunkReferences,
-    logger: Logger
+    verificationMode: VerificationMode, quietTime: Duration, logger: Logger
   ) {
+    isStrict = verificationMode == .strict
+    verifier = ChunkVerifier(isPatient: !isStrict)
+    self.quietTime = quietTime
     self.store = store
     self.cache = cache
     self.references = references
@@ -164,7 +174,7 @@ final class FetchCoordinator: Sendable {
   ///
   /// - Parameter file: what the reader gets; `parked` gets it later when the store has to be asked first.
   func open(
-    _ chunk: ChunkReference, file: (HandleID) -> OpenFile,
+    _ chunk: ChunkReference, file: (HandleID, _ mayKeepPages: Bool) -> OpenFile,
     parked: () -> any ParkedOpen
   ) throws(FileSystemError) -> OpenOutcome {
     try load(chunk)
@@ -178,7 +188,7 @@ final class FetchCoordinator: Sendable {
       state.lingering.removeAll { $0 == chunk.id }
       let handle = HandleID(number: state.nextNumber())
       let wait = WaitID(number: state.nextNumber())
-      let file = file(handle)
+      let file = file(handle, state.planner.mayKeepPages(of: chunk.id))
       let (decision, actions) = state.planner.open(chunk.id, handle: handle, wait: wait)
       switch decision {
       case .present:
@@ -201,20 +211,22 @@ final class FetchCoordinator: Sendable {
     perform { $0.close(handle, of: id) }
   }
 
-  private func load(_ chunk: ChunkReference) throws(FileSystemError) {
+  func load(_ chunk: ChunkReference) throws(FileSystemError) {
     do {
       try loading.withLock { _ throws(BlockCacheError) in
         guard state.withLock({ $0.open[chunk.id] == nil && !$0.isShutDown }) else { return }
         let entry = try cache.open(chunk.identity)
         let eTag = entry.eTag ?? chunk.eTag
         if entry.eTag == nil, let eTag { try entry.record(eTag: eTag) }
+        let isVerified = entry.isVerified
         perform { state in
           state.open[chunk.id] = OpenChunk(id: chunk.id, location: chunk.location, entry: entry)
           state.eTags[chunk.id] = eTag
           state.planner.load(
             chunk.id, sizeInBytes: chunk.identity.sizeInBytes, entry: entry.id,
             overheadInBytes: entry.overheadInBytes, present: entry.presentBlocks,
-            isVersionKnown: eTag != nil, opening: chunk.opening)
+            isVersionKnown: eTag != nil, opening: chunk.opening, isVerifiable: chunk.md5 != nil,
+            isVerified: isVerified)
           return state.planner.resume()
         }
       }
@@ -268,13 +280,7 @@ final class FetchCoordinator: Sendable {
     guard let chunk = state.withLock({ $0.open[id] }) else { throw .shuttingDown }
     defer { perform { $0.planner.finishedReading(id, bytes: bytes) } }
     do {
-      if let corrupt = try chunk.entry.firstCorruptBlock(in: chunk.grid.blocks(covering: bytes)) {
-        logger.warning(
-          "\(chunk.location): cached bytes \(chunk.grid.bytes(of: corrupt..<corrupt + 1)) are damaged; fetching them again"
-        )
-        state.withLock { $0.planner.discarded(id, blocks: corrupt..<corrupt + 1) }
-        return false
-      }
+      guard try dropFirstCorruptBlock(in: bytes, of: chunk) else { return false }
       try chunk.entry.read(
         into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<bytes.count]), at: bytes.lowerBound)
       return true
@@ -282,6 +288,22 @@ final class FetchCoordinator: Sendable {
       logger.error("\(chunk.location): \(error)")
       throw .inputOutput
     }
+  }
+
+  /// False when a block was not what had been stored, and will be fetched anew.
+  func dropFirstCorruptBlock(
+    in bytes: Range<Int>, of chunk: OpenChunk
+  ) throws(BlockCacheError) -> Bool {
+    guard let corrupt = try chunk.entry.firstCorruptBlock(in: chunk.grid.blocks(covering: bytes))
+    else { return true }
+    logger.warning(
+      "\(chunk.location): cached bytes \(chunk.grid.bytes(of: corrupt..<corrupt + 1)) are damaged; fetching them again"
+    )
+    state.withLock { state in
+      state.damagedBlockCount += 1
+      state.planner.discarded(chunk.id, blocks: corrupt..<corrupt + 1)
+    }
+    return false
   }
 
   /// The reader does not wait any more: it is told `.interrupted`, unless it has been answered already.
@@ -306,6 +328,8 @@ final class FetchCoordinator: Sendable {
     state.withLock { $0.goneETags[id] == eTag }
   }
 
+  var damagedBlockCount: Int { state.withLock { $0.damagedBlockCount } }
+
   /// Bytes of the chunk that are in the cache.
   func cachedBytes(of chunk: ChunkReference) -> Int {
     // Right after mounting the cache is still being looked through, which takes milliseconds.
@@ -327,6 +351,7 @@ final class FetchCoordinator: Sendable {
     }
     for waiting in waiting { waiting.fail(.shuttingDown) }
     store.shutDown()
+    verifier.stop()
     for chunk in state.withLock({ Array($0.open.values) }) { cache.close(chunk.entry) }
   }
 
@@ -375,6 +400,8 @@ final class FetchCoordinator: Sendable {
         state.work.append(.evict(segment))
       case .decodeFooter(let chunk, let tail):
         if let open = state.open[chunk] { state.work.append(.decodeFooter(open, tail: tail)) }
+      case .verify, .verifyLater, .cannotVerify:
+        state.work.append(.verification(action))
       case .prepare(let chunk):
         if let reference = references.reference(to: chunk, eTag: nil) {
           state.work.append(.prepare(reference))
@@ -434,6 +461,8 @@ final class FetchCoordinator: Sendable {
       }
     case .decodeFooter(let chunk, let tail):
       background.async { [weak self] in self?.decodeFooter(of: chunk, tail: tail) }
+    case .verification(let action):
+      carryOutVerification(action)
     case .prepare(let chunk):
       background.async { [weak self] in
         guard let self else { return }
@@ -452,7 +481,7 @@ final class FetchCoordinator: Sendable {
 }
 
 extension Duration {
-  fileprivate var asInterval: DispatchTimeInterval {
+  var asInterval: DispatchTimeInterval {
     .milliseconds(
       Int(components.seconds) * 1000 + Int(components.attoseconds / 1_000_000_000_000_000))
   }

@@ -92,7 +92,8 @@ final class MountProcess {
         let (cache, size) = try openCache(mountpoint: mountpoint)
         return InventoryFileSystem(
           inventory, bucket: bucket, ownership: ownership, store: store, cache: cache,
-          cacheSizeInBytes: size, maxConnections: memory.maxConnections, logger: logger)
+          cacheSizeInBytes: size, maxConnections: memory.maxConnections,
+          verificationMode: flags.resources.verify, logger: logger)
       } catch {
         store.shutDown()
         throw error

@@ -25,7 +25,7 @@ final class CacheFolder {
     try BlockCache(path: path, logger: silent)
   }
 
-  var chunkFolder: String { "\(path)/chunks-v1" }
+  var chunkFolder: String { "\(path)/chunks-v2" }
 
   /// The names of the chunk folder's files, sorted.
   func files() throws -> [String] {

@@ -6,6 +6,7 @@ import InventoryFileSystem
 import InventoryManifest
 import Logging
 import ObjectStore
+import ReadPlanning
 import Synchronization
 import Testing
 
@@ -29,7 +30,8 @@ final class Rig: Sendable {
     _ origin: EmbeddedS3Origin, _ chunks: [Chunk], cachePath: String,
     cacheSizeInBytes: Int = largeCache, maxConnections: Int = 8,
     format: InventoryManifest.FileFormat = .csv,
-    credentials: any CredentialsProvider = AnonymousCredentials(), isCacheReady: Bool = true
+    credentials: any CredentialsProvider = AnonymousCredentials(), isCacheReady: Bool = true,
+    verify: VerificationMode = .off
   ) throws {
     let logger = Logger(label: "rig") { _ in SwiftLogNoOpLogHandler() }
     let url = try #require(origin.endpointURL)
@@ -51,14 +53,15 @@ final class Rig: Sendable {
     fileSystem = InventoryFileSystem(
       inventory, bucket: Self.bucket, ownership: NodeOwnership(userID: 7, groupID: 8), store: store,
       cache: try BlockCache(path: cachePath, logger: logger), cacheSizeInBytes: cacheSizeInBytes,
-      maxConnections: maxConnections, logger: logger)
+      maxConnections: maxConnections, verificationMode: verify, quietTime: .milliseconds(20),
+      logger: logger)
     if isCacheReady { fileSystem.prepareCache() }
   }
 
   /// Runs a store with these chunks and a file system over it.
   static func run(
     _ chunks: [Chunk], cacheSizeInBytes: Int = largeCache, maxConnections: Int = 8,
-    faults: [FaultRule] = [], firstByteDelay: Duration = .zero,
+    faults: [FaultRule] = [], firstByteDelay: Duration = .zero, verify: VerificationMode = .off,
     _ body: (Rig, EmbeddedS3Origin) async throws -> Void
   ) async throws {
     let folder = try CacheFolder()
@@ -68,7 +71,7 @@ final class Rig: Sendable {
       origin.put(chunks)
       let rig = try Rig(
         origin, chunks, cachePath: folder.path, cacheSizeInBytes: cacheSizeInBytes,
-        maxConnections: maxConnections)
+        maxConnections: maxConnections, verify: verify)
       defer { rig.fileSystem.shutDown() }
       try await body(rig, origin)
     }
@@ -262,8 +265,8 @@ final class CacheFolder: Sendable {
 
   /// Waits for the lock of a cache that was let go: its last references may be with other threads.
   func chunkFiles(endingIn suffix: String) throws -> [String] {
-    try FileManager.default.contentsOfDirectory(atPath: path + "/chunks-v1")
-      .filter { $0.hasSuffix(suffix) }.map { "\(path)/chunks-v1/\($0)" }
+    try FileManager.default.contentsOfDirectory(atPath: path + "/chunks-v2")
+      .filter { $0.hasSuffix(suffix) }.map { "\(path)/chunks-v2/\($0)" }
   }
 }
 

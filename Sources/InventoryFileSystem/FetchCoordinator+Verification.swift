@@ -1,0 +1,135 @@
+import BlockCache
+import Dispatch
+import InventoryManifest
+import ObjectStore
+import ReadPlanning
+
+// Carries out the comparisons with the manifest's MD5 that the planner asks for (`FetchPlanner+Verification.swift`).
+
+extension FetchCoordinator {
+  func carryOutVerification(_ action: FetchPlanner.Action) {
+    switch action {
+    case .verifyLater:
+      background.asyncAfter(deadline: .now() + quietTime.asInterval) { [weak self] in
+        self?.perform { $0.isShutDown ? [] : $0.planner.verificationIsDue() }
+      }
+    case .verify(let id):
+      let isStarted = verifier.start { [weak self] buffer in self?.verify(id, buffer) }
+      if !isStarted { perform { $0.planner.verificationEnded(id, .unreadable).1 } }
+    case .cannotVerify(let id):
+      guard let chunk = references.inventory.chunks[at: id.index] else { return }
+      logger.warning(
+        "\(references.location(of: chunk)): its \(chunk.sizeInBytes) bytes are too much for this cache to keep until they are compared with the manifest's MD5; it is read without that. For --verify=strict --cache-size must be three times the largest chunk"
+      )
+    default: break
+    }
+  }
+
+  /// What is known of the chunk; `reference` is nil where the manifest has no MD5 and its ETag is not known either.
+  func verification(of chunk: Inventory.Chunk, _ id: ChunkID) -> VerificationState {
+    guard chunk.md5 != nil, let reference = references.reference(to: id, eTag: nil) else {
+      return .unverifiable
+    }
+    if let known = state.withLock({ $0.planner.verificationState(of: id) }) { return known }
+    return cache.isVerified(reference.identity) ? .ok : .pending
+  }
+
+  /// Runs on the verifier's thread.
+  private func verify(_ id: ChunkID, _ buffer: UnsafeMutableRawBufferPointer) {
+    guard let reference = references.reference(to: id, eTag: nil), let expected = reference.md5,
+      (try? load(reference)) != nil
+    else { return perform { $0.planner.verificationEnded(id, .unreadable).1 } }
+    let begun = state.withLock { state -> OpenChunk? in
+      guard !state.isShutDown, !state.changed.contains(id), let chunk = state.open[id],
+        state.planner.beginVerification(id)
+      else { return nil }
+      return chunk
+    }
+    guard let chunk = begun else {
+      return perform { $0.planner.verificationEnded(id, .interrupted).1 }
+    }
+    do {
+      if chunk.entry.isVerified {
+        logger.debug("\(chunk.location): compared with the manifest's MD5 before, and the same still")
+        end(chunk, .same)
+        return
+      }
+      let seal = chunk.entry.makeSeal()
+      guard let found = try hash(chunk, buffer) else {
+        end(chunk, .interrupted)
+        return
+      }
+      guard found == expected else {
+        return endDifferent(chunk, found: found, expected: expected)
+      }
+      logger.debug(
+        "\(chunk.location): all \(chunk.grid.sizeInBytes) bytes have the manifest's MD5")
+      if end(chunk, .same) == .ok, let seal { try chunk.entry.record(verified: seal) }
+    } catch {
+      logger.error("\(chunk.location): \(error)")
+      end(chunk, .unreadable)
+    }
+  }
+
+  /// Nil when a block is not there any more, or nobody is to know.
+  private func hash(
+    _ chunk: OpenChunk, _ buffer: UnsafeMutableRawBufferPointer
+  ) throws(BlockCacheError) -> MD5Digest? {
+    var hasher = MD5Hasher()
+    let size = chunk.grid.sizeInBytes
+    for start in stride(from: 0, to: size, by: buffer.count) {
+      let bytes = start..<min(size, start + buffer.count)
+      let goesOn = state.withLock { state in
+        !state.isShutDown && !state.changed.contains(chunk.id)
+          && state.planner.continueVerification(chunk.id, bytes: bytes)
+      }
+      guard goesOn else { return nil }
+      defer { perform { $0.planner.finishedReading(chunk.id, bytes: bytes) } }
+      guard try dropFirstCorruptBlock(in: bytes, of: chunk) else { return nil }
+      let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<bytes.count])
+      try chunk.entry.read(into: piece, at: start)
+      hasher.update(UnsafeRawBufferPointer(piece))
+    }
+    return hasher.finish()
+  }
+
+  @discardableResult
+  private func end(_ chunk: OpenChunk, _ outcome: VerificationOutcome) -> VerificationVerdict {
+    var verdict = VerificationVerdict.undecided
+    perform { state in
+      let (decided, actions) = state.planner.verificationEnded(chunk.id, outcome)
+      verdict = decided
+      return actions
+    }
+    return verdict
+  }
+
+  private func endDifferent(_ chunk: OpenChunk, found: MD5Digest, expected: MD5Digest) {
+    // First the index, so that no later run takes the blocks for good. Who meets a block without its checksum
+    // meanwhile takes it for a damaged one.
+    do {
+      try chunk.entry.forgetAllBlocks()
+    } catch {
+      logger.error("\(chunk.location): \(error)")
+    }
+    let message =
+      "\(chunk.location): its \(chunk.grid.sizeInBytes) bytes as fetched have the MD5 \(found), the manifest says \(expected)"
+    let earlier =
+      isStrict
+      ? "its last byte was given to no reader" : "readers may have been given wrong bytes before"
+    switch end(chunk, .different) {
+    case .fetchAgain:
+      logger.warning("\(message); they are dropped from the cache, to be fetched once more (\(earlier))")
+    case .failed:
+      logger.error(
+        "\(message), for the second time; reading it fails from now on (\(earlier)). Compare the object with the manifest, and mount again once they agree; --verify=off reads it as it is"
+      )
+    case .ok, .undecided:
+      break
+    }
+  }
+}
+
+extension Array {
+  fileprivate subscript(at index: Int) -> Element? { indices.contains(index) ? self[index] : nil }
+}
