@@ -40,7 +40,8 @@ public final class CacheEntry: Sendable {
     self.files = files
     grid = BlockGrid(sizeInBytes: header.sizeInBytes)
     identityDigest = header.identityDigest
-    state = Mutex(State(
+    state = Mutex(
+      State(
         eTag: header.eTag, seal: header.seal, present: present, unchecked: present))
   }
 

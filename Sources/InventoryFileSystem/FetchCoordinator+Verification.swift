@@ -50,7 +50,7 @@ extension FetchCoordinator {
     }
     do {
       if chunk.entry.isVerified {
-        logger.debug("\(chunk.location): compared with the manifest's MD5 before, and the same still")
+        logger.debug("\(chunk.location): its bytes are those that were verified before")
         end(chunk, .same)
         return
       }
@@ -63,7 +63,7 @@ extension FetchCoordinator {
         return endDifferent(chunk, found: found, expected: expected)
       }
       logger.debug(
-        "\(chunk.location): all \(chunk.grid.sizeInBytes) bytes have the manifest's MD5")
+        "\(chunk.location): its \(chunk.grid.sizeInBytes) bytes have the manifest's MD5")
       if end(chunk, .same) == .ok, let seal { try chunk.entry.record(verified: seal) }
     } catch {
       logger.error("\(chunk.location): \(error)")
@@ -117,15 +117,20 @@ extension FetchCoordinator {
     let earlier =
       isStrict
       ? "its last byte was given to no reader" : "readers may have been given wrong bytes before"
-    switch end(chunk, .different) {
-    case .fetchAgain:
-      logger.warning("\(message); they are dropped from the cache, to be fetched once more (\(earlier))")
-    case .failed:
-      logger.error(
-        "\(message), for the second time; reading it fails from now on (\(earlier)). Compare the object with the manifest, and mount again once they agree; --verify=off reads it as it is"
-      )
-    case .ok, .undecided:
-      break
+    // Under the lock, so that the line is there before a reader fails.
+    perform { state in
+      let (verdict, actions) = state.planner.verificationEnded(chunk.id, .different)
+      switch verdict {
+      case .fetchAgain:
+        logger.warning(
+          "\(message); they are dropped from the cache, to be fetched once more (\(earlier))")
+      case .failed:
+        logger.error(
+          "\(message), for the second time; reading it fails from now on (\(earlier)). Compare the object with the manifest, and mount again once they agree; --verify=off reads it as it is"
+        )
+      case .ok, .undecided: break
+      }
+      return actions
     }
   }
 }

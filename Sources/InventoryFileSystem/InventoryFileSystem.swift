@@ -235,7 +235,9 @@ public final class InventoryFileSystem: Sendable {
     }
     var names = [Attribute.bucket, Attribute.key, Attribute.readPath]
     if chunk.md5 != nil { names.append(Attribute.md5) }
-    if case .store = content { names += [Attribute.eTag, Attribute.cachedBytes, Attribute.verified] }
+    if case .store = content {
+      names += [Attribute.eTag, Attribute.cachedBytes, Attribute.verified]
+    }
     return names
   }
 

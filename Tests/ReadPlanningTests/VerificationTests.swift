@@ -201,7 +201,7 @@ struct VerificationTests {
     #expect(planner.verificationState(of: chunk) == .pending)
   }
 
-  @Test("Wrong bytes are dropped and fetched once more; wrong again, reading them fails, and only them")
+  @Test("Wrong bytes are dropped and fetched once more; wrong again, reading them fails")
   func mismatch() {
     var planner = planner(.background)
     _ = open(&planner)
@@ -255,7 +255,7 @@ struct VerificationTests {
 
   // MARK: Strict
 
-  @Test("Strict: the last byte waits for all of the chunk and for the comparison, other bytes do not")
+  @Test("Strict: the last byte waits for all of the chunk to be compared, other bytes do not")
   func lastByteWaits() {
     var planner = planner(.strict)
     _ = open(&planner, missing: 30)
