@@ -77,8 +77,9 @@ extension FetchCoordinator {
   ) throws(BlockCacheError) -> MD5Digest? {
     var hasher = MD5Hasher()
     let size = chunk.grid.sizeInBytes
-    for start in stride(from: 0, to: size, by: buffer.count) {
-      let bytes = start..<min(size, start + buffer.count)
+    // Each step takes the lock that readers take too, and this thread may be made to wait while it has it.
+    for start in stride(from: 0, to: size, by: BlockGrid.segmentSizeInBytes) {
+      let bytes = start..<min(size, start + BlockGrid.segmentSizeInBytes)
       let goesOn = state.withLock { state in
         !state.isShutDown && !state.changed.contains(chunk.id)
           && state.planner.continueVerification(chunk.id, bytes: bytes)
@@ -86,9 +87,12 @@ extension FetchCoordinator {
       guard goesOn else { return nil }
       defer { perform { $0.planner.finishedReading(chunk.id, bytes: bytes) } }
       guard try dropFirstCorruptBlock(in: bytes, of: chunk) else { return nil }
-      let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<bytes.count])
-      try chunk.entry.read(into: piece, at: start)
-      hasher.update(UnsafeRawBufferPointer(piece))
+      for offset in stride(from: start, to: bytes.upperBound, by: buffer.count) {
+        let count = min(buffer.count, bytes.upperBound - offset)
+        let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
+        try chunk.entry.read(into: piece, at: offset)
+        hasher.update(UnsafeRawBufferPointer(piece))
+      }
     }
     return hasher.finish()
   }

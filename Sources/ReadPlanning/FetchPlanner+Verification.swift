@@ -58,7 +58,7 @@ extension FetchPlanner {
 
   /// Called by `fill`, so after every event that may have changed something.
   mutating func planVerification(_ actions: inout [Action]) {
-    guard verification.mode != .off, verification.running == nil else { return }
+    guard verification.running == nil else { return }
     if let held = verification.held, chunks[held]?.present.isFull == true {
       startVerification(held, &actions)
     } else if !verification.queue.isEmpty, !verification.isLookPlanned {
@@ -264,9 +264,7 @@ extension FetchPlanner {
 
   private mutating func answerWithheld(_ id: ChunkID, _ actions: inout [Action]) {
     guard let size = chunks[id]?.grid.sizeInBytes else { return }
-    // Before the hold ends: what is answered must not leave.
     actions += answerWaits(of: id, touching: 0..<size)
-    if verification.held == id { releaseHold() }
   }
 
   private mutating func failWaits(_ failing: [WaitID], _ actions: inout [Action]) {
