@@ -71,13 +71,11 @@ extension FetchPlanner {
   public mutating func verificationIsDue() -> [Action] {
     verification.isLookPlanned = false
     var actions: [Action] = []
-    if verification.running == nil {
-      let quiet = verification.queue.first { isQuiet($0) }
-      for id in verification.queue {
-        guard let count = chunks[id]?.verification.readCount else { continue }
-        chunks[id]?.verification.readCountAtLastLook = count
-      }
-      if let quiet { startVerification(quiet, &actions) }
+    let quiet = verification.queue.first { isQuiet($0) }
+    if verification.running == nil, let quiet { startVerification(quiet, &actions) }
+    for id in verification.queue {
+      guard let count = chunks[id]?.verification.readCount else { continue }
+      chunks[id]?.verification.readCountAtLastLook = count
     }
     planVerification(&actions)
     return actions
@@ -157,7 +155,11 @@ extension FetchPlanner {
       verdict = .undecided
     }
     if chunk.handles.isEmpty, expected[id] == nil { released.append(id) }
-    return (verdict, actions + fill())
+    actions += fill()
+    // Chunks that nobody has open need no look each: there may be thousands of small ones.
+    let closed = verification.queue.first { isQuiet($0) && chunks[$0]?.handles.isEmpty != false }
+    if verification.running == nil, let closed { startVerification(closed, &actions) }
+    return (verdict, actions)
   }
 
   private mutating func noteMismatch(

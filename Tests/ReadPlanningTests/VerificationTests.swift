@@ -112,6 +112,21 @@ struct VerificationTests {
     #expect(!begins(chunk, &planner), "it has to be loaded first")
   }
 
+  @Test("Of several chunks that nobody has open, one look has all compared, one after the other")
+  func several() {
+    var planner = planner(.background)
+    for index in 0..<4 { _ = open(&planner, index: index) }
+    for index in 0..<3 { _ = planner.close(HandleID(number: UInt64(index) + 1)) }
+    var actions = planner.verificationIsDue()
+    for index in 0..<3 {
+      #expect(actions.contains(.verify(ChunkID(index: index))))
+      #expect(begins(ChunkID(index: index), &planner))
+      actions = planner.verificationEnded(ChunkID(index: index), .same).1
+    }
+    #expect(actions == [], "the fourth may be being read")
+    #expect(planner.verificationIsDue() == [.verify(ChunkID(index: 3))])
+  }
+
   @Test("A chunk is not compared while its reader waits, or while part of it is under way")
   func busy() {
     var planner = planner(.background)
