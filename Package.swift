@@ -64,7 +64,10 @@ let package = Package(
     target("ObjectStore", ["CCurl", "Locks", "PosixThreads", crypto, logging]),
     target(
       "InventoryFileSystem",
-      ["BlockCache", "InventoryManifest", "Locks", "ObjectStore", "ReadPlanning", logging, system]),
+      [
+        "BlockCache", "InventoryManifest", "Locks", "ObjectStore", "PosixThreads", "ReadPlanning",
+        logging, system,
+      ]),
     target(
       "FuseMount",
       ["CFuse3", "CLinux", "InventoryFileSystem", "Locks", "PosixThreads", logging, system]),

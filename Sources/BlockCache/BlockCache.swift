@@ -204,6 +204,14 @@ public final class BlockCache: Sendable {
     return state.withLock { $0.ids[name] }
   }
 
+  func openEntry(_ id: EntryID) -> CacheEntry? { state.withLock { $0.open[id]?.entry } }
+
+  /// The files of an entry that need not be open. Nil where there are none.
+  func openFiles(of identity: CacheIdentity) throws(BlockCacheError) -> EntryFiles? {
+    guard let directory = state.withLock({ $0.directory }) else { return nil }
+    return try EntryFiles.open(Self.name(identity.digest), in: directory)
+  }
+
   public func close(_ entry: CacheEntry) {
     state.withLock { state in
       guard let known = state.open[entry.id] else { return }

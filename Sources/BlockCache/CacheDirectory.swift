@@ -7,7 +7,7 @@ import SystemPackage
 ///
 ///     DIR/CACHEDIR.TAG    tells backup programs to pass it by (https://bford.info/cachedir/)
 ///     DIR/lock            locked by the mount that has it, and names its pid
-///     DIR/chunks-v1/      <digest>.data   the chunk's bytes at their own offsets, sparse
+///     DIR/chunks-v2/      <digest>.data   the chunk's bytes at their own offsets, sparse
 ///                         <digest>.index  which blocks those are (IndexFormat)
 ///
 /// Everything in it is opened relative to a descriptor of the directory and without following symbolic links, so

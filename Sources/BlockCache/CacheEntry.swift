@@ -21,12 +21,14 @@ public final class CacheEntry: Sendable {
 
   let name: String
   /// Nil where all is in memory.
-  private let files: EntryFiles?
-  private let identityDigest: [UInt8]
-  private let state: Lock<State>
+  let files: EntryFiles?
+  let identityDigest: [UInt8]
+  let state: Lock<State>
 
-  private struct State {
+  struct State {
     var eTag: String?
+    /// That of the blocks that were found to be the manifest's.
+    var seal: EntrySeal?
     /// Follows the index, because an entry may be handed out again while it is open.
     var present: BlockSet
     /// Blocks left by an earlier run that have not been compared with their checksums yet.
@@ -45,7 +47,8 @@ public final class CacheEntry: Sendable {
     self.files = files
     grid = BlockGrid(sizeInBytes: header.sizeInBytes)
     identityDigest = header.identityDigest
-    state = Lock(State(eTag: header.eTag, present: present, unchecked: present))
+    state = Lock(
+      State(eTag: header.eTag, seal: header.seal, present: present, unchecked: present))
   }
 
   /// An entry without files.
@@ -84,10 +87,17 @@ public final class CacheEntry: Sendable {
   }
 
   private func writeStaleHeader() throws(BlockCacheError) {
-    guard let files, let eTag = state.withLock({ $0.isHeaderStale ? $0.eTag : nil }) else { return }
-    try files.write(
-      .init(sizeInBytes: grid.sizeInBytes, identityDigest: identityDigest, eTag: eTag))
+    guard let files, let header = state.withLock({ $0.isHeaderStale ? header($0) : nil }) else {
+      return
+    }
+    try files.write(header)
     state.withLock { $0.isHeaderStale = false }
+  }
+
+  func header(_ state: State) -> IndexFormat.Header {
+    IndexFormat.Header(
+      sizeInBytes: grid.sizeInBytes, identityDigest: identityDigest, eTag: state.eTag,
+      seal: state.seal)
   }
 
   /// Stores bytes of a block that is not complete yet.

@@ -117,6 +117,23 @@ final class EntryFiles: Sendable {
   /// The blocks that the index names.
   func readPresent(_ grid: BlockGrid) -> BlockSet {
     var present = BlockSet(blockCount: grid.blockCount)
+    forEachEntry(grid) { entries, first in
+      for (place, entry) in entries.enumerated()
+      where IndexFormat.decodeEntry(UInt64(littleEndian: entry), block: first + place) != nil {
+        present.insert(first + place)
+      }
+      return true
+    }
+    return present
+  }
+
+  /// Hands out all entries as they are stored, some at a time, with the number of the first block.
+  ///
+  /// - Returns: whether all could be read and `body` always returned true.
+  @discardableResult
+  func forEachEntry(
+    _ grid: BlockGrid, _ body: (UnsafeBufferPointer<UInt64>, _ firstBlock: Int) -> Bool
+  ) -> Bool {
     var entries = [UInt64](repeating: 0, count: min(grid.blockCount, 8192))
     var first = 0
     while first < grid.blockCount {
@@ -124,16 +141,14 @@ final class EntryFiles: Sendable {
       let got = entries.withUnsafeMutableBytes {
         pread(index.raw, $0.baseAddress, length, IndexFormat.offset(ofBlock: first))
       }
-      for place in 0..<max(0, got) / IndexFormat.entrySizeInBytes {
-        let entry = UInt64(littleEndian: entries[place])
-        if IndexFormat.decodeEntry(entry, block: first + place) != nil {
-          present.insert(first + place)
-        }
+      let count = max(0, got) / IndexFormat.entrySizeInBytes
+      let goesOn = entries.withUnsafeBufferPointer {
+        body(UnsafeBufferPointer(rebasing: $0[..<count]), first)
       }
-      guard got == length else { break }
-      first += length / IndexFormat.entrySizeInBytes
+      guard goesOn, got == length else { return false }
+      first += count
     }
-    return present
+    return true
   }
 
   // MARK: The data
@@ -181,11 +196,15 @@ final class EntryFiles: Sendable {
   /// Makes blocks absent: first in the index, then on disk.
   func remove(_ blocks: Range<Int>, _ grid: BlockGrid) throws(BlockCacheError) {
     guard !blocks.isEmpty else { return }
+    try removeEntries(blocks)
+    try punch(blocks, grid)
+  }
+
+  func removeEntries(_ blocks: Range<Int>) throws(BlockCacheError) {
     try step(.clearEntries, "write", indexPath)
     let zeros = [UInt64](repeating: 0, count: blocks.count)
     let offset = IndexFormat.offset(ofBlock: blocks.lowerBound)
     try Self.writeAll(zeros.span.bytes, to: index.raw, at: offset, path: indexPath)
-    try punch(blocks, grid)
   }
 
   /// Makes a hole where blocks were.

@@ -56,7 +56,7 @@ struct KernelRequest: @unchecked Sendable {
   func reply(opened file: OpenFile, _ info: fuse_file_info, backing: UInt32?) -> Bool {
     var info = info
     info.fh = UInt64(UInt(bitPattern: Unmanaged.passRetained(file).toOpaque()))
-    info.keep_cache = 1
+    info.keep_cache = file.mayKeepPages ? 1 : 0
     info.noflush = 1
     let code =
       if let backing {

@@ -56,6 +56,8 @@ final class FetchCoordinator: Sendable {
     var lastNumber: UInt64 = 0
     var disk = DiskState()
     var isShutDown = false
+    /// Cached blocks that were not what had been stored.
+    var damagedBlockCount = 0
 
     mutating func nextNumber() -> UInt64 {
       lastNumber += 1
@@ -130,6 +132,7 @@ final class FetchCoordinator: Sendable {
     case expire(Duration, after: Duration)
     case prepare(ChunkReference)
     case decodeFooter(OpenChunk, tail: Range<Int>)
+    case verification(FetchPlanner.Action)
   }
 
   // Dependencies
@@ -142,6 +145,10 @@ final class FetchCoordinator: Sendable {
   let readTimeout: Duration
   /// Retries, and chunks that are prepared before their reader comes.
   let background = DispatchQueue(label: "background")
+  let verifier: ChunkVerifier
+  /// For so long nobody has read a chunk that is compared with the manifest's MD5 in the background.
+  let quietTime: Duration
+  let isStrict: Bool
   // Mutable state
   let state: Lock<State>
   /// Held while a chunk's files are opened, so that two readers do not load it twice. Taken before `state`.
@@ -149,8 +156,11 @@ final class FetchCoordinator: Sendable {
 
   init(
     store: ObjectStore, cache: BlockCache, planner: FetchPlanner, references: ChunkReferences,
-    readTimeout: Duration, logger: Logger
+    readTimeout: Duration, verificationMode: VerificationMode, quietTime: Duration, logger: Logger
   ) {
+    isStrict = verificationMode == .strict
+    verifier = ChunkVerifier(isPatient: !isStrict)
+    self.quietTime = quietTime
     self.store = store
     self.readTimeout = readTimeout
     self.cache = cache
@@ -178,7 +188,7 @@ final class FetchCoordinator: Sendable {
   ///
   /// - Parameter file: what the reader gets; `parked` gets it later when the store has to be asked first.
   func open(
-    _ chunk: ChunkReference, file: (HandleID) -> OpenFile,
+    _ chunk: ChunkReference, file: (HandleID, _ mayKeepPages: Bool) -> OpenFile,
     parked: () -> any ParkedOpen
   ) throws(FileSystemError) -> OpenOutcome {
     load(chunk, isForReader: true)
@@ -192,7 +202,7 @@ final class FetchCoordinator: Sendable {
       state.lingering.removeAll { $0 == chunk.id }
       let handle = HandleID(number: state.nextNumber())
       let wait = WaitID(number: state.nextNumber())
-      let file = file(handle)
+      let file = file(handle, state.planner.mayKeepPages(of: chunk.id))
       let (decision, actions) = state.planner.open(chunk.id, handle: handle, wait: wait)
       switch decision {
       case .present:
@@ -216,7 +226,7 @@ final class FetchCoordinator: Sendable {
   }
 
   /// - Parameter isForReader: the chunk must be loaded, if need be without files.
-  private func load(_ chunk: ChunkReference, isForReader: Bool) {
+  func load(_ chunk: ChunkReference, isForReader: Bool) {
     loading.withLock { _ in
       guard state.withLock({ $0.open[chunk.id] == nil && !$0.isShutDown }) else { return }
       guard let entry = openEntry(chunk, isForReader: isForReader) else {
@@ -224,13 +234,15 @@ final class FetchCoordinator: Sendable {
       }
       let eTag = entry.eTag ?? chunk.eTag
       if entry.eTag == nil, let eTag { entry.record(eTag: eTag) }
+      let isVerified = entry.isVerified
       perform { state in
         state.open[chunk.id] = OpenChunk(id: chunk.id, location: chunk.location, entry: entry)
         state.eTags[chunk.id] = eTag
         state.planner.load(
           chunk.id, sizeInBytes: chunk.identity.sizeInBytes, entry: entry.id,
           overheadInBytes: entry.overheadInBytes, present: entry.presentBlocks,
-          isVersionKnown: eTag != nil, opening: chunk.opening, isMemoryOnly: entry.isMemoryOnly)
+          isVersionKnown: eTag != nil, opening: chunk.opening, isMemoryOnly: entry.isMemoryOnly,
+          isVerifiable: chunk.md5 != nil, isVerified: isVerified)
         if entry.isMemoryOnly { state.memoryOnly.insert(chunk.id) }
         return state.planner.resume()
       }
@@ -290,13 +302,7 @@ final class FetchCoordinator: Sendable {
     guard let chunk = state.withLock({ $0.open[id] }) else { throw .shuttingDown }
     defer { perform { $0.planner.finishedReading(id, bytes: bytes) } }
     do {
-      if let corrupt = try chunk.entry.firstCorruptBlock(in: chunk.grid.blocks(covering: bytes)) {
-        logger.warning(
-          "\(chunk.location): cached bytes \(chunk.grid.bytes(of: corrupt..<corrupt + 1)) are damaged; fetching them again"
-        )
-        state.withLock { $0.planner.discarded(id, blocks: corrupt..<corrupt + 1) }
-        return false
-      }
+      guard try dropFirstCorruptBlock(in: bytes, of: chunk) else { return false }
       try chunk.entry.read(
         into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<bytes.count]), at: bytes.lowerBound)
       return true
@@ -304,6 +310,22 @@ final class FetchCoordinator: Sendable {
       unreadable(chunk, bytes, error)
       return false
     }
+  }
+
+  /// False when a block was not what had been stored, and will be fetched anew.
+  func dropFirstCorruptBlock(
+    in bytes: Range<Int>, of chunk: OpenChunk
+  ) throws(BlockCacheError) -> Bool {
+    guard let corrupt = try chunk.entry.firstCorruptBlock(in: chunk.grid.blocks(covering: bytes))
+    else { return true }
+    logger.warning(
+      "\(chunk.location): cached bytes \(chunk.grid.bytes(of: corrupt..<corrupt + 1)) are damaged; fetching them again"
+    )
+    state.withLock { state in
+      state.damagedBlockCount += 1
+      state.planner.discarded(chunk.id, blocks: corrupt..<corrupt + 1)
+    }
+    return false
   }
 
   /// The reader does not wait any more: it is told `.interrupted`, unless it has been answered already.
@@ -328,6 +350,8 @@ final class FetchCoordinator: Sendable {
     state.withLock { $0.goneETags[id] == eTag }
   }
 
+  var damagedBlockCount: Int { state.withLock { $0.damagedBlockCount } }
+
   /// Bytes of the chunk that are in the cache.
   func cachedBytes(of chunk: ChunkReference) -> Int {
     // Right after mounting the cache is still being looked through, which takes milliseconds.
@@ -350,6 +374,7 @@ final class FetchCoordinator: Sendable {
     for waiting in waiting { waiting.fail(.shuttingDown) }
     retries.shutDown()
     store.shutDown()
+    verifier.stop()
     for chunk in state.withLock({ Array($0.open.values) }) { cache.close(chunk.entry) }
   }
 
@@ -401,6 +426,8 @@ final class FetchCoordinator: Sendable {
         state.open[chunk]?.entry.drop(block: block)
       case .decodeFooter(let chunk, let tail):
         if let open = state.open[chunk] { state.work.append(.decodeFooter(open, tail: tail)) }
+      case .verify, .verifyLater, .cannotVerify:
+        state.work.append(.verification(action))
       case .prepare(let chunk):
         if let reference = references.reference(to: chunk, eTag: nil) {
           state.work.append(.prepare(reference))
@@ -449,6 +476,8 @@ final class FetchCoordinator: Sendable {
       }
     case .decodeFooter(let chunk, let tail):
       background.async { [weak self] in self?.decodeFooter(of: chunk, tail: tail) }
+    case .verification(let action):
+      carryOutVerification(action)
     case .prepare(let chunk):
       background.async { [weak self] in
         guard let self else { return }

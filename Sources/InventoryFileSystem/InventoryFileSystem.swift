@@ -228,11 +228,16 @@ public final class InventoryFileSystem: Sendable {
 
   public func attributeNames(of node: NodeID) -> [String] {
     guard let (_, chunk) = try? chunk(of: node) else {
-      return node == .root ? [Attribute.pid, Attribute.source] : []
+      guard node == .root else { return [] }
+      var names = [Attribute.pid, Attribute.source]
+      if case .store = content { names.append(Attribute.damagedBlocks) }
+      return names
     }
     var names = [Attribute.bucket, Attribute.key, Attribute.readPath]
     if chunk.md5 != nil { names.append(Attribute.md5) }
-    if case .store = content { names += [Attribute.eTag, Attribute.cachedBytes] }
+    if case .store = content {
+      names += [Attribute.eTag, Attribute.cachedBytes, Attribute.verified]
+    }
     return names
   }
 
@@ -242,9 +247,11 @@ public final class InventoryFileSystem: Sendable {
 
   private func attributeText(_ name: String, of node: NodeID) throws(FileSystemError) -> String {
     if node == .root {
-      switch name {
-      case Attribute.pid: return String(getpid())
-      case Attribute.source: return inventory.source
+      switch (name, content) {
+      case (Attribute.pid, _): return String(getpid())
+      case (Attribute.source, _): return inventory.source
+      case (Attribute.damagedBlocks, .store(let chunks)):
+        return String(chunks.coordinator.damagedBlockCount)
       default: throw .noSuchAttribute
       }
     }
@@ -266,6 +273,8 @@ public final class InventoryFileSystem: Sendable {
       return readPath(ofChunk: index, chunk).rawValue
     case (Attribute.cachedBytes, .store(let chunks)):
       return String(chunks.cachedBytes(ofChunk: index, chunk))
+    case (Attribute.verified, .store(let chunks)):
+      return chunks.verification(ofChunk: index, chunk).rawValue
     default:
       throw .noSuchAttribute
     }
@@ -277,6 +286,8 @@ public final class InventoryFileSystem: Sendable {
     static let eTag = "user.s3.etag"
     static let md5 = "user.inventory.md5"
     static let cachedBytes = "user.inventoryfs.cached_bytes"
+    static let verified = "user.inventoryfs.verified"
+    static let damagedBlocks = "user.inventoryfs.damaged_blocks"
     static let readPath = "user.inventoryfs.read_path"
     static let pid = "user.inventoryfs.pid"
     static let source = "user.inventoryfs.source"

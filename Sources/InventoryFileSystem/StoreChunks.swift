@@ -65,7 +65,10 @@ final class StoreChunks: Sendable {
     let size = reference.identity.sizeInBytes
     let outcome = try coordinator.open(
       reference,
-      file: { OpenFile(node: node, content: .chunk(reference.id, $0), sizeInBytes: size) },
+      file: {
+        OpenFile(
+          node: node, content: .chunk(reference.id, $0), sizeInBytes: size, mayKeepPages: $1)
+      },
       parked: parked)
     switch outcome {
     case .opened(let file): return .opened(file)
@@ -92,6 +95,10 @@ final class StoreChunks: Sendable {
         to: ChunkID(index: index), eTag: knownETag(ofChunk: index, chunk))
     else { return 0 }
     return coordinator.cachedBytes(of: reference)
+  }
+
+  func verification(ofChunk index: Int, _ chunk: Inventory.Chunk) -> VerificationState {
+    coordinator.verification(of: chunk, ChunkID(index: index))
   }
 
   private func knownETag(ofChunk index: Int, _ chunk: Inventory.Chunk) -> String? {

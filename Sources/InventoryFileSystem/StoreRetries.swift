@@ -1,7 +1,7 @@
 import Dispatch
+import Locks
 import ObjectStore
 import ReadPlanning
-import Locks
 
 /// The retries of everything that is asked of one store: one budget for all, and a list of what is still being asked, so
 /// that shutting down leaves nobody waiting between two attempts.

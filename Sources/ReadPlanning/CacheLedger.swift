@@ -140,6 +140,14 @@ public struct CacheLedger: Sendable {
     return victims
   }
 
+  /// Has an idle segment leave. False for what is pinned, leaving already, or not stored.
+  public mutating func expel(_ segment: Segment) -> Bool {
+    guard let place = places[segment], records[place].pinCount == 0, !records[place].isLeaving
+    else { return false }
+    _ = startLeaving(place)
+    return true
+  }
+
   /// Adds to what a segment takes. The caller has checked `fits(_:)`.
   public mutating func reserve(_ segment: Segment, bytes: Int) {
     let place: Int

@@ -18,9 +18,11 @@ extension FetchPlanner {
     isStarved = false
     resumeReadyParts(&actions)
     forgetAnsweredDemand()
+    chooseHold(&actions)
     while runningCount < mostConnections, let gap = nextDemand() ?? nextAhead() {
       guard start(gap, &actions) else { break }
     }
+    planVerification(&actions)
     return actions
   }
 
@@ -55,9 +57,10 @@ extension FetchPlanner {
         let blocks = chunk.grid.blocks(covering: chunk.opening)
         return Gap(chunk: wait.chunk, blocks: blocks, needed: blocks)
       }
-      let wanted = chunk.grid.blocks(covering: wait.bytes)
       let isInMemory = isCachingPaused || chunk.isMemoryOnly
-      guard let needed = chunk.missingRun(in: wanted, isForMemory: isInMemory) else { continue }
+      guard let wanted = wantedBlocks(for: wait, in: chunk),
+        let needed = chunk.missingRun(in: wanted, isForMemory: isInMemory)
+      else { continue }
       // Where the reader is sequential its part is as long as its other parts.
       let offset = chunk.grid.bytes(of: needed).lowerBound
       var end = wanted.upperBound

@@ -30,6 +30,7 @@ extension FetchPlanner {
   /// The cache can be written again.
   public mutating func cachingResumed() -> [Action] {
     isCachingPaused = false
+    verifyAgain()
     return fill()
   }
 

@@ -46,6 +46,13 @@ public struct FetchPlanner: Sendable {
     case decodeFooter(ChunkID, Range<Int>)
     /// Drop the block from memory, before the planner is told anything else.
     case drop(ChunkID, block: Int)
+    /// `load` the chunk, compare it with the manifest's MD5 (`beginVerification`), and report `verificationEnded`.
+    case verify(ChunkID)
+    /// Report `verificationIsDue` in a moment.
+    case verifyLater
+    /// The chunk is too large for the cache, or its disk fails, so that it cannot be compared before its last byte is given
+    /// out, which it now is: warn.
+    case cannotVerify(ChunkID, isTooLarge: Bool)
   }
 
   public enum ReadDecision: Sendable, Equatable {
@@ -116,6 +123,7 @@ public struct FetchPlanner: Sendable {
     var readErrorCount = 0
     /// Its files are not used: what is read of it goes through memory.
     var isMemoryOnly: Bool
+    var verification: ChunkVerification
   }
 
   /// A chunk that a reader is about to come to.
@@ -172,12 +180,18 @@ public struct FetchPlanner: Sendable {
   public internal(set) var isCachingPaused = false
   /// Blocks that memory is set aside for, the oldest first.
   var memory: [BlockKey] = []
+  var verification: Verification
 
   /// - Parameters:
   ///   - maxConnections: the most requests at once, over all chunks.
   ///   - cacheBoundInBytes: what the cache may take on disk.
-  public init(maxConnections: Int, cacheBoundInBytes: Int, catalog: ChunkCatalog = .empty) {
+  ///   - verificationMode: when complete chunks are compared with the manifest's MD5.
+  public init(
+    maxConnections: Int, cacheBoundInBytes: Int, catalog: ChunkCatalog = .empty,
+    verificationMode: VerificationMode = .off
+  ) {
     self.catalog = catalog
+    verification = Verification(mode: verificationMode)
     sizing = PartSizing(maxConnections: maxConnections, cacheBoundInBytes: cacheBoundInBytes)
     concurrency = ConcurrencyLevel(maximum: maxConnections)
     // A block that was fetched ahead must still be there when its reader comes to it. Between the two, at most one
@@ -232,9 +246,12 @@ public struct FetchPlanner: Sendable {
   ///   - present: the blocks that the cache holds; those on their way out are left aside.
   ///   - isVersionKnown: whether the cache names the ETag that these blocks belong to.
   ///   - opening: the bytes that the first request asks for when the version is not known.
+  ///   - isVerifiable: whether the manifest has an MD5.
+  ///   - isVerified: whether these blocks were found to have it.
   public mutating func load(
     _ id: ChunkID, sizeInBytes: Int, entry: EntryID, overheadInBytes: Int, present: BlockSet,
-    isVersionKnown: Bool, opening: Range<Int>, isMemoryOnly: Bool = false
+    isVersionKnown: Bool, opening: Range<Int>, isMemoryOnly: Bool = false,
+    isVerifiable: Bool = false, isVerified: Bool = false
   ) {
     precondition(chunks[id] == nil)
     let grid = BlockGrid(sizeInBytes: sizeInBytes)
@@ -242,7 +259,8 @@ public struct FetchPlanner: Sendable {
       grid: grid, entry: entry, opening: grid.bytes(of: grid.blocks(covering: opening)),
       present: present, allocated: present, isVersionKnown: isVersionKnown,
       isParquet: catalog.isParquet, inMemory: BlockSet(blockCount: grid.blockCount),
-      isMemoryOnly: isMemoryOnly)
+      isMemoryOnly: isMemoryOnly,
+      verification: initialVerification(id, isVerifiable: isVerifiable, isVerified: isVerified))
     if ledger.contains(entry) {
       for index in 0..<grid.segmentCount {
         let segment = CacheLedger.Segment(entry: entry, index: index)
@@ -260,6 +278,7 @@ public struct FetchPlanner: Sendable {
     chunk.allocated = chunk.present
     chunks[id] = chunk
     chunkOfEntry[entry] = id
+    noteCompletion(id)
   }
 
   /// What a segment takes on disk with these blocks present.
@@ -354,11 +373,14 @@ public struct FetchPlanner: Sendable {
   public func isIdle(_ id: ChunkID) -> Bool {
     guard let chunk = chunks[id] else { return false }
     return chunk.handles.isEmpty && chunk.transfers.isEmpty && chunk.waits.isEmpty
-      && expected[id] == nil && chunk.wholePinCount == 0
+      && expected[id] == nil && chunk.wholePinCount == 0 && verification.running != id
+      && verification.held != id
   }
 
   /// Has another look at what is wanted: a chunk that was loaded may be one that is expected.
-  public mutating func resume() -> [Action] { expectedOrder.isEmpty ? [] : fill() }
+  public mutating func resume() -> [Action] {
+    expectedOrder.isEmpty && verification.queue.isEmpty ? [] : fill()
+  }
 
   /// Forgets an idle chunk; what the cache holds of it stays in the ledger.
   ///
@@ -367,6 +389,7 @@ public struct FetchPlanner: Sendable {
     guard let chunk = chunks.removeValue(forKey: id) else { return false }
     chunkOfEntry[chunk.entry] = nil
     memory.removeAll { $0.chunk == id }
+    rememberVerification(id, chunk.verification)
     return ledger.isEmpty(chunk.entry)
   }
 
@@ -376,7 +399,8 @@ public struct FetchPlanner: Sendable {
   public mutating func read(
     _ id: ChunkID, handle: HandleID, bytes: Range<Int>, wait: WaitID
   ) -> (ReadDecision, [Action]) {
-    guard let chunk = chunks[id] else { return (.wait, [.fail(wait)]) }
+    guard let chunk = chunks[id], !hasFailed(id) else { return (.wait, [.fail(wait)]) }
+    chunks[id]?.verification.readCount += 1
     let window = windowLimit()
     handles[handle]?.readAhead.note(
       bytes, maximumWindowInBytes: window, sizeInBytes: chunk.grid.sizeInBytes)
@@ -412,9 +436,11 @@ public struct FetchPlanner: Sendable {
   public mutating func discarded(_ id: ChunkID, blocks: Range<Int>) {
     chunks[id]?.present.remove(blocks)
     chunks[id]?.damaged.formUnion(blocks)
+    chunks[id]?.verification.isDisturbed = true
   }
 
   func isAvailable(_ bytes: Range<Int>, in chunk: Chunk) -> Bool {
+    guard !isWithheld(bytes, in: chunk) else { return false }
     let blocks = chunk.grid.blocks(covering: bytes)
     var next = blocks.lowerBound
     while let absent = chunk.present.firstAbsent(in: next..<blocks.upperBound) {
@@ -440,7 +466,9 @@ public struct FetchPlanner: Sendable {
 
   /// Every reader that is fetching ahead gets an even share of what the cache can hold ahead.
   func windowLimit() -> Int {
-    min(maximumWindowInBytes, (ledger.boundInBytes - wholePinnedInBytes) * 3 / 8)
+    min(
+      maximumWindowInBytes,
+      (ledger.boundInBytes - wholePinnedInBytes - (verification.pinned?.bytes ?? 0)) * 3 / 8)
       / max(1, handles.count)
   }
 
@@ -477,6 +505,7 @@ public struct FetchPlanner: Sendable {
       } else {
         chunk.present.insert(blocks)
         chunk.damaged.subtract(blocks)
+        if chunk.verification.state == .ok { chunk.verification.state = .pending }
       }
       chunk.transfers[index].attempts = 1
     }
@@ -522,6 +551,7 @@ public struct FetchPlanner: Sendable {
     return waiting.isOpen
       ? !chunk.isVersionKnown
       : waiting.bytes.overlaps(transfer.arrived..<transfer.part.bytes.upperBound)
+        || isWithheld(waiting.bytes, in: chunk)
   }
 
   /// The delay is over: the part goes on as soon as a connection is free.
@@ -544,12 +574,17 @@ public struct FetchPlanner: Sendable {
         forget(wait)
         actions.append(.fail(wait))
       }
-      for handle in chunk.handles { handles[handle]?.readAhead.pause() }
-      chunks[chunkID]?.isBeingFilled = false
-      chunks[chunkID]?.wishes = []
-      forgetExpectation(chunkID)
+      pauseFetchingAhead(of: chunkID)
     }
     return actions + fill()
+  }
+
+  /// Nobody fetches ahead in this chunk until the next read.
+  mutating func pauseFetchingAhead(of id: ChunkID) {
+    for handle in chunks[id]?.handles ?? [] { handles[handle]?.readAhead.pause() }
+    chunks[id]?.isBeingFilled = false
+    chunks[id]?.wishes = []
+    forgetExpectation(id)
   }
 
   /// The part was cancelled, as asked; unless somebody wants its bytes by now, in which case they are fetched anew.
@@ -558,7 +593,7 @@ public struct FetchPlanner: Sendable {
     return fill()
   }
 
-  private mutating func answerWaits(of id: ChunkID, touching bytes: Range<Int>) -> [Action] {
+  mutating func answerWaits(of id: ChunkID, touching bytes: Range<Int>) -> [Action] {
     guard let chunk = chunks[id] else { return [] }
     var actions: [Action] = []
     for wait in chunk.waits {
@@ -592,10 +627,11 @@ public struct FetchPlanner: Sendable {
           bytes: chunk.grid.allocatedBytes(of: block..<block + 1))
       }
     }
-    for segment in chunk.grid.segments(covering: chunk.grid.blocks(covering: transfer.part.bytes)) {
-      ledger.unpin(.init(entry: chunk.entry, index: segment))
-    }
+    let segments = chunk.grid.segments(covering: chunk.grid.blocks(covering: transfer.part.bytes))
+    hold(segments, of: chunkID, chunk)
+    for segment in segments { ledger.unpin(.init(entry: chunk.entry, index: segment)) }
     chunks[chunkID] = chunk
+    noteCompletion(chunkID)
     return (chunkID, transfer)
   }
 
@@ -615,6 +651,7 @@ public struct FetchPlanner: Sendable {
       chunks[id]?.present.remove(blocks)
       chunks[id]?.allocated.remove(blocks)
       chunks[id]?.leavingSegments.insert(segment.index)
+      chunks[id]?.verification.isDisturbed = true
     }
     return .evict(segment)
   }

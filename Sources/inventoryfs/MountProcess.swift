@@ -95,7 +95,8 @@ final class MountProcess {
         return InventoryFileSystem(
           inventory, bucket: bucket, ownership: ownership, store: store, cache: cache,
           cacheSizeInBytes: size, maxConnections: memory.maxConnections,
-          readTimeout: flags.resources.readTimeout.duration, logger: logger)
+          readTimeout: flags.resources.readTimeout.duration,
+          verificationMode: flags.resources.verify, logger: logger)
       } catch {
         store.shutDown()
         throw error

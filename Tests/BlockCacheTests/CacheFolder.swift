@@ -1,9 +1,9 @@
 import BlockCache
 import FoundationEssentials
 import Glibc
+import Locks
 import Logging
 import ReadPlanning
-import Locks
 
 let silent = Logger(label: "cache") { _ in SwiftLogNoOpLogHandler() }
 
@@ -26,7 +26,7 @@ final class CacheFolder {
     try BlockCache(path: path, logger: silent)
   }
 
-  var chunkFolder: String { "\(path)/chunks-v1" }
+  var chunkFolder: String { "\(path)/chunks-v2" }
 
   /// The names of the chunk folder's files, sorted.
   func files() throws -> [String] {

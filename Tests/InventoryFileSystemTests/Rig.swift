@@ -7,6 +7,7 @@ import InventoryManifest
 import Locks
 import Logging
 import ObjectStore
+import ReadPlanning
 import Testing
 
 /// A file system without a mount, its cache folder, and the store behind it.
@@ -31,6 +32,7 @@ final class Rig: Sendable {
     format: InventoryManifest.FileFormat = .csv,
     credentials: any CredentialsProvider = AnonymousCredentials(), isCacheReady: Bool = true,
     readTimeout: Duration = .seconds(60), hook: CacheStepHook? = nil,
+    verify: VerificationMode = .off,
     logger: Logger = Logger(label: "rig") { _ in SwiftLogNoOpLogHandler() }
   ) throws {
     let url = try #require(origin.endpointURL)
@@ -53,7 +55,8 @@ final class Rig: Sendable {
       inventory, bucket: Self.bucket, ownership: NodeOwnership(userID: 7, groupID: 8), store: store,
       cache: try BlockCache(path: cachePath, logger: logger, hook: hook),
       cacheSizeInBytes: cacheSizeInBytes,
-      maxConnections: maxConnections, readTimeout: readTimeout, logger: logger)
+      maxConnections: maxConnections, readTimeout: readTimeout, verificationMode: verify,
+      quietTime: .milliseconds(20), logger: logger)
     if isCacheReady { fileSystem.prepareCache() }
   }
 
@@ -61,7 +64,7 @@ final class Rig: Sendable {
   static func run(
     _ chunks: [Chunk], cacheSizeInBytes: Int = largeCache, maxConnections: Int = 8,
     faults: [FaultRule] = [], firstByteDelay: Duration = .zero,
-    readTimeout: Duration = .seconds(60),
+    readTimeout: Duration = .seconds(60), verify: VerificationMode = .off,
     _ body: (Rig, EmbeddedS3Origin) async throws -> Void
   ) async throws {
     let folder = try CacheFolder()
@@ -71,7 +74,7 @@ final class Rig: Sendable {
       origin.put(chunks)
       let rig = try Rig(
         origin, chunks, cachePath: folder.path, cacheSizeInBytes: cacheSizeInBytes,
-        maxConnections: maxConnections, readTimeout: readTimeout)
+        maxConnections: maxConnections, readTimeout: readTimeout, verify: verify)
       defer { rig.fileSystem.shutDown() }
       try await body(rig, origin)
     }
@@ -265,8 +268,8 @@ final class CacheFolder: Sendable {
 
   /// Waits for the lock of a cache that was let go: its last references may be with other threads.
   func chunkFiles(endingIn suffix: String) throws -> [String] {
-    try FileManager.default.contentsOfDirectory(atPath: path + "/chunks-v1")
-      .filter { $0.hasSuffix(suffix) }.map { "\(path)/chunks-v1/\($0)" }
+    try FileManager.default.contentsOfDirectory(atPath: path + "/chunks-v2")
+      .filter { $0.hasSuffix(suffix) }.map { "\(path)/chunks-v2/\($0)" }
   }
 }
 

@@ -1,6 +1,6 @@
 import EmbeddedS3Origin
-import ObjectStore
 import Locks
+import ObjectStore
 import Testing
 
 /// Refusals that say what to do better: the request is sent again, once, and what was learnt stays.
