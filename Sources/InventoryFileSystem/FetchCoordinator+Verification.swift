@@ -22,7 +22,7 @@ extension FetchCoordinator {
       logger.warning(
         isTooLarge
           ? "\(location): its \(chunk.sizeInBytes) bytes are too much for this cache to keep until they are compared with the manifest's MD5; it is read without that. For --verify=strict --cache-size must be three times the largest chunk"
-          : "\(location): the cache's disk fails, so that its bytes cannot be kept until they are compared with the manifest's MD5; it is read without that until the disk works again"
+          : "\(location): the cache's disk fails or is too full, so that its bytes cannot be kept until they are compared with the manifest's MD5; it is read without that until the disk is well again"
       )
     default: break
     }

@@ -41,7 +41,7 @@ public struct CacheLedger: Sendable {
 
   /// The most that `usedInBytes` may reach: what was configured, or less while the disk has no room for that.
   public private(set) var boundInBytes: Int
-  private let configuredBoundInBytes: Int
+  let configuredBoundInBytes: Int
   /// Bytes on disk, about to be on disk, or not yet gone from it.
   public private(set) var usedInBytes = 0
   /// The part of `usedInBytes` that is on its way out.

@@ -50,7 +50,7 @@ struct ChunkVerification: Sendable {
   var wasWrong = false
   /// It cannot be had whole.
   var isTooLarge = false
-  /// It cannot be had whole as long as the cache's disk fails.
+  /// It cannot be had whole as long as the cache's disk fails, or has too little room.
   var isUncached = false
   /// A block has left since the comparison began.
   var isDisturbed = false
@@ -59,6 +59,12 @@ struct ChunkVerification: Sendable {
   var readCountAtLastLook = -1
 
   var isWorthRemembering: Bool { wasWrong || isTooLarge }
+
+  mutating func forgetDiskFailure() {
+    guard isUncached else { return }
+    isUncached = false
+    state = .pending
+  }
 }
 
 /// All chunks' part in it.

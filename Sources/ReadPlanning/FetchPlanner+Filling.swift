@@ -138,8 +138,11 @@ extension FetchPlanner {
       blocks = gap.needed
       bytes = spaceNeeded(for: blocks, in: chunk)
       guard ledger.fits(bytes) else {
-        // What the disk lacks comes back by nobody's reading.
-        if ledger.isCurtailed { return startInMemory(gap, &actions) }
+        // What the disk lacks comes back by nobody's reading. For a chunk that is held there is room, as soon as
+        // others have finished.
+        if ledger.isCurtailed, verification.held != gap.chunk {
+          return startInMemory(gap, &actions)
+        }
         isStarved = true
         return false
       }

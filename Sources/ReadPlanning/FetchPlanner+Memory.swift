@@ -43,7 +43,10 @@ extension FetchPlanner {
       }
     }
     ledger.curtail(toBytes: ledger.usedInBytes - unwritten + room)
-    return isCacheKnown ? ledger.evict(toFit: 0).map { leave($0) } : []
+    guard isCacheKnown else { return [] }
+    if !ledger.isCurtailed, !isCachingPaused { verifyAgain() }
+    let leaving = ledger.evict(toFit: 0).map { leave($0) }
+    return isStarved ? leaving + fill() : leaving
   }
 
   /// Whether the disk has so little room that caching is not worth it.

@@ -51,6 +51,8 @@ extension FetchPlanner {
   }
 
   mutating func rememberVerification(_ id: ChunkID, _ known: ChunkVerification) {
+    var known = known
+    known.forgetDiskFailure()
     verification.remembered[id] = known.isWorthRemembering ? known : nil
   }
 
@@ -208,14 +210,14 @@ extension FetchPlanner {
     guard verification.mode == .strict else { return }
     if let held = verification.held {
       let isWanted = chunks[held]?.waits.contains { isWithheld($0) } == true
-      if isWanted, chunks[held].map({ canHold($0) }) == true { return }
+      if isWanted, chunks[held].map({ canHold($0) }) == true { return storeAll(of: held) }
       // The comparison goes on without.
       releaseHold()
     }
     for id in demand where isWithheld(id) {
       guard let chunkID = waits[id]?.chunk, let chunk = chunks[chunkID] else { continue }
       guard canHold(chunk) else {
-        let isTooLarge = !isCachingPaused && !chunk.isMemoryOnly
+        let isTooLarge = sizeOnDisk(of: chunk) > ledger.configuredBoundInBytes * 3 / 8
         chunks[chunkID]?.verification.state = .unverifiable
         chunks[chunkID]?.verification.isTooLarge = isTooLarge
         chunks[chunkID]?.verification.isUncached = !isTooLarge
@@ -225,22 +227,32 @@ extension FetchPlanner {
       }
       verification.held = chunkID
       hold(chunk.grid.segments(covering: 0..<chunk.grid.blockCount), of: chunkID, chunk)
-      return
+      return storeAll(of: chunkID)
     }
   }
 
-  /// Beside what is lent to the kernel, at most half of the cache, there is room for the chunk, and some is left for
-  /// other readers. A disk that fails holds nothing.
+  /// There is room for the chunk, and some is left for other readers: beside what is lent to the kernel, which is no
+  /// more than half of the cache, as long as the disk has room for all of that. A disk that fails holds nothing.
   private func canHold(_ chunk: Chunk) -> Bool {
-    !isCachingPaused && !chunk.isMemoryOnly
-      && chunk.grid.allocatedBytes(of: 0..<chunk.grid.blockCount) <= ledger.boundInBytes * 3 / 8
+    let size = sizeOnDisk(of: chunk)
+    return !isCachingPaused && !chunk.isMemoryOnly && size <= ledger.boundInBytes * 3 / 8
+      && wholePinnedInBytes + size <= ledger.boundInBytes * 7 / 8
+  }
+
+  private func sizeOnDisk(of chunk: Chunk) -> Int {
+    chunk.grid.allocatedBytes(of: 0..<chunk.grid.blockCount)
+  }
+
+  /// What is compared is on disk: what came into memory while that failed counts as missing, and is fetched again.
+  private mutating func storeAll(of id: ChunkID) {
+    guard let count = chunks[id]?.grid.blockCount else { return }
+    chunks[id]?.inMemory.remove(0..<count)
   }
 
   /// What was given out unverified because the cache could not be written is to be compared from now on.
   mutating func verifyAgain() {
     for (id, chunk) in chunks where chunk.verification.isUncached && !chunk.isMemoryOnly {
-      chunks[id]?.verification.isUncached = false
-      chunks[id]?.verification.state = .pending
+      chunks[id]?.verification.forgetDiskFailure()
       noteCompletion(id)
     }
   }

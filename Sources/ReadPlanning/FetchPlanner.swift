@@ -504,9 +504,10 @@ public struct FetchPlanner: Sendable {
         chunk.inMemory.insert(blocks)
       } else {
         chunk.present.insert(blocks)
+        chunk.inMemory.remove(blocks)
         chunk.damaged.subtract(blocks)
-        if chunk.verification.state == .ok { chunk.verification.state = .pending }
       }
+      if chunk.verification.state == .ok { chunk.verification.state = .pending }
       chunk.transfers[index].attempts = 1
     }
     chunks[chunkID] = chunk

@@ -395,4 +395,177 @@ struct VerificationTests {
     #expect(actions == [.fail(WaitID(number: 10))])
     #expect(planner.ledger.pinnedInBytes == 0)
   }
+
+  // MARK: Strict, while the cache's disk is full or fails
+
+  private func parts(_ actions: [FetchPlanner.Action]) -> [FetchPlanner.Part] {
+    actions.compactMap { if case .fetch(let part) = $0 { part } else { nil } }
+  }
+
+  @Test("Strict: while caching is paused the last byte is given out unverified, with a warning")
+  func strictPaused() {
+    var planner = planner(.strict)
+    _ = open(&planner, missing: 1)
+    _ = planner.cachingFailed()
+    let (_, actions) = read(&planner, lastByte(ofSize: size), wait: 10)
+    #expect(actions.contains(.cannotVerify(chunk, isTooLarge: false)))
+    #expect(parts(actions).map(\.isInMemory) == [true])
+    #expect(planner.verificationState(of: chunk) == .unverifiable)
+    #expect(!planner.mayLend(chunk))
+    #expect(serve(&planner, actions).contains(.answer(WaitID(number: 10))))
+    _ = planner.finishedReading(chunk, bytes: lastByte(ofSize: size))
+    // Once the disk works, the next reader waits for the comparison again.
+    _ = planner.cachingResumed()
+    #expect(planner.verificationState(of: chunk) == .pending)
+    let (decision, fetching) = read(&planner, lastByte(ofSize: size), wait: 11)
+    #expect(decision == .wait)
+    #expect(serve(&planner, fetching) == [.verify(chunk)])
+    #expect(begins(chunk, &planner))
+    #expect(planner.verificationEnded(chunk, .same).1 == [.answer(WaitID(number: 11))])
+    _ = planner.finishedReading(chunk, bytes: lastByte(ofSize: size))
+    #expect(planner.ledger.pinnedInBytes == 0)
+  }
+
+  @Test("Strict: the disk fails while the chunk is made complete, or while it is compared")
+  func strictPausedMeanwhile() {
+    for isBegun in [false, true] {
+      var planner = planner(.strict)
+      _ = open(&planner, missing: isBegun ? 0 : 40)
+      let (_, actions) = read(&planner, lastByte(ofSize: size), wait: 10)
+      var more: [FetchPlanner.Action] = []
+      if isBegun {
+        #expect(actions == [.verify(chunk)])
+        #expect(begins(chunk, &planner))
+        more = planner.cachingFailed()
+      }
+      for part in parts(actions) { more += planner.cachingFailed(part.id) }
+      let others = serve(&planner, more)
+      #expect(others.contains(.cannotVerify(chunk, isTooLarge: false)))
+      #expect(others.contains(.answer(WaitID(number: 10))))
+      if isBegun { #expect(verdictAfter(.same, &planner) == .undecided) }
+      _ = planner.finishedReading(chunk, bytes: lastByte(ofSize: size))
+      #expect(planner.ledger.pinnedInBytes == 0)
+    }
+  }
+
+  @Test(
+    "Strict: what came into memory while the disk failed does not keep the chunk from becoming complete"
+  )
+  func strictResumedInMemory() {
+    for isBegunBefore in [true, false] {
+      var planner = planner(.strict)
+      _ = open(&planner, missing: 20)
+      _ = planner.cachingFailed()
+      let last = size - (1 << 20)..<size
+      let (_, actions) = read(&planner, last, wait: 10)
+      var later = actions.filter { if case .cannotVerify = $0 { false } else { true } }
+      if !isBegunBefore {
+        // The last block is there before, and another reader copies from it.
+        #expect(serve(&planner, later) == [.answer(WaitID(number: 10))])
+        later = []
+      }
+      later += planner.cachingResumed()
+      #expect(planner.verificationState(of: chunk) == .pending)
+      if !isBegunBefore { later += read(&planner, lastByte(ofSize: size), wait: 11).1 }
+      let others = serve(&planner, later)
+      #expect(others.contains(.verify(chunk)), "begun before: \(isBegunBefore), \(others)")
+      #expect(begins(chunk, &planner))
+      let (verdict, end) = planner.verificationEnded(chunk, .same)
+      #expect(verdict == .ok)
+      #expect(end.contains(.answer(WaitID(number: isBegunBefore ? 10 : 11))))
+    }
+  }
+
+  @Test("Strict: a chunk read through memory until it is unloaded is compared when it comes back")
+  func strictMemoryOnly() {
+    var planner = planner(.strict)
+    _ = open(&planner)
+    // Wrong once, which is remembered.
+    _ = read(&planner, lastByte(ofSize: size), wait: 10)
+    #expect(begins(chunk, &planner))
+    _ = serve(&planner, planner.verificationEnded(chunk, .different).1)
+    #expect(begins(chunk, &planner))
+    for _ in 0..<2 { _ = planner.unreadable(chunk, blocks: 0..<1) }
+    let actions = planner.verificationEnded(chunk, .interrupted).1
+    #expect(actions.contains(.cannotVerify(chunk, isTooLarge: false)))
+    #expect(serve(&planner, actions).contains(.answer(WaitID(number: 10))))
+    _ = planner.finishedReading(chunk, bytes: lastByte(ofSize: size))
+    _ = planner.cachingResumed()
+    #expect(planner.verificationState(of: chunk) == .unverifiable, "its files are not used")
+    #expect(planner.ledger.pinnedInBytes == 0)
+    _ = planner.close(handle)
+    _ = planner.unload(chunk)
+    _ = open(&planner)
+    #expect(planner.verificationState(of: chunk) == .pending)
+    #expect(!planner.mayKeepPages(of: chunk))
+    #expect(read(&planner, lastByte(ofSize: size), wait: 11).0 == .wait)
+  }
+
+  @Test("Strict: what comes into memory of a chunk that was found right was not compared")
+  func strictEvictedThenPaused() {
+    var planner = planner(.strict)
+    _ = open(&planner, isVerified: true)
+    _ = planner.noteRoom(inBytes: -(64 << 20)).map { action in
+      if case .evict(let segment) = action { _ = planner.evicted(segment) }
+    }
+    _ = planner.cachingFailed()
+    let (_, actions) = read(&planner, lastByte(ofSize: size), wait: 10)
+    let others = serve(&planner, actions)
+    #expect(others.contains(.cannotVerify(chunk, isTooLarge: false)))
+    #expect(others.contains(.answer(WaitID(number: 10))))
+    #expect(planner.verificationState(of: chunk) == .unverifiable)
+  }
+
+  @Test("Strict: a chunk for which the disk has too little room is not too large for good")
+  func strictCurtailed() {
+    var planner = planner(.strict)
+    _ = open(&planner, missing: 1)
+    _ = serve(&planner, planner.noteRoom(inBytes: -(1 << 20)))
+    #expect(planner.ledger.boundInBytes < size * 8 / 3)
+    let (_, actions) = read(&planner, lastByte(ofSize: size), wait: 10)
+    #expect(actions.contains(.cannotVerify(chunk, isTooLarge: false)))
+    #expect(serve(&planner, actions).contains(.answer(WaitID(number: 10))))
+    _ = planner.finishedReading(chunk, bytes: lastByte(ofSize: size))
+    _ = planner.noteRoom(inBytes: 1 << 40)
+    #expect(planner.verificationState(of: chunk) == .pending)
+    #expect(read(&planner, lastByte(ofSize: size), wait: 11).0 == .wait)
+  }
+
+  @Test(
+    "Strict: what is lent to the kernel leaves no room for the chunk on a disk that has less of it")
+  func strictCurtailedBesidePins() {
+    let lent = 24 * mebibyte
+    var planner = planner(.strict)
+    _ = open(&planner, index: 1, sizeInBytes: lent, isVerified: true)
+    #expect(pinsWhole(ChunkID(index: 1), &planner))
+    _ = open(&planner, missing: 40)
+    _ = planner.noteRoom(inBytes: 0)
+    let (_, actions) = read(&planner, lastByte(ofSize: size), wait: 10)
+    #expect(actions.contains(.cannotVerify(chunk, isTooLarge: false)))
+    #expect(serve(&planner, actions).contains(.answer(WaitID(number: 10))))
+    #expect(planner.ledger.usedInBytes <= planner.ledger.boundInBytes)
+  }
+
+  @Test("Strict: a chunk that is held waits for room on disk, and not in memory")
+  func strictStarved() {
+    let (size, other) = (48 * mebibyte, 60 * mebibyte)
+    var planner = planner(.strict, boundInBytes: 160 << 20)
+    for index in 1...2 {
+      _ = open(&planner, index: index, sizeInBytes: other)
+      // A reader copies from all of it.
+      #expect(read(&planner, 0..<other - 1, wait: UInt64(10 + index), index: index).0 == .present)
+    }
+    _ = open(&planner, sizeInBytes: size, missing: 768)
+    _ = planner.noteRoom(inBytes: 10 << 20)
+    var actions = read(&planner, lastByte(ofSize: size), wait: 10).1
+    #expect(!actions.isEmpty)
+    #expect(serve(&planner, actions) == [])
+    #expect(planner.ledger.usedInBytes <= planner.ledger.boundInBytes)
+    actions = planner.finishedReading(ChunkID(index: 1), bytes: 0..<other - 1)
+    #expect(serve(&planner, actions) == [.verify(chunk)])
+  }
+
+  private func pinsWhole(_ id: ChunkID, _ planner: inout FetchPlanner) -> Bool {
+    planner.pinWhole(id)
+  }
 }
