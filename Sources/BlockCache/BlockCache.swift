@@ -158,11 +158,15 @@ public final class BlockCache: Sendable {
       let directory = try currentDirectory(&state)
       if let files = try EntryFiles.open(name, in: directory), let header = files.readHeader(),
         header.identityDigest == digest, header.sizeInBytes == identity.sizeInBytes,
-        files.measureData()?.sizeInBytes == identity.sizeInBytes,
+        let measured = files.measureData(), measured.sizeInBytes == identity.sizeInBytes,
         state.ours.contains(id) || !hasForeignReader(files)
       {
-        state.ours.insert(id)
-        let present = files.readPresent(BlockGrid(sizeInBytes: identity.sizeInBytes))
+        let grid = BlockGrid(sizeInBytes: identity.sizeInBytes)
+        let present = files.readPresent(grid)
+        // The scan, which would do it, passes by what is open.
+        if state.ours.insert(id).inserted {
+          trim(files, grid, present, allocatedInBytes: measured.allocatedInBytes)
+        }
         let entry = CacheEntry(id: id, name: name, files: files, header: header, present: present)
         state.open[id] = (entry, 1)
         return entry
@@ -253,10 +257,11 @@ public final class BlockCache: Sendable {
       ($0.open[segment.entry]?.entry, $0.names[segment.entry], $0.directory)
     }
     if let open { return try open.remove(blocks: open.grid.blocks(ofSegment: segment.index)) }
+    // The index may be damaged; the data file is as long as the chunk.
     guard let name, let directory, let files = try EntryFiles.open(name, in: directory),
-      let header = files.readHeader()
+      let measured = files.measureData()
     else { return }
-    let grid = BlockGrid(sizeInBytes: header.sizeInBytes)
+    let grid = BlockGrid(sizeInBytes: measured.sizeInBytes)
     try files.remove(grid.blocks(ofSegment: segment.index), grid)
   }
 

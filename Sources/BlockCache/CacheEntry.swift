@@ -35,7 +35,30 @@ public final class CacheEntry: Sendable {
     var unchecked: BlockSet
     /// The version is not in the index yet, because that could not be written.
     var isHeaderStale = false
-    var memory: [Int: [UInt8]] = [:]
+    var memory: [Int: KeptBlock] = [:]
+  }
+
+  /// A block in memory, or as much of it as has arrived: of the rest some may be in the file, where a part that failed
+  /// has left it, and somebody may be reading that.
+  struct KeptBlock {
+    var bytes: [UInt8]
+    /// Which of the block's bytes these are, from 0.
+    var filled = 0..<0
+
+    var isWhole: Bool { filled.count == bytes.count }
+
+    mutating func fill(_ piece: Slice<UnsafeRawBufferPointer>, at offset: Int) {
+      bytes.withUnsafeMutableBytes { $0[offset...].copyBytes(from: piece) }
+      let end = offset + piece.count
+      let isNext = !filled.isEmpty && offset <= filled.upperBound && end >= filled.lowerBound
+      filled =
+        isNext
+        ? min(filled.lowerBound, offset)..<max(filled.upperBound, end) : offset..<end
+    }
+
+    func contains(_ range: Range<Int>) -> Bool {
+      filled.lowerBound <= range.lowerBound && range.upperBound <= filled.upperBound
+    }
   }
 
   init(
@@ -106,12 +129,13 @@ public final class CacheEntry: Sendable {
     try files?.writeData(bytes, at: byteOffset)
   }
 
-  /// Declares a block complete. All its bytes have been written.
+  /// Declares a block complete. All its bytes have been written, so that none are needed in memory.
   public func commit(block: Int, checksum: UInt32) throws(BlockCacheError) {
     try files?.writeEntry(block: block, checksum: checksum)
     state.withLock { state in
       state.present.insert(block)
       state.unchecked.remove(block..<block + 1)
+      state.memory[block] = nil
     }
   }
 
@@ -128,9 +152,9 @@ public final class CacheEntry: Sendable {
       let place = UnsafeMutableRawBufferPointer(
         rebasing: buffer[wanted.lowerBound - byteOffset..<wanted.upperBound - byteOffset])
       let isCopied = state.withLock { state in
-        guard let kept = state.memory[block] else { return false }
-        place.copyBytes(
-          from: kept[wanted.lowerBound - bytes.lowerBound..<wanted.upperBound - bytes.lowerBound])
+        let range = wanted.lowerBound - bytes.lowerBound..<wanted.upperBound - bytes.lowerBound
+        guard let kept = state.memory[block], kept.contains(range) else { return false }
+        place.copyBytes(from: kept.bytes[range])
         return true
       }
       if !isCopied { try readFile(into: place, at: wanted.lowerBound) }
@@ -156,10 +180,8 @@ public final class CacheEntry: Sendable {
       let piece = rest.prefix(range.upperBound - position)
       guard !piece.isEmpty else { return }
       state.withLock { state in
-        state.memory[block, default: [UInt8](repeating: 0, count: range.count)]
-          .withUnsafeMutableBytes { kept in
-            kept[(position - range.lowerBound)...].copyBytes(from: piece)
-          }
+        state.memory[block, default: KeptBlock(bytes: [UInt8](repeating: 0, count: range.count))]
+          .fill(piece, at: position - range.lowerBound)
       }
       position += piece.count
       rest = rest.dropFirst(piece.count)
@@ -186,7 +208,8 @@ public final class CacheEntry: Sendable {
   public func firstCorruptBlock(in blocks: Range<Int>) throws(BlockCacheError) -> Int? {
     let unchecked = state.withLock { state in
       state.unchecked.firstPresent(in: blocks) == nil
-        ? [] : blocks.filter { state.unchecked.contains($0) && state.memory[$0] == nil }
+        ? []
+        : blocks.filter { state.unchecked.contains($0) && state.memory[$0]?.isWhole != true }
     }
     for block in unchecked {
       guard try isIntact(block) else { return block }

@@ -43,7 +43,7 @@ import ReadPlanning
 ///   need take it off when a block is evicted or comes anew, and it holds again when the same bytes have come back.
 /// - A header that is torn, of another format version or of another chunk makes the whole entry absent; so does a data
 ///   file of another length, or one half without the other. Another version's folder (`chunks-v…`) is removed.
-/// - Space: what is on disk and named by no entry is punched by `BlockCache.scan`, before anything is written, so that
+/// - Space: what is on disk and named by no entry is punched by `BlockCache.scan` or `open`, before anything is written, so that
 ///   the books begin with all that is there.
 ///
 /// Nothing is ever repaired in place.

@@ -156,6 +156,49 @@ import Testing
     #expect(try entry.firstCorruptBlock(in: 0..<2) == 0)
   }
 
+  @Test("Of a block that is only partly in memory the rest is read from the file, and checked")
+  func partlyInMemory() throws {
+    let folder = try CacheFolder()
+    do {
+      let cache = try folder.openCache()
+      try cache.open(identity).store(0..<1, of: whole)
+    }
+    let cache = try folder.openCache()
+    let entry = try cache.open(identity)
+    // A part that was written failed after a reader was told that some of its bytes are here.
+    try entry.put(whole[2 * blockSize..<2 * blockSize + 5000], at: 2 * blockSize)
+    for start in [0, 2 * blockSize] {
+      whole[start..<start + 1000].withUnsafeBytes { entry.keep($0, at: start) }
+      for range in [start..<start + 1000, start..<start + 5000, start + 900..<start + 1001] {
+        #expect(try entry.bytes(range) == Array(whole[range]))
+      }
+    }
+    try folder.overwrite(try folder.file(endingIn: ".data"), at: 2000, with: [0])
+    #expect(try entry.firstCorruptBlock(in: 0..<1) == 0)
+  }
+
+  @Test("A block that has come to be stored is in memory no more")
+  func storedAfterMemory() throws {
+    let folder = try CacheFolder()
+    let entry = try folder.openCache().open(identity)
+    whole[..<1000].withUnsafeBytes { entry.keep($0, at: 0) }
+    try entry.store(0..<1, of: whole)
+    #expect(entry.blockCountInMemory == 0)
+    #expect(try entry.bytes(0..<blockSize) == Array(whole[..<blockSize]))
+  }
+
+  @Test("A hole is punched also where the index cannot be read any more")
+  func evictionWithoutHeader() throws {
+    let folder = try CacheFolder()
+    let cache = try folder.openCache()
+    let entry = try cache.open(identity)
+    try entry.store(0..<16, of: whole)
+    cache.close(entry)
+    try folder.overwrite(try folder.file(endingIn: ".index"), at: 100, with: [7])
+    try cache.evict(.init(entry: entry.id, index: 0))
+    #expect(folder.allocatedInBytes(try folder.file(endingIn: ".data")) < blockSize)
+  }
+
   @Test("A cache of another format version is discarded: the folder, and an index")
   func unknownVersion() throws {
     let folder = try CacheFolder()
