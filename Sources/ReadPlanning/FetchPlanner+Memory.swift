@@ -2,8 +2,8 @@
 //
 // What a reader waits for, and nothing else, is then fetched into memory, read from there, and dropped. Blocks in
 // memory are no part of the ledger's books. Their number is bounded; a block may be dropped while nobody has its
-// segment pinned, first those that no read waits for, then those of other reads than the one that needs the room.
-// Waits are served oldest first, and the oldest may take the others' room, so that one of them always gets on.
+// segment pinned, first those that no read waits for, then those of reads that came after the one that needs the room.
+// So the oldest may take all others' room, and nobody takes the oldest's: one of them always gets on.
 
 extension FetchPlanner {
   /// Blocks in memory, over all chunks: 4 MiB, of which the largest read needs 17 blocks.
@@ -94,7 +94,7 @@ extension FetchPlanner {
       chunk.isVersionKnown
       ? gap.needed : gap.needed.lowerBound..<gap.needed.lowerBound + 1
     let wanted = needed.prefix(Self.mostBlocksInMemory)
-    makeRoom(for: wanted.count, keeping: gap.chunk, gap.wanted, &actions)
+    makeRoom(for: wanted.count, of: gap, &actions)
     let blocks = wanted.prefix(Self.mostBlocksInMemory - memory.count)
     guard !blocks.isEmpty else {
       isStarved = true
@@ -108,13 +108,22 @@ extension FetchPlanner {
     return true
   }
 
-  /// The oldest first: those that nobody waits for, then those that `wanted` does not need.
-  private mutating func makeRoom(
-    for count: Int, keeping id: ChunkID, _ wanted: Range<Int>, _ actions: inout [Action]
-  ) {
+  /// The oldest first: those that nobody waits for, then those of reads that came after the one that `gap` is for.
+  private mutating func makeRoom(for count: Int, of gap: Gap, _ actions: inout [Action]) {
     let needed = memory.count + count - Self.mostBlocksInMemory
     guard needed > 0 else { return }
-    let idle = memory.filter { isIdle($0) && !($0.chunk == id && wanted.contains($0.block)) }
+    var kept: [ChunkID: [Range<Int>]] = [:]
+    for id in demand {
+      guard let wait = waits[id], let chunk = chunks[wait.chunk],
+        !isWithheld(wait.bytes, in: chunk)
+      else { continue }
+      let blocks = chunk.grid.blocks(covering: wait.bytes)
+      kept[wait.chunk, default: []].append(blocks)
+      if wait.chunk == gap.chunk, blocks == gap.wanted { break }
+    }
+    let idle = memory.filter { key in
+      isIdle(key) && kept[key.chunk]?.contains { $0.contains(key.block) } != true
+    }
     let byWorth = idle.filter { !isWaitedFor($0) } + idle.filter { isWaitedFor($0) }
     drop(byWorth.prefix(needed), &actions)
   }

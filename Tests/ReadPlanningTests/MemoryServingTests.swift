@@ -203,6 +203,32 @@ import Testing
     #expect(parts(actions).map(\.isInMemory) == [true])
   }
 
+  @Test("Readers go on where the kernel has more of the cache than the disk's room allows")
+  func lentBeyondTheRoom() throws {
+    var planner = makePlanner(present: 0..<400)
+    #expect({ planner.pinWhole(chunk) }())
+    let other = ChunkID(index: 1)
+    planner.load(
+      other, sizeInBytes: 100 << 20, entry: EntryID(number: 2), overheadInBytes: 4096,
+      present: BlockSet(blockCount: 1600), isVersionKnown: true, opening: 0..<block)
+    _ = planner.open(other, handle: HandleID(number: 2), wait: WaitID(number: 2))
+    _ = planner.noteRoom(inBytes: -(1 << 30))
+    for index in 0..<40 {
+      let bytes = index << 20..<(index + 1) << 20
+      let wait = WaitID(number: UInt64(10 + index))
+      let actions = planner.read(other, handle: HandleID(number: 2), bytes: bytes, wait: wait).1
+      var answered = false
+      for part in parts(actions) {
+        #expect(part.isInMemory)
+        #expect(bytes.contains(part.bytes.lowerBound) && part.bytes.upperBound <= bytes.upperBound)
+        answered = planner.arrived(part.id, count: part.bytes.count).contains(.answer(wait))
+        _ = planner.finished(part.id)
+      }
+      #expect(answered)
+      _ = planner.finishedReading(other, bytes: bytes)
+    }
+  }
+
   @Test("What was on disk before a part that ended early stays on the books")
   func heldBlocks() throws {
     var planner = makePlanner(present: 0..<4, blockCount: 4)
