@@ -15,7 +15,11 @@ extension FetchCoordinator {
       }
     case .verify(let id):
       let isStarted = verifier.start { [weak self] buffer in self?.verify(id, buffer) }
-      if !isStarted { perform { $0.planner.verificationEnded(id, .unreadable).1 } }
+      guard !isStarted, !isShutDown else { return }
+      // Not at once: the planner goes on with the next one, and there may be thousands.
+      background.async { [weak self] in
+        self?.perform { $0.planner.verificationEnded(id, .unreadable).1 }
+      }
     case .cannotVerify(let id, let isTooLarge):
       guard let chunk = references.inventory.chunks[at: id.index] else { return }
       let location = references.location(of: chunk)

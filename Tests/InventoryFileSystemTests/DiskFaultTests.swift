@@ -3,6 +3,7 @@ import Foundation
 import InventoryFileSystem
 import Locks
 import Logging
+import ReadPlanning
 import SystemPackage
 import Testing
 
@@ -42,7 +43,7 @@ import Testing
   }
 
   private func run(
-    cacheSizeInBytes: Int = Rig.largeCache,
+    cacheSizeInBytes: Int = Rig.largeCache, verify: VerificationMode = .off,
     _ body: (Rig, EmbeddedS3Origin, Disk, LogRecorder, CacheFolder) async throws -> Void
   ) async throws {
     let (disk, log, folder) = (Disk(), LogRecorder(), try CacheFolder())
@@ -50,7 +51,7 @@ import Testing
       origin.put([chunk, other, third])
       let rig = try Rig(
         origin, [chunk, other, third], cachePath: folder.path, cacheSizeInBytes: cacheSizeInBytes,
-        hook: disk.hook, logger: log.logger)
+        hook: disk.hook, verify: verify, logger: log.logger)
       defer { rig.fileSystem.shutDown() }
       try await body(rig, origin, disk, log, folder)
     }
@@ -93,6 +94,77 @@ import Testing
       try await rig.check(chunk)
       #expect(await origin.totals().requests == requests, "all is in the cache now")
       #expect(log.messages.filter { $0.hasPrefix("warning") }.count == 1)
+    }
+  }
+
+  private func verified(_ rig: Rig) throws -> String {
+    let value = try rig.fileSystem.attribute("user.inventoryfs.verified", of: try rig.node("chunk"))
+    return String(decoding: value, as: UTF8.self)
+  }
+
+  @Test(
+    "Strict: read unverified while the disk fails, a chunk is compared as soon as it does not",
+    arguments: [0, 40])
+  func strict(successes: Int) async throws {
+    try await run(verify: .strict) { rig, _, disk, log, _ in
+      disk.fail([.writeData, .writeProbe], .noSpace, afterSuccesses: successes)
+      let file = try await rig.open("chunk")
+      let end = chunk.bytes.count - 300_000
+      let isEndRight = try await rig.read(file, end, 300_000) == Array(chunk.bytes[end...])
+      #expect(isEndRight)
+      #expect(try verified(rig) == "unverifiable")
+      #expect(log.messages.contains { $0.contains("is read without that until the disk") })
+      // The same reader goes on once the disk works, and gets the last byte after the comparison.
+      disk.fail([])
+      while !log.messages.contains(where: { $0.hasPrefix("notice") }) {
+        try await Task.sleep(for: .milliseconds(20))
+      }
+      #expect(try verified(rig) == "pending")
+      let isLastRight = try await rig.read(file, end, 300_000) == Array(chunk.bytes[end...])
+      #expect(isLastRight)
+      #expect(try verified(rig) == "ok")
+      rig.fileSystem.close(file)
+      try await rig.check(chunk)
+    }
+  }
+
+  @Test("Strict: stored bytes that cannot be read do not keep the last one from its reader")
+  func strictUnreadable() async throws {
+    try await run(verify: .strict) { rig, _, disk, _, _ in
+      disk.fail([.readData])
+      try await rig.check(chunk)
+      disk.fail([])
+      try await rig.check(chunk)
+      #expect(try verified(rig) == "ok")
+    }
+  }
+
+  @Test("Strict: many readers while the disk comes and goes all get to the end")
+  func strictComesAndGoes() async throws {
+    try await run(cacheSizeInBytes: 40 << 20, verify: .strict) { rig, _, disk, _, _ in
+      let isOver = Lock(false)
+      let switching = Task {
+        while !isOver.withLock({ $0 }) {
+          disk.fail([.writeData, .writeEntry, .punch], .noSpace, afterSuccesses: 60)
+          try await Task.sleep(for: .milliseconds(700))
+          disk.fail([])
+          try await Task.sleep(for: .milliseconds(2300))
+        }
+      }
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for reader in 0..<8 {
+          group.addTask {
+            for round in 0..<4 {
+              let chunk = [self.chunk, self.other, self.third][(reader + round) % 3]
+              let isRight = try await rig.contents(chunk.key) == chunk.bytes
+              #expect(isRight, "reader \(reader), round \(round)")
+            }
+          }
+        }
+        try await group.waitForAll()
+      }
+      isOver.withLock { $0 = true }
+      try await switching.value
     }
   }
 
