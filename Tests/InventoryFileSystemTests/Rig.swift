@@ -273,6 +273,15 @@ final class CacheFolder: Sendable {
   }
 }
 
+/// A cache that was let go may be held by other threads for a moment.
+func untilFree<Value>(_ body: () throws -> Value) async throws -> Value {
+  for _ in 0..<200 {
+    if let value = try? body() { return value }
+    try await Task.sleep(for: .milliseconds(10))
+  }
+  return try body()
+}
+
 /// Bytes that differ from place to place and from seed to seed, none of them zero.
 func content(_ sizeInBytes: Int, seed: UInt64 = 1) -> [UInt8] {
   var generator = SeededGenerator(seed: seed)

@@ -2,6 +2,7 @@ import EmbeddedS3Origin
 import FoundationEssentials
 import Glibc
 import InventoryFileSystem
+import Locks
 import ReadPlanning
 import Testing
 
@@ -162,7 +163,7 @@ import Testing
     try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
       origin.put([chunk])
       func run(_ mode: VerificationMode, _ body: (Rig) async throws -> Void) async throws {
-        let rig = try await Self.untilFree {
+        let rig = try await untilFree {
           try Rig(origin, [chunk], cachePath: folder.path, verify: mode)
         }
         defer { rig.fileSystem.shutDown() }
@@ -205,6 +206,31 @@ import Testing
     }
   }
 
+  @Test("Nothing is sealed before it was found right, so that no crash leaves wrong bytes sealed")
+  func sealedLast() async throws {
+    for isRight in [true, false] {
+      let folder = try CacheFolder()
+      let headers = Lock(0)
+      let rules = isRight ? [] : [wrongBytes()]
+      try await EmbeddedS3Origin.run(
+        OriginConfiguration(faultPlan: FaultPlan(rules: rules))
+      ) { origin in
+        origin.put([chunk])
+        let rig = try Rig(
+          origin, [chunk], cachePath: folder.path,
+          hook: { step in
+            if step == .writeHeader { headers.withLock { $0 += 1 } }
+            return nil
+          }, verify: .strict)
+        defer { rig.fileSystem.shutDown() }
+        #expect(await rig.failure("chunk") == (isRight ? nil : .inputOutput))
+        // The seal is written a moment after the reader has its last byte.
+        while isRight, headers.withLock({ $0 }) < 3 { try await Task.sleep(for: .milliseconds(5)) }
+        #expect(headers.withLock { $0 } == (isRight ? 3 : 2), "a new entry, its version, its seal")
+      }
+    }
+  }
+
   @Test("What was wrong is not in the cache for the next run")
   func wrongIsNotLeft() async throws {
     let folder = try CacheFolder()
@@ -218,20 +244,11 @@ import Testing
         #expect(await rig.failure("chunk") == .inputOutput)
       }
       origin.setFaultPlan(FaultPlan())
-      let rig = try await Self.untilFree {
+      let rig = try await untilFree {
         try Rig(origin, [chunk], cachePath: folder.path, verify: .off)
       }
       defer { rig.fileSystem.shutDown() }
       try await rig.check(chunk)
     }
-  }
-
-  /// A cache that was let go may be held by other threads for a moment.
-  private static func untilFree<Value>(_ body: () throws -> Value) async throws -> Value {
-    for _ in 0..<200 {
-      if let value = try? body() { return value }
-      try await Task.sleep(for: .milliseconds(10))
-    }
-    return try body()
   }
 }
