@@ -143,8 +143,10 @@ final class FetchCoordinator: Sendable {
   let retries = StoreRetries()
   // Constants
   let readTimeout: Duration
-  /// Retries, and chunks that are prepared before their reader comes.
+  /// What takes the cache's disk: chunks that are prepared before their reader comes, footers, whether it works again.
   let background = DispatchQueue(label: "background")
+  /// The ends of waits, which must come although the disk hangs, and so not behind it.
+  private let deadlines = DispatchQueue(label: "deadlines")
   let verifier: ChunkVerifier
   /// For so long nobody has read a chunk that is compared with the manifest's MD5 in the background.
   let quietTime: Duration
@@ -489,11 +491,11 @@ final class FetchCoordinator: Sendable {
         }
       }
     case .retry(let part, let delay):
-      background.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
+      DispatchQueue.global().asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
         self?.perform { $0.planner.retry(part) }
       }
     case .expire(let planned, let delay):
-      background.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
+      deadlines.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
         self?.expireWaits(planned: planned)
       }
     }

@@ -48,6 +48,17 @@ struct RetryTests {
     }
   }
 
+  @Test("A store that asks to wait is not asked earlier because the budget is spent")
+  func retryAfterWithoutBudget() {
+    var generator = SeededGenerator(seed: 1)
+    var budget = RetryBudget(capacity: 0)
+    for _ in 0..<50 {
+      let delay = policy.delay(
+        afterAttempt: 1, requested: .seconds(4), budget: &budget, using: &generator)
+      #expect(delay.map { $0 >= .seconds(4) && $0 <= policy.longestDelay } == true)
+    }
+  }
+
   @Test("Without budget a retry is slow and costs nothing; what succeeds earns a tenth")
   func budget() {
     var generator = SeededGenerator(seed: 1)
