@@ -47,6 +47,8 @@ final class FetchCoordinator: Sendable {
     var deadlines = WaitDeadlines()
     /// When `expireWaits` will be called.
     var plannedExpiry: Duration?
+    /// Reads whose time was over a moment ago.
+    var overdue: [OverdueRead] = []
     /// Why a chunk's parts had to be tried again, until one has all its bytes.
     var lastFailures: [ChunkID: FetchFailure] = [:]
     /// Work that is not one of the planner's actions.
@@ -285,6 +287,10 @@ final class FetchCoordinator: Sendable {
         let ticket = WaitID(number: state.nextNumber())
         let (decision, actions) = state.planner.read(id, handle: handle, bytes: bytes, wait: ticket)
         if decision == .wait {
+          if state.isOverdue(id, bytes), state.planner.cancel(ticket) {
+            failure = state.lastFailures[id]?.fileSystemError ?? .inputOutput
+            return actions
+          }
           state.park(ticket, .read(parked(), chunk, bytes), for: readTimeout)
           wait = ticket
         }

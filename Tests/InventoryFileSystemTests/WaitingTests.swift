@@ -179,6 +179,27 @@ import Testing
     }
   }
 
+  @Test("Who asks again at once for what did not come in time is not kept waiting; a little later it is")
+  func askingAgain() async throws {
+    let silence = FaultRule(.hangBeforeHead, when: FaultMatch(rangeOverlaps: 5_000_000..<5_000_001))
+    try await Rig.run([chunk], faults: [silence], readTimeout: .seconds(1)) { rig, origin in
+      let file = try await rig.open("chunk")
+      await #expect(throws: FileSystemError.inputOutput) {
+        try await rig.read(file, 4_900_000, 200_000)
+      }
+      let again = rig.start(file, 5_000_000, 4096)
+      #expect(!again.isParked)
+      await #expect(throws: FileSystemError.inputOutput) { try await again.value() }
+      let elsewhere = try await rig.read(file, 7_000_000, 4096)
+      #expect(elsewhere == Array(chunk.bytes[7_000_000..<7_004_096]))
+      try await Task.sleep(for: .seconds(2))
+      origin.setFaultPlan(FaultPlan())
+      await origin.dropConnections()
+      try await rig.check(chunk)
+      rig.fileSystem.close(file)
+    }
+  }
+
   @Test("A disk that hangs keeps nobody waiting longer, and no request from being tried again")
   func hungDisk() async throws {
     let isHung = Lock(false)
