@@ -60,6 +60,27 @@ import Testing
     }
   }
 
+  @Test("Shutting down does not wait for the next attempt of an open without an MD5")
+  func shutDownBetweenAttempts() async throws {
+    var chunk = chunk
+    chunk.hasMD5 = false
+    let busy = FaultRule(.status(503, code: "SlowDown", retryAfter: 60))
+    try await Rig.run([chunk], faults: [busy]) { rig, origin in
+      let answer = Lock<Result<OpenFile, any Error>?>(nil)
+      _ = try rig.fileSystem.open(rig.node("chunk")) {
+        TestOpen { result in answer.withLock { $0 = result } }
+      }
+      while await origin.totals().requests == 0 { try await Task.sleep(for: .milliseconds(5)) }
+      try await Task.sleep(for: .milliseconds(100))
+      rig.fileSystem.shutDown()
+      // The next attempt is five seconds away.
+      for _ in 0..<400 where answer.withLock({ $0 == nil }) {
+        try await Task.sleep(for: .milliseconds(5))
+      }
+      #expect(throws: FileSystemError.shuttingDown) { try #require(answer.withLock { $0 }).get() }
+    }
+  }
+
   @Test("An interrupted read is told so once, and the next one is answered")
   func interruption() async throws {
     try await Rig.run([chunk], faults: silence) { rig, origin in
@@ -257,7 +278,11 @@ import Testing
       interruption?.interrupt()
       while answer.withLock({ $0 == nil }) { try await Task.sleep(for: .milliseconds(5)) }
       #expect(throws: FileSystemError.interrupted) { try answer.withLock { $0 }?.get() }
-      while await origin.connections().live > 0 { try await Task.sleep(for: .milliseconds(5)) }
+      // Without being cancelled the request hangs for fifteen seconds.
+      for _ in 0..<1000 where await origin.connections().live > 0 {
+        try await Task.sleep(for: .milliseconds(5))
+      }
+      #expect(await origin.connections().live == 0)
     }
   }
 
@@ -284,6 +309,63 @@ import Testing
       #expect(
         SuspendingClock.now - began < .seconds(14), "not the limit that holds without samples")
       rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("A store that has become slow is given more time with each attempt")
+  func slowStore() async throws {
+    let slow = FaultRule(
+      .delay(.milliseconds(2500)), when: FaultMatch(rangeOverlaps: 6_000_000..<6_000_001))
+    try await Rig.run([chunk], faults: [slow], readTimeout: .seconds(25)) { rig, _ in
+      let file = try await rig.open("chunk")
+      for index in 0..<10 { _ = try await rig.read(file, 2_000_000 + index * 131_072, 10) }
+      let got = try await rig.read(file, 6_000_000, 4096)
+      #expect(got == Array(chunk.bytes[6_000_000..<6_004_096]))
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("A short time to read leaves time for more than one attempt")
+  func shortTime() async throws {
+    let lost = FaultRule(.hangBeforeHead, when: FaultMatch(skippingFirst: 1), times: 1)
+    try await Rig.run([chunk], faults: [lost], readTimeout: .seconds(8)) { rig, _ in
+      let file = try await rig.open("chunk")
+      let got = try await rig.read(file, 6_000_000, 4096)
+      #expect(got == Array(chunk.bytes[6_000_000..<6_004_096]))
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("A store that asks to wait is asked again no sooner")
+  func retryAfter() async throws {
+    let busy = FaultRule(
+      .status(503, code: "SlowDown", retryAfter: 2), when: FaultMatch(skippingFirst: 1), times: 1)
+    try await Rig.run([chunk], faults: [busy]) { rig, origin in
+      let file = try await rig.open("chunk")
+      let got = try await rig.read(file, 6_000_000, 4096)
+      #expect(got == Array(chunk.bytes[6_000_000..<6_004_096]))
+      rig.fileSystem.close(file)
+      let requests = await origin.requests()
+      let refused = try #require(requests.first { $0.status == 503 })
+      let next = try #require(requests.first { $0.number > refused.number })
+      #expect(next.receivedAtInMilliseconds - refused.receivedAtInMilliseconds >= 1990)
+    }
+  }
+
+  @Test("After 503 fewer requests are under way at once")
+  func throttling() async throws {
+    let busy = FaultRule(
+      .status(503, code: "SlowDown"), when: FaultMatch(skippingFirst: 1), times: 8)
+    try await Rig.run([chunk], faults: [busy], firstByteDelay: .milliseconds(400)) { rig, origin in
+      let file = try await rig.open("chunk")
+      let reads = (0..<8).map { rig.start(file, 1_500_000 + $0 * 800_000, 4096) }
+      for read in reads { _ = try await read.value() }
+      rig.fileSystem.close(file)
+      // The first answered the open; half of eight may be asked for together until one is answered.
+      let times = await origin.requests().filter { $0.status == 206 }.dropFirst()
+        .map(\.receivedAtInMilliseconds).sorted()
+      try #require(times.count >= 8)
+      #expect(times[4] - times[0] >= 390)
     }
   }
 

@@ -65,6 +65,42 @@ import Testing
     await #expect(throws: StoreError.self) { try await refusing.bytes() }
   }
 
+  @Test("The whole object where a range was asked for is refused, also if it is as long and does not say so")
+  func wholeObject() async throws {
+    let server = try #require(
+      PlainServer { connection in
+        connection.send(
+          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nETag: \"x\"\r\n\r\n"
+            + "3\r\nabc\r\n0\r\n\r\n")
+      })
+    let store = try store("http://127.0.0.1:\(server.port)")
+    defer { store.shutDown() }
+    let receiver = Collector()
+    _ = store.get(ObjectRequest(Self.object, range: 3..<6), to: receiver)
+    let error = await #expect(throws: StoreError.self) { try await receiver.bytes() }
+    guard case .malformedAnswer = error?.kind else {
+      Issue.record("\(String(describing: error?.kind))")
+      return
+    }
+  }
+
+  @Test("A redirect to another host is not followed", arguments: [301, 302, 303, 307, 308])
+  func redirect(status: Int) async throws {
+    let other = try #require(PlainServer { _ in })
+    let server = try #require(
+      PlainServer { connection in
+        connection.send(
+          "HTTP/1.1 \(status) Elsewhere\r\nLocation: http://127.0.0.1:\(other.port)/bucket/key\r\n"
+            + "Content-Length: 0\r\nConnection: close\r\n\r\n")
+      })
+    let store = try store("http://127.0.0.1:\(server.port)")
+    defer { store.shutDown() }
+    let receiver = Collector()
+    _ = store.get(ObjectRequest(Self.object), to: receiver)
+    await #expect(throws: StoreError.self) { try await receiver.bytes() }
+    #expect(server.connectionCount == 1 && other.connectionCount == 0)
+  }
+
   @Test("What a proxy answers to CONNECT is not taken for the store's answer")
   func proxy() async throws {
     let proxy = try #require(

@@ -233,6 +233,19 @@ struct FailingPartTests {
     #expect(desk.planner.isIdle(desk.chunk))
   }
 
+  @Test(
+    "With the last reader a short part is cancelled if it has brought nothing, and else left to end",
+    arguments: [0, 1])
+  func abandoned(arrived: Int) throws {
+    var desk = Desk()
+    desk.read(2, mebibyte: 5)
+    let part = try #require(desk.running.first)
+    #expect(part.bytes.count <= BlockGrid.segmentSizeInBytes)
+    if arrived > 0 { desk.note(desk.planner.arrived(part.id, count: arrived)) }
+    let actions = desk.planner.close(desk.handle)
+    #expect(actions.contains(.cancel(part.id)) == (arrived == 0))
+  }
+
   @Test("After throttling fewer parts run; what waits goes on as the others end")
   func throttled() throws {
     var desk = Desk()
