@@ -2,6 +2,20 @@ import ReadPlanning
 
 // The longest that a reader waits (`--read-timeout`): a wait that is not answered by then fails, whatever the store, the
 // cache or we ourselves are doing.
+//
+// When a request of its read-ahead fails, Linux asks for the first page once more, at once, before the reader is told. Who
+// waits then has waited already: bytes whose time was over a moment ago, and which are still not here, are an error
+// without waiting.
+
+/// A read whose time is over.
+struct OverdueRead {
+  /// For so long bytes that did not come in time are not waited for again.
+  static let memory = Duration.seconds(2)
+
+  let chunk: ChunkID
+  let bytes: Range<Int>
+  let forgottenAt: Duration
+}
 
 extension FetchCoordinator.State {
   /// Keeps who waits, for no longer than `timeout`.
@@ -14,6 +28,14 @@ extension FetchCoordinator.State {
       wait, deadline: .now + timeout, waitCount: everyone.count,
       isWaiting: { everyone[$0] != nil })
     planExpiry()
+  }
+
+  /// Whether somebody has just waited for some of these bytes as long as one may.
+  mutating func isOverdue(_ chunk: ChunkID, _ bytes: Range<Int>) -> Bool {
+    guard !overdue.isEmpty else { return false }
+    let now = Duration.now
+    overdue.removeAll { $0.forgottenAt <= now }
+    return overdue.contains { $0.chunk == chunk && $0.bytes.overlaps(bytes) }
   }
 
   mutating func planExpiry() {
@@ -35,6 +57,10 @@ extension FetchCoordinator {
         // Answered by the planner, and about to be told so.
         guard state.planner.cancel(wait), let waiting = state.waiting.removeValue(forKey: wait)
         else { continue }
+        if case .read(_, let chunk, let bytes) = waiting {
+          state.overdue.append(
+            OverdueRead(chunk: chunk.id, bytes: bytes, forgottenAt: .now + OverdueRead.memory))
+        }
         let (chunk, what) = waiting.subject(in: state)
         let failure = chunk.flatMap { state.lastFailures[$0.id] }
         let location = chunk.map { "\($0.location)" } ?? "a chunk"

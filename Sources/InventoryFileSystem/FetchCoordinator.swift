@@ -47,6 +47,8 @@ final class FetchCoordinator: Sendable {
     var deadlines = WaitDeadlines()
     /// When `expireWaits` will be called.
     var plannedExpiry: Duration?
+    /// Reads whose time was over a moment ago.
+    var overdue: [OverdueRead] = []
     /// Why a chunk's parts had to be tried again, until one has all its bytes.
     var lastFailures: [ChunkID: FetchFailure] = [:]
     /// Work that is not one of the planner's actions.
@@ -143,8 +145,10 @@ final class FetchCoordinator: Sendable {
   let retries = StoreRetries()
   // Constants
   let readTimeout: Duration
-  /// Retries, and chunks that are prepared before their reader comes.
+  /// What takes the cache's disk: chunks that are prepared before their reader comes, footers, whether it works again.
   let background = DispatchQueue(label: "background")
+  /// The ends of waits, which must come although the disk hangs, and so not behind it.
+  private let deadlines = DispatchQueue(label: "deadlines")
   let verifier: ChunkVerifier
   /// For so long nobody has read a chunk that is compared with the manifest's MD5 in the background.
   let quietTime: Duration
@@ -283,6 +287,10 @@ final class FetchCoordinator: Sendable {
         let ticket = WaitID(number: state.nextNumber())
         let (decision, actions) = state.planner.read(id, handle: handle, bytes: bytes, wait: ticket)
         if decision == .wait {
+          if state.isOverdue(id, bytes), state.planner.cancel(ticket) {
+            failure = state.lastFailures[id]?.fileSystemError ?? .inputOutput
+            return actions
+          }
           state.park(ticket, .read(parked(), chunk, bytes), for: readTimeout)
           wait = ticket
         }
@@ -489,11 +497,11 @@ final class FetchCoordinator: Sendable {
         }
       }
     case .retry(let part, let delay):
-      background.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
+      DispatchQueue.global().asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
         self?.perform { $0.planner.retry(part) }
       }
     case .expire(let planned, let delay):
-      background.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
+      deadlines.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
         self?.expireWaits(planned: planned)
       }
     }

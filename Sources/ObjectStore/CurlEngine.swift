@@ -262,6 +262,8 @@ private final class CurlHandle {
     // Credentials go to the endpoint and nowhere else.
     inventoryfs_setopt_long(raw, CURLOPT_FOLLOWLOCATION, 0)
     inventoryfs_setopt_string(raw, CURLOPT_PROTOCOLS_STR, "http,https")
+    // What a proxy answers to CONNECT is not the store's answer.
+    inventoryfs_setopt_long(raw, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1)
     inventoryfs_setopt_long(raw, CURLOPT_NOSIGNAL, 1)
     inventoryfs_setopt_long(raw, CURLOPT_TCP_KEEPALIVE, 1)
     inventoryfs_setopt_long(

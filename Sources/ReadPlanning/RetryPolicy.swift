@@ -26,11 +26,13 @@ public struct RetryPolicy: Sendable {
     budget: inout RetryBudget, using generator: inout some RandomNumberGenerator
   ) -> Duration? {
     guard isWaitedFor || attempt < maxAttempts else { return nil }
-    guard budget.take() else {
-      return longestDelay * Double.random(in: 0.5...1, using: &generator)
+    let drawn: Duration
+    if budget.take() {
+      let cap = min(longestDelay, firstDelay * (1 << min(max(attempt, 1) - 1, 20)))
+      drawn = cap * Double.random(in: 0...1, using: &generator)
+    } else {
+      drawn = longestDelay * Double.random(in: 0.5...1, using: &generator)
     }
-    let cap = min(longestDelay, firstDelay * (1 << min(max(attempt, 1) - 1, 20)))
-    let drawn = cap * Double.random(in: 0...1, using: &generator)
     return min(longestDelay, max(drawn, requested ?? .zero))
   }
 }

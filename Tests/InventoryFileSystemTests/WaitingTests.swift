@@ -1,7 +1,10 @@
+import Dispatch
 import EmbeddedS3Origin
 import InventoryFileSystem
 import Locks
 import Testing
+
+@testable import BlockCache
 
 /// Readers that wait, and what ends their waiting.
 @Suite(.timeLimit(.minutes(1))) struct WaitingTests {
@@ -54,6 +57,27 @@ import Testing
       await #expect(throws: FileSystemError.shuttingDown) { try await read.value() }
       // The attempt that was planned comes due.
       try await Task.sleep(for: .milliseconds(1200))
+    }
+  }
+
+  @Test("Shutting down does not wait for the next attempt of an open without an MD5")
+  func shutDownBetweenAttempts() async throws {
+    var chunk = chunk
+    chunk.hasMD5 = false
+    let busy = FaultRule(.status(503, code: "SlowDown", retryAfter: 60))
+    try await Rig.run([chunk], faults: [busy]) { rig, origin in
+      let answer = Lock<Result<OpenFile, any Error>?>(nil)
+      _ = try rig.fileSystem.open(rig.node("chunk")) {
+        TestOpen { result in answer.withLock { $0 = result } }
+      }
+      while await origin.totals().requests == 0 { try await Task.sleep(for: .milliseconds(5)) }
+      try await Task.sleep(for: .milliseconds(100))
+      rig.fileSystem.shutDown()
+      // The next attempt is five seconds away.
+      for _ in 0..<400 where answer.withLock({ $0 == nil }) {
+        try await Task.sleep(for: .milliseconds(5))
+      }
+      #expect(throws: FileSystemError.shuttingDown) { try #require(answer.withLock { $0 }).get() }
     }
   }
 
@@ -176,6 +200,58 @@ import Testing
     }
   }
 
+  @Test("Who asks again at once for what did not come in time is not kept waiting; a little later it is")
+  func askingAgain() async throws {
+    let silence = FaultRule(.hangBeforeHead, when: FaultMatch(rangeOverlaps: 5_000_000..<5_000_001))
+    try await Rig.run([chunk], faults: [silence], readTimeout: .seconds(1)) { rig, origin in
+      let file = try await rig.open("chunk")
+      await #expect(throws: FileSystemError.inputOutput) {
+        try await rig.read(file, 4_900_000, 200_000)
+      }
+      let again = rig.start(file, 5_000_000, 4096)
+      #expect(!again.isParked)
+      await #expect(throws: FileSystemError.inputOutput) { try await again.value() }
+      let elsewhere = try await rig.read(file, 7_000_000, 4096)
+      #expect(elsewhere == Array(chunk.bytes[7_000_000..<7_004_096]))
+      try await Task.sleep(for: .seconds(2))
+      origin.setFaultPlan(FaultPlan())
+      await origin.dropConnections()
+      try await rig.check(chunk)
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("A disk that hangs keeps nobody waiting longer, and no request from being tried again")
+  func hungDisk() async throws {
+    let isHung = Lock(false)
+    let isMended = DispatchSemaphore(value: 0)
+    let folder = try CacheFolder()
+    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
+      origin.put([chunk])
+      // Nothing can be written, and the attempt to find out whether it can be again does not come back.
+      let rig = try Rig(
+        origin, [chunk], cachePath: folder.path, readTimeout: .seconds(3),
+        hook: { step in
+          guard step == .writeProbe else { return step == .writeData ? .noSpace : nil }
+          isHung.withLock { $0 = true }
+          isMended.wait()
+          return nil
+        })
+      defer { rig.fileSystem.shutDown() }
+      defer { isMended.signal() }
+      let file = try await rig.open("chunk")
+      while !isHung.withLock({ $0 }) { try await Task.sleep(for: .milliseconds(20)) }
+      origin.setFaultPlan(FaultPlan(rules: [FaultRule(.status(500, code: "Once"), times: 1)]))
+      let got = try await rig.read(file, 2_000_000, 4096)
+      #expect(got == Array(chunk.bytes[2_000_000..<2_004_096]))
+      origin.setFaultPlan(FaultPlan(rules: [FaultRule(.hangBeforeHead)]))
+      await #expect(throws: FileSystemError.inputOutput) {
+        try await rig.read(file, 5_000_000, 4096)
+      }
+      rig.fileSystem.close(file)
+    }
+  }
+
   @Test("A read within its time outlasts a store that is gone for a while")
   func outage() async throws {
     let gone = FaultRule(.refuse(.milliseconds(2500)), when: FaultMatch(nth: 2))
@@ -202,7 +278,11 @@ import Testing
       interruption?.interrupt()
       while answer.withLock({ $0 == nil }) { try await Task.sleep(for: .milliseconds(5)) }
       #expect(throws: FileSystemError.interrupted) { try answer.withLock { $0 }?.get() }
-      while await origin.connections().live > 0 { try await Task.sleep(for: .milliseconds(5)) }
+      // Without being cancelled the request hangs for fifteen seconds.
+      for _ in 0..<1000 where await origin.connections().live > 0 {
+        try await Task.sleep(for: .milliseconds(5))
+      }
+      #expect(await origin.connections().live == 0)
     }
   }
 
@@ -229,6 +309,63 @@ import Testing
       #expect(
         SuspendingClock.now - began < .seconds(14), "not the limit that holds without samples")
       rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("A store that has become slow is given more time with each attempt")
+  func slowStore() async throws {
+    let slow = FaultRule(
+      .delay(.milliseconds(2500)), when: FaultMatch(rangeOverlaps: 6_000_000..<6_000_001))
+    try await Rig.run([chunk], faults: [slow], readTimeout: .seconds(25)) { rig, _ in
+      let file = try await rig.open("chunk")
+      for index in 0..<10 { _ = try await rig.read(file, 2_000_000 + index * 131_072, 10) }
+      let got = try await rig.read(file, 6_000_000, 4096)
+      #expect(got == Array(chunk.bytes[6_000_000..<6_004_096]))
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("A short time to read leaves time for more than one attempt")
+  func shortTime() async throws {
+    let lost = FaultRule(.hangBeforeHead, when: FaultMatch(skippingFirst: 1), times: 1)
+    try await Rig.run([chunk], faults: [lost], readTimeout: .seconds(8)) { rig, _ in
+      let file = try await rig.open("chunk")
+      let got = try await rig.read(file, 6_000_000, 4096)
+      #expect(got == Array(chunk.bytes[6_000_000..<6_004_096]))
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("A store that asks to wait is asked again no sooner")
+  func retryAfter() async throws {
+    let busy = FaultRule(
+      .status(503, code: "SlowDown", retryAfter: 2), when: FaultMatch(skippingFirst: 1), times: 1)
+    try await Rig.run([chunk], faults: [busy]) { rig, origin in
+      let file = try await rig.open("chunk")
+      let got = try await rig.read(file, 6_000_000, 4096)
+      #expect(got == Array(chunk.bytes[6_000_000..<6_004_096]))
+      rig.fileSystem.close(file)
+      let requests = await origin.requests()
+      let refused = try #require(requests.first { $0.status == 503 })
+      let next = try #require(requests.first { $0.number > refused.number })
+      #expect(next.receivedAtInMilliseconds - refused.receivedAtInMilliseconds >= 1990)
+    }
+  }
+
+  @Test("After 503 fewer requests are under way at once")
+  func throttling() async throws {
+    let busy = FaultRule(
+      .status(503, code: "SlowDown"), when: FaultMatch(skippingFirst: 1), times: 8)
+    try await Rig.run([chunk], faults: [busy], firstByteDelay: .milliseconds(400)) { rig, origin in
+      let file = try await rig.open("chunk")
+      let reads = (0..<8).map { rig.start(file, 1_500_000 + $0 * 800_000, 4096) }
+      for read in reads { _ = try await read.value() }
+      rig.fileSystem.close(file)
+      // The first answered the open; half of eight may be asked for together until one is answered.
+      let times = await origin.requests().filter { $0.status == 206 }.dropFirst()
+        .map(\.receivedAtInMilliseconds).sorted()
+      try #require(times.count >= 8)
+      #expect(times[4] - times[0] >= 390)
     }
   }
 

@@ -171,43 +171,6 @@ extension ObjectStore {
   }
 }
 
-/// Takes a whole answer.
-private final class Collector: ObjectReceiver {
-  private struct State {
-    var bytes: [UInt8] = []
-    var result: Result<Void, StoreError>?
-    var continuation: CheckedContinuation<[UInt8], any Error>?
-  }
-  private let state = Lock(State())
-
-  func accept(_ head: ResponseHead) -> Bool { true }
-
-  func receive(_ body: UnsafeRawBufferPointer) -> Bool {
-    state.withLock { $0.bytes += body }
-    return true
-  }
-
-  func finish(_ result: Result<Void, StoreError>) {
-    state.withLock { state in
-      #expect(state.result == nil, "an answer ended twice")
-      state.result = result
-      state.continuation?.resume(with: result.map { [bytes = state.bytes] in bytes })
-    }
-  }
-
-  func bytes() async throws -> [UInt8] {
-    try await withCheckedThrowingContinuation { continuation in
-      state.withLock { state in
-        guard let result = state.result else {
-          state.continuation = continuation
-          return
-        }
-        continuation.resume(with: result.map { [bytes = state.bytes] in bytes })
-      }
-    }
-  }
-}
-
 /// The first credentials, until somebody has renewed them; remembered until invalidated.
 private final class RenewingCredentials: CredentialsProvider {
   private let isRenewed = Lock(false)

@@ -48,6 +48,17 @@ struct RetryTests {
     }
   }
 
+  @Test("A store that asks to wait is not asked earlier because the budget is spent")
+  func retryAfterWithoutBudget() {
+    var generator = SeededGenerator(seed: 1)
+    var budget = RetryBudget(capacity: 0)
+    for _ in 0..<50 {
+      let delay = policy.delay(
+        afterAttempt: 1, requested: .seconds(4), budget: &budget, using: &generator)
+      #expect(delay.map { $0 >= .seconds(4) && $0 <= policy.longestDelay } == true)
+    }
+  }
+
   @Test("Without budget a retry is slow and costs nothing; what succeeds earns a tenth")
   func budget() {
     var generator = SeededGenerator(seed: 1)
@@ -220,6 +231,19 @@ struct FailingPartTests {
     let actions = desk.planner.failed(part.id)
     #expect(actions.isEmpty)
     #expect(desk.planner.isIdle(desk.chunk))
+  }
+
+  @Test(
+    "With the last reader a short part is cancelled if it has brought nothing, and else left to end",
+    arguments: [0, 1])
+  func abandoned(arrived: Int) throws {
+    var desk = Desk()
+    desk.read(2, mebibyte: 5)
+    let part = try #require(desk.running.first)
+    #expect(part.bytes.count <= BlockGrid.segmentSizeInBytes)
+    if arrived > 0 { desk.note(desk.planner.arrived(part.id, count: arrived)) }
+    let actions = desk.planner.close(desk.handle)
+    #expect(actions.contains(.cancel(part.id)) == (arrived == 0))
   }
 
   @Test("After throttling fewer parts run; what waits goes on as the others end")

@@ -145,6 +145,20 @@ def test_the_log_says_what_was_waited_for_and_why(lab, root, inventory):
         assert part in line
 
 
+@pytest.mark.parametrize("count", [4096, 131_072, 1 << 20])
+def test_a_read_of_the_reader_s_own_ends_in_time(lab, root, inventory, count):
+    """Linux asks twice for a page of its read-ahead that fails, and the reader waits for both."""
+    seconds = 8
+    origin = lab.origin(root, fault_plan=plan({"kind": "hangBeforeHead"}, match={**CHUNKS, "skippingFirst": 1}))
+    mount = lab.mount(inventory.url, "--read-timeout", f"{seconds}s", endpoint=origin.endpoint)
+    with open(mount.data / "one.bin", "rb", buffering=0) as file:
+        began = time.monotonic()
+        with pytest.raises(OSError) as raised:
+            os.pread(file.fileno(), count, 5_000_000)
+        assert time.monotonic() - began < 1.75 * seconds
+    assert raised.value.errno == errno.EIO
+
+
 def test_an_object_replaced_while_it_is_read_is_stale(lab, root, inventory):
     origin = lab.origin(root)
     mount = lab.mount(inventory.url, endpoint=origin.endpoint)
