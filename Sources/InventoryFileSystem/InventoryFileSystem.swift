@@ -10,8 +10,7 @@ import Synchronization
 /// without a mount.
 ///
 /// Called by the kernel's threads, any number at once. Nothing here blocks on the network: what has to wait is parked
-/// and answered later (`ParkedRead`, `ParkedOpen`). The one exception is the extended attribute `user.s3.etag` of a
-/// chunk that was never opened, which asks the store.
+/// and answered later (`ParkedRead`, `ParkedOpen`, `ParkedAttribute`).
 public final class InventoryFileSystem: Sendable {
   public let inventory: Inventory
   private let ownership: NodeOwnership
@@ -241,8 +240,21 @@ public final class InventoryFileSystem: Sendable {
     return names
   }
 
-  public func attribute(_ name: String, of node: NodeID) throws(FileSystemError) -> [UInt8] {
-    Array(try attributeText(name, of: node).utf8)
+  public enum AttributeOutcome {
+    case known([UInt8])
+    case parked(Interruption?)
+  }
+
+  /// The value of an attribute. `parked` makes the object that is told later, when the store has to be asked first.
+  public func attribute(
+    _ name: String, of node: NodeID, parked: () -> any ParkedAttribute
+  ) throws(FileSystemError) -> AttributeOutcome {
+    if name == Attribute.eTag, case .store(let chunks) = content, node != .root,
+      let (index, chunk) = try? chunk(of: node)
+    {
+      return chunks.eTag(ofChunk: index, chunk, parked: parked)
+    }
+    return .known(Array(try attributeText(name, of: node).utf8))
   }
 
   private func attributeText(_ name: String, of node: NodeID) throws(FileSystemError) -> String {
@@ -267,8 +279,6 @@ public final class InventoryFileSystem: Sendable {
     case (Attribute.bucket, .folder(let chunks)):
       guard let bucket = chunks.bucket else { throw .noSuchAttribute }
       return bucket
-    case (Attribute.eTag, .store(let chunks)):
-      return try chunks.eTag(ofChunk: index, chunk)
     case (Attribute.readPath, _):
       return readPath(ofChunk: index, chunk).rawValue
     case (Attribute.cachedBytes, .store(let chunks)):
@@ -294,7 +304,7 @@ public final class InventoryFileSystem: Sendable {
   }
 }
 
-/// Lets go of a parked read or open whose reader has been interrupted.
+/// Lets go of a parked read, open or attribute whose reader has been interrupted.
 public struct Interruption: Sendable {
   private let action: @Sendable () -> Void
 

@@ -149,6 +149,37 @@ extension EmbeddedS3Origin {
   }
 }
 
+extension InventoryFileSystem {
+  /// Waits where the store has to be asked.
+  func attribute(_ name: String, of node: NodeID) throws -> [UInt8] {
+    let answer = TestAttribute()
+    switch try attribute(name, of: node, parked: { answer }) {
+    case .known(let value): return value
+    case .parked: return try answer.wait()
+    }
+  }
+}
+
+/// One parked question for an attribute.
+private final class TestAttribute: ParkedAttribute {
+  private let answer = Lock<Result<[UInt8], FileSystemError>?>(nil)
+  private let done = DispatchSemaphore(value: 0)
+
+  func found(_ value: [UInt8]) { give(.success(value)) }
+  func fail(_ error: FileSystemError) { give(.failure(error)) }
+
+  private func give(_ result: Result<[UInt8], FileSystemError>) {
+    let isSecond = answer.withLock { exchange(&$0, with: result) != nil }
+    if isSecond { Issue.record("an attribute was answered twice") }
+    done.signal()
+  }
+
+  func wait() throws -> [UInt8] {
+    done.wait()
+    return try #require(answer.withLock { $0 }).get()
+  }
+}
+
 /// One parked open, answered once.
 final class TestOpen: ParkedOpen {
   private let answer: Once<OpenFile>

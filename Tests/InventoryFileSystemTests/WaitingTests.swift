@@ -205,12 +205,11 @@ import Testing
     let silence = FaultRule(.hangBeforeHead, when: FaultMatch(rangeOverlaps: 5_000_000..<5_000_001))
     try await Rig.run([chunk], faults: [silence], readTimeout: .seconds(1)) { rig, origin in
       let file = try await rig.open("chunk")
-      await #expect(throws: FileSystemError.inputOutput) {
-        try await rig.read(file, 4_900_000, 200_000)
-      }
-      let again = rig.start(file, 5_000_000, 4096)
-      #expect(!again.isParked)
-      await #expect(throws: FileSystemError.inputOutput) { try await again.value() }
+      let reader = ImpatientReader(rig.fileSystem, file)
+      try reader.start(4_900_000, 200_000, thenAtOnce: 5_000_000, 4096)
+      while reader.errors.count < 2 { try await Task.sleep(for: .milliseconds(20)) }
+      #expect(reader.errors == [.inputOutput, .inputOutput])
+      #expect(reader.parkedCount == 1, "only the first had to wait")
       let elsewhere = try await rig.read(file, 7_000_000, 4096)
       #expect(elsewhere == Array(chunk.bytes[7_000_000..<7_004_096]))
       try await Task.sleep(for: .seconds(2))
@@ -391,6 +390,53 @@ import Testing
     try await Rig.run([chunk], faults: [broken]) { rig, origin in
       try await rig.check(chunk)
       #expect(await origin.totals().faultsByKind["status"] == 7)
+    }
+  }
+}
+
+/// Asks for other bytes in the very moment in which it is told that the first did not come.
+private final class ImpatientReader: ParkedRead {
+  private let fileSystem: InventoryFileSystem
+  private let file: OpenFile
+  private let state = Lock<(errors: [FileSystemError], parkedCount: Int, next: (Int, Int)?)>(
+    ([], 0, nil))
+
+  init(_ fileSystem: InventoryFileSystem, _ file: OpenFile) {
+    self.fileSystem = fileSystem
+    self.file = file
+  }
+
+  var errors: [FileSystemError] { state.withLock { $0.errors } }
+  var parkedCount: Int { state.withLock { $0.parkedCount } }
+
+  func start(
+    _ byteOffset: Int, _ count: Int, thenAtOnce nextByteOffset: Int, _ nextCount: Int
+  ) throws {
+    state.withLock { $0.next = (nextByteOffset, nextCount) }
+    try read(byteOffset, count)
+  }
+
+  private func read(_ byteOffset: Int, _ count: Int) throws(FileSystemError) {
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 1)
+    defer { buffer.deallocate() }
+    _ = try fileSystem.read(file, byteOffset: byteOffset, into: buffer) {
+      state.withLock { $0.parkedCount += 1 }
+      return self
+    }
+  }
+
+  func ready() { Issue.record("there is nothing to read") }
+
+  func fail(_ error: FileSystemError) {
+    let next = state.withLock { state in
+      state.errors.append(error)
+      return exchange(&state.next, with: nil)
+    }
+    guard let (byteOffset, count) = next else { return }
+    do {
+      try read(byteOffset, count)
+    } catch {
+      state.withLock { $0.errors.append(error) }
     }
   }
 }

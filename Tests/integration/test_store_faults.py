@@ -187,6 +187,27 @@ def test_the_etag_of_a_store_that_fails_is_an_error_within_the_bound(lab, root, 
     assert raised.value.errno == errno.EIO
 
 
+def test_asking_for_etags_of_a_store_that_hangs_keeps_nobody_else_waiting(lab, root):
+    """Not who reads what is in the cache, nor who looks around; and who asks can be interrupted."""
+    inventory = write_manifest(root, [entry(root, f"data/{number}.bin", os.urandom(100_000)) for number in range(12)])
+    origin = lab.origin(root, fault_plan=plan({"kind": "hangBeforeHead"}, match={"method": "HEAD"}))
+    mount = lab.mount(inventory.url, "--read-timeout", "20s", endpoint=origin.endpoint)
+    expected = inventory.path("data/0.bin").read_bytes()
+    assert (mount.data / "0.bin").read_bytes() == expected
+    askers = [lab.spawn(sys.executable, "-c", "import os, sys; os.getxattr(sys.argv[1], 'user.s3.etag')",
+                        mount.data / f"{number}.bin", stderr=subprocess.DEVNULL) for number in range(1, 12)]
+    wait_until(lambda: origin.stats()["totals"]["faultsByKind"].get("hangBeforeHead", 0) >= 4, "requests that hang")
+    began = time.monotonic()
+    os.statvfs(mount.path)
+    assert (mount.data / "0.bin").read_bytes() == expected
+    assert time.monotonic() - began < 3
+    for asker in askers:
+        asker.send_signal(signal.SIGINT)
+    for asker in askers:
+        asker.wait(10)
+    assert time.monotonic() - began < 10, "long before --read-timeout"
+
+
 @pytest.mark.parametrize("doing", ["opening", "reading"])
 def test_what_nobody_wants_any_more_is_cancelled(lab, root, inventory, doing):
     """The reader ends at once either way. So does what an open asked for; what the kernel's read-ahead asked for keeps
