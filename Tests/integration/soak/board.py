@@ -1,6 +1,6 @@
 """What the conductor and its readers tell each other while they run: a few numbers in a file that all have mapped.
 
-    header        stop, draining, restarts begun, restarts ended: 8 bytes each
+    header        stop, draining, restarts begun, restarts ended, the soak's begin in whole seconds: 8 bytes each
     one slot for each reader, 512 bytes:
          0        when its call began (CLOCK_MONOTONIC; 0: none), the longest call's seconds
         16        calls made, bytes compared, programs run, reads with wrong bytes, problems of any sort
@@ -16,7 +16,7 @@ import struct
 import time
 
 HEADER_SIZE, SLOT_SIZE, TEXT_SIZE = 64, 512, 192
-STOP, DRAINING, RESTARTS_BEGUN, RESTARTS_ENDED = range(0, 32, 8)
+STOP, DRAINING, RESTARTS_BEGUN, RESTARTS_ENDED, BEGAN_AT = range(0, 40, 8)
 BEGAN, LONGEST = 0, 8
 CALLS, COMPARED, PROGRAMS, WRONG, PROBLEMS = range(16, 56, 8)
 TEXT, LONGEST_TEXT = 64, 256
@@ -52,6 +52,7 @@ class Slot:
         self._set_seconds(BEGAN, time.monotonic())
 
     def end(self):
+        """The seconds that it took; 0 if there was none."""
         waiting = self.waiting()
         self._set_seconds(BEGAN, 0.0)
         if waiting and waiting[0] > self._seconds(LONGEST):
@@ -59,6 +60,7 @@ class Slot:
             begin = self.start + TEXT
             self.memory[self.start + LONGEST_TEXT:self.start + LONGEST_TEXT + TEXT_SIZE] = \
                 self.memory[begin:begin + TEXT_SIZE]
+        return waiting[0] if waiting else 0.0
 
     def waiting(self):
         """(seconds, what) of the call under way; None if there is none."""

@@ -51,6 +51,7 @@ class Reader:
         self.leaves = True
         self.board = boards.Board(pathlib.Path(settings["board"]))
         self.slot = self.board.slot(number)
+        self.slow_seconds = settings["slow_seconds"]
         self.columns = settings["columns"]
         self.copies = {name: map_copy(pathlib.Path(path)) for name, path in settings["copies"].items()}
         self.names = sorted(self.copies)
@@ -117,9 +118,12 @@ class Reader:
         self.slot.add(boards.PROBLEMS)
         if self.slot.get(boards.PROBLEMS) > MOST_PROBLEMS:
             return  # only counted
-        line = f"reader {self.number}, {self.program}, {time.strftime('%H:%M:%S')}: {text}\n"
-        with open(self.folder / f"reader-{self.number}.problems", "a") as file:
-            file.write(line)
+        self.write("problems", text)
+
+    def write(self, kind, text):
+        seconds = time.monotonic() - self.board.get(boards.BEGAN_AT)
+        with open(self.folder / f"reader-{self.number}.{kind}", "a") as file:
+            file.write(f"reader {self.number}, {self.program}, at {seconds:.0f} s: {text}\n")
 
     # Programs
 
@@ -305,12 +309,21 @@ class Reader:
                 return max(0, at - offset)
 
     def call(self, what, name, offset, length, function, *arguments):
-        self.slot.begin(f"{what} {name} at {offset} for {length}")
+        text = f"{what} {name} at {offset} for {length}"
+        outcome = "another exception"
+        self.slot.begin(text)
         try:
-            return function(*arguments)
+            result = function(*arguments)
+            outcome = "succeeded"
+            return result
+        except OSError as error:
+            outcome = errno.errorcode.get(error.errno, str(error.errno))
+            raise
         finally:
-            self.slot.end()
+            seconds = self.slot.end()
             self.slot.add(boards.CALLS)
+            if seconds > self.slow_seconds:
+                self.write("slow", f"{text}: {outcome} after {seconds:.1f} s")
 
     def compare(self, name, offset, asked, got):
         copy = self.copies[name]

@@ -36,6 +36,7 @@ def text(figures):
         f"faults            {sum(figures['faults'].values()):,}: {counts(figures['faults'])}",
         f"errors seen       {sum(figures['errors'].values()):,}: {counts(figures['errors'])}",
         f"longest call      {figures['longest_call_seconds']:.1f} s of {bounds['call_seconds']:.0f} ({figures['longest_call']})",
+        f"                  {len(figures['slow_calls'])} calls took longer than the read timeout",
         f"slowest status    {figures['slowest_status_seconds']:.2f} s",
         f"memory            {highest['memory_bytes'] / MIB:.1f} MiB of {bounds['memory_bytes'] / MIB:.1f}",
         f"descriptors       {highest['descriptors']} of {bounds['descriptors']}",

@@ -39,7 +39,8 @@ class Options:
     readers: int = 16
     cache_mib: int = 32
     read_timeout_seconds: int = 20
-    seconds_between_restarts: float = 40
+    seconds_between_restarts: float = 30
+    no_faults: bool = False
     # To see the soak fail.
     wrong_bytes: bool = False
     memory_mib: int = None
@@ -65,7 +66,7 @@ class Soak:
         self.lab, self.options, self.say = lab, options, say
         self.problems = []
         self.restarts = dict.fromkeys(RESTARTS, 0)
-        self.plans = {}
+        self.timeline = []
         self.mount = None
         self.began = time.monotonic()
         self.inventory, columns = chunks.make(lab.folder, options.seed)
@@ -76,12 +77,16 @@ class Soak:
                 setattr(self.bounds, name, value * MIB)
         if options.descriptors is not None:
             self.bounds.descriptors = options.descriptors
+        self.arguments = self.daemon_options()
+        if "--read-timeout" not in self.arguments:
+            # Six attempts, each given up after 20 s without progress, and what is between.
+            self.bounds.call_seconds = 200
         self.board = boards.Board(lab.folder / "board", options.readers + 1)
         self.slots = [self.board.slot(number) for number in range(options.readers)]
         self.settings = lab.folder / "settings.json"
         self.settings.write_text(json.dumps({
             "data": str(lab.mountpoint() / "data"), "folder": str(lab.folder), "board": str(lab.folder / "board"),
-            "seed": options.seed, "columns": columns,
+            "slow_seconds": options.read_timeout_seconds + 1, "seed": options.seed, "columns": columns,
             "copies": {name: str(path) for name, path in self.inventory.chunks.items()}}))
         self.rng = random.Random(f"{options.seed}/conductor")
 
@@ -89,7 +94,7 @@ class Soak:
         """All that the daemon is told beside source, mountpoint, cache and endpoint."""
         options = ["--cache-size", f"{self.options.cache_mib}MiB", "--max-connections", CONNECTIONS]
         if "--read-timeout" in self.lab.inventoryfs("mount", "--help").stdout:
-            options += ["--read-timeout", f"{self.options.read_timeout_seconds}s"]
+            options += ["--read-timeout", self.options.read_timeout_seconds]
         return options
 
     # The whole
@@ -97,7 +102,6 @@ class Soak:
     def run(self):
         options = self.options
         self.origin = self.lab.origin(self.lab.folder, "--threads", 2)
-        self.arguments = self.daemon_options()
         self.cache = self.lab.folder / "cache"
         self.mount = self.mounted()
         self.watch = Watch(lambda: self.mount, self.cache, self.bounds, self.slots)
@@ -105,6 +109,7 @@ class Soak:
         readers = [self.lab.spawn(*ENDS_WITH_US, sys.executable, READER, self.settings, number)
                    for number in range(options.readers)]
         self.began = time.monotonic()
+        self.board.set(boards.BEGAN_AT, int(self.began))
         try:
             self.trouble(readers)
             self.seconds = time.monotonic() - self.began
@@ -134,8 +139,8 @@ class Soak:
         while (now := time.monotonic()) < end:
             self.look_after(readers)
             if now >= plan_due:
-                name, plan, seconds = faults.draw_plan(plans, self.options.wrong_bytes)
-                self.plans[name] = self.plans.get(name, 0) + 1
+                name, plan, seconds = faults.draw_plan(plans, self.options.no_faults, self.options.wrong_bytes)
+                self.note(name)
                 faults.put(self.origin.endpoint, plan)
                 plan_due = now + seconds
             if restarts and now >= restarts[0][0]:
@@ -145,9 +150,12 @@ class Soak:
                 self.say(self.progress())
             time.sleep(0.1)
 
+    def note(self, event):
+        self.timeline.append((round(time.monotonic() - self.began, 1), event))
+
     def restart_times(self, begin, end):
-        """Each way once in every three, and at least two however short the soak is."""
-        count = max(2, int((end - begin) / self.options.seconds_between_restarts))
+        """Each way in turn."""
+        count = int((end - begin) / self.options.seconds_between_restarts)
         ways = [RESTARTS[number % len(RESTARTS)] for number in range(count)]
         step = (end - begin) / (count + 1)
         return [(begin + step * (number + 1 + self.rng.uniform(-0.3, 0.3)), way) for number, way in enumerate(ways)]
@@ -161,6 +169,7 @@ class Soak:
 
     def restart(self, way, plan):
         self.restarts[way] += 1
+        self.note(way)
         # Faults go on, but a store that cannot be reached keeps a mount from coming up, rightly.
         faults.put(self.origin.endpoint, {
             **plan, "rules": [rule for rule in plan.get("rules", []) if rule["fault"]["kind"] != "refuse"]})
@@ -178,6 +187,7 @@ class Soak:
         self.mount = self.mounted()
         self.board.set(boards.DRAINING, 0)
         self.board.add(boards.RESTARTS_ENDED)
+        self.note("mounted")
 
     def unmount(self, mount, seconds=0):
         """`inventoryfs unmount`, tried until the last reader has closed its file."""
@@ -289,10 +299,14 @@ class Soak:
 
     # What came of it
 
+    def lines(self, kind):
+        """What the readers wrote."""
+        return [line for path in sorted(self.lab.folder.glob(f"reader-*.{kind}"))
+                for line in path.read_text().splitlines()]
+
     def figures(self):
         results = [json.loads(path.read_text()) for path in sorted(self.lab.folder.glob("reader-*.json"))]
-        for path in sorted(self.lab.folder.glob("reader-*.problems")):
-            self.problems += path.read_text().splitlines()
+        self.problems += self.lines("problems")
         self.problems += [text for _, text in self.watch.problems]
         for mount in self.lab.mounts:
             if "Fatal error" in mount.log():
@@ -310,7 +324,8 @@ class Soak:
             "killed": sum(result["killed"] for result in results),
             "bytes_compared": self.total(boards.COMPARED), "wrong_reads": self.total(boards.WRONG),
             "requests": totals["requests"], "bytes_sent": totals["bodyBytesSent"],
-            "faults": report.split_statuses(totals), "plans": self.plans,
+            "faults": report.split_statuses(totals), "timeline": self.timeline,
+            "slow_calls": self.lines("slow"),
             "errors": summed(result["errors"] for result in results),
             "longest_call_seconds": seconds, "longest_call": call,
             "slowest_status_seconds": self.watch.slowest_status_seconds,

@@ -26,8 +26,8 @@ class Bounds:
     @classmethod
     def documented(cls, connections, chunks, cache_bytes, read_timeout_seconds):
         return cls(
-            # MemoryPlan, and what follows from the data: little here.
-            memory_bytes=35 * MIB + connections * ((256 + 32) << 10) + 6 * MIB + 2 * MIB,
+            # MemoryPlan; the tenth, which test_memory.py allows too, is for libraries of another size.
+            memory_bytes=int(1.1 * (35 * MIB + connections * ((256 + 32) << 10) + 6 * MIB)),
             # Two for each chunk, one for each connection, and the process's own.
             descriptors=2 * chunks + connections + 32,
             # 9 of its own, and libdispatch's few.
