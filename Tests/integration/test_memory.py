@@ -49,7 +49,7 @@ READERS = 64
 
 @pytest.fixture
 def cgroup():
-    """Makes a group with a limit in bytes. Before `lab` in a test's arguments, so that it is empty when it is removed."""
+    """Makes a group with a limit in bytes. Comes before `lab` in a test's arguments: it must be empty when it goes."""
     if reason := memory_cgroup.why_not():
         pytest.skip(f"no control group with a limit of memory can be made here: {reason}")
     made = []

@@ -1,4 +1,4 @@
-"""A short soak (Tests/soak is the long one, docs/RELIABILITY.md what it asserts), and that it notices what it is for."""
+"""A short soak (Tests/soak is the long one; docs/RELIABILITY.md says what it asserts), and that it notices things."""
 
 import os
 import random
@@ -20,7 +20,7 @@ def soak(lab, seconds, **options):
 @pytest.mark.slow
 @pytest.mark.limit(400)
 def test_under_faults_and_restarts_no_byte_is_wrong_and_all_bounds_hold(lab):
-    figures = soak(lab, 45, seconds_between_restarts=15)
+    figures = soak(lab, 40, seconds_between_restarts=15)
     assert figures["problems"] == []
     # And it was a soak.
     assert figures["calls"] > 1000 and figures["bytes_compared"] > 100 << 20
@@ -31,12 +31,9 @@ def test_under_faults_and_restarts_no_byte_is_wrong_and_all_bounds_hold(lab):
 
 
 @pytest.mark.limit(240)
-@pytest.mark.parametrize("provocation, complaint", [
-    ({"wrong_bytes": True}, "WRONG BYTES"),
-    ({"memory_mib": 10}, "bytes of resident memory (VmHWM), over the bound of"),
-    ({"descriptors": 8}, "file descriptors, over the bound of 8"),
-    ({"cache_bound_mib": 4}, "allocated by the cache, over the bound of"),
-], ids=lambda value: next(iter(value)) if isinstance(value, dict) else "")
-def test_a_soak_notices(lab, provocation, complaint):
-    figures = soak(lab, 3, readers=6, no_faults=True, **provocation)
-    assert any(complaint in problem for problem in figures["problems"]), figures["problems"]
+def test_a_soak_notices_wrong_bytes_and_bounds_that_are_exceeded(lab):
+    """Each of these must show, or that none of them does above would mean nothing."""
+    figures = soak(lab, 3, readers=6, no_faults=True, wrong_bytes=0.2, memory_mib=10, descriptors=8, cache_bound_mib=4)
+    for complaint in ("WRONG BYTES", "bytes of resident memory (VmHWM), over", "file descriptors, over",
+                      "allocated by the cache, over"):
+        assert any(complaint in problem for problem in figures["problems"]), complaint

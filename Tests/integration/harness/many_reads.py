@@ -2,8 +2,8 @@
 
 usage: many_reads.py SEED COUNT MOUNTED_FILE COPY BEGIN END
 
-Reads 4 KiB at aligned places of [BEGIN, END) with O_DIRECT, so that each is a request to the daemon. Exits 1 at the first
-difference.
+Reads 4 KiB at aligned places of [BEGIN, END) with O_DIRECT, so that each is a request to the daemon. Exits 1 at the
+first difference.
 """
 
 import mmap

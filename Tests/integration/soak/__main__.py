@@ -26,9 +26,12 @@ def main():
     parser.add_argument("--cache-mib", type=int, default=defaults["cache_mib"], help="--cache-size of the mount")
     parser.add_argument("--read-timeout-seconds", type=int, default=defaults["read_timeout_seconds"])
     parser.add_argument("--seconds-between-restarts", type=float, default=defaults["seconds_between_restarts"])
+    parser.add_argument("--verify", choices=["background", "strict", "off"], default=defaults["verify"],
+                        help="that of the mount")
     parser.add_argument("--no-faults", action="store_true", help="readers and restarts only")
     failing = parser.add_argument_group("to see it fail")
-    failing.add_argument("--wrong-bytes", action="store_true", help="the store flips bits, too")
+    failing.add_argument("--wrong-bytes", type=float, default=0.0, metavar="P",
+                         help="the store flips a bit in so many answers, 0 to 1")
     failing.add_argument("--memory-mib", type=int, metavar="N", help="another bound than the documented one")
     failing.add_argument("--descriptors", type=int, metavar="N", help="likewise")
     failing.add_argument("--cache-bound-mib", type=int, metavar="N", help="likewise")

@@ -1,8 +1,8 @@
 """What the store does wrong, and when. Every few seconds another plan, drawn by the seed.
 
-Most of the time each request may meet any of the faults; now and then one kind comes in a storm, and now and then all is
-well for a while, so that chunks get whole and are read by the kernel itself. All faults are of chunks: the manifest is
-read at a restart, and that the daemon starts is not in question here.
+Most of the time each request may meet any of the faults; now and then one kind comes in a storm, and now and then all
+is well for a while, so that chunks get whole and are read by the kernel itself. All faults are of chunks: the manifest
+is read at a restart, and that the daemon starts is not in question here.
 """
 
 import json
@@ -44,10 +44,7 @@ def every_kind(rng):
     }
 
 
-WRONG_BYTES = {"kind": "wrongBytes", "atOffset": 1000}
-
-
-def draw_plan(rng, no_faults=False, spoil=False):
+def draw_plan(rng, no_faults=False, wrong_bytes=0.0):
     """(a name for it, the plan, for how many seconds)."""
     kinds = every_kind(rng)
     draw = rng.random()
@@ -61,8 +58,8 @@ def draw_plan(rng, no_faults=False, spoil=False):
         name, seconds = "mixed", rng.uniform(3, 8)
         factor = rng.choice([0.5, 1, 2])
         rules = [rule(fault, probability * factor) for probability, fault in kinds.values()]
-    if spoil:
-        rules.insert(0, rule(WRONG_BYTES, 0.2))
+    if wrong_bytes:
+        rules.insert(0, rule({"kind": "wrongBytes", "atOffset": rng.choice([0, 1000, 65_536, 1 << 30])}, wrong_bytes))
     return name, {"seed": rng.getrandbits(32), "rules": rules}, seconds
 
 
@@ -77,14 +74,18 @@ def generator(seed):
     return random.Random(f"{seed}/faults")
 
 
-def put(endpoint, plan, seconds=20):
-    """Replaces the plan; waits while the store refuses connections, which it does by plan."""
+def put(endpoint, plan):
+    """Replaces the plan."""
     request = urllib.request.Request(f"{endpoint}/-/faults", json.dumps(plan).encode(), method="PUT")
+    when_reachable(lambda: urllib.request.urlopen(request, timeout=10).close())
+
+
+def when_reachable(ask, seconds=20):
+    """What the store answers, once it takes connections: by plan it refuses them now and then."""
     deadline = time.monotonic() + seconds
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=10):
-                return
+            return ask()
         except OSError:
             if time.monotonic() > deadline:
                 raise

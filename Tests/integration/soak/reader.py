@@ -6,8 +6,8 @@ usage: reader.py SETTINGS NUMBER            until the board says stop
 At its end it writes what it counted to reader-NUMBER.json; what must not be (a wrong byte, an errno that is not
 documented, a reader that cannot be killed) it appends to reader-NUMBER.problems at once.
 
-A process of its own, because a page fault in a mapped file holds Python's lock. Where a reader is to die, in a page that
-cannot be had or by a signal, that is done by a child.
+A process of its own, because a page fault in a mapped file holds Python's lock. Where a reader is to die, in a page
+that cannot be had or by a signal, that is done by a child.
 """
 
 import collections

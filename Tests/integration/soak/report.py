@@ -29,13 +29,15 @@ def text(figures):
     lines = [
         f"seed {figures['seed']}, {figures['readers']} readers, {figures['seconds']:.0f} s with faults; "
         f"{figures['restarts_text']}",
-        f"reads             {figures['calls']:,} calls in {figures['programs']:,} programs; {figures['killed']:,} readers killed",
+        f"reads             {figures['calls']:,} calls in {figures['programs']:,} programs; "
+        f"{figures['killed']:,} readers killed",
         f"bytes compared    {figures['bytes_compared']:,} ({figures['bytes_compared'] / (1 << 30):.1f} GiB)",
         f"wrong bytes       {figures['wrong_reads']} reads with wrong bytes",
         f"requests          {figures['requests']:,} at the store, {figures['bytes_sent'] / (1 << 30):.1f} GiB sent",
         f"faults            {sum(figures['faults'].values()):,}: {counts(figures['faults'])}",
         f"errors seen       {sum(figures['errors'].values()):,}: {counts(figures['errors'])}",
-        f"longest call      {figures['longest_call_seconds']:.1f} s of {bounds['call_seconds']:.0f} ({figures['longest_call']})",
+        f"longest call      {figures['longest_call_seconds']:.1f} s of {bounds['call_seconds']:.0f} "
+        f"({figures['longest_call']})",
         f"                  {len(figures['slow_calls'])} calls took longer than the read timeout",
         f"slowest status    {figures['slowest_status_seconds']:.2f} s",
         f"memory            {highest['memory_bytes'] / MIB:.1f} MiB of {bounds['memory_bytes'] / MIB:.1f}",

@@ -40,9 +40,10 @@ class Options:
     cache_mib: int = 32
     read_timeout_seconds: int = 20
     seconds_between_restarts: float = 30
+    verify: str = "background"
     no_faults: bool = False
-    # To see the soak fail.
-    wrong_bytes: bool = False
+    # To see the soak fail. The first is the probability that an answer has a wrong bit.
+    wrong_bytes: float = 0.0
     memory_mib: int = None
     descriptors: int = None
     cache_bound_mib: int = None
@@ -95,6 +96,8 @@ class Soak:
         options = ["--cache-size", f"{self.options.cache_mib}MiB", "--max-connections", CONNECTIONS]
         if "--read-timeout" in self.lab.inventoryfs("mount", "--help").stdout:
             options += ["--read-timeout", self.options.read_timeout_seconds]
+        if self.options.verify != "background":
+            options += ["--verify", self.options.verify]
         return options
 
     # The whole
@@ -165,7 +168,8 @@ class Soak:
             if reader.poll() is not None:
                 raise Failed(f"reader {number} ended with {reader.returncode}")
         if self.mount.process.poll() is not None:
-            raise Failed(f"the daemon ended by itself with {self.mount.process.returncode}:\n{self.mount.log()[-3000:]}")
+            raise Failed(f"the daemon ended by itself with {self.mount.process.returncode}:\n"
+                         f"{self.mount.log()[-3000:]}")
 
     def restart(self, way, plan):
         self.restarts[way] += 1
@@ -194,14 +198,15 @@ class Soak:
         deadline = time.monotonic() + seconds
         while (result := self.lab.inventoryfs("unmount", mount.path)).returncode:
             if time.monotonic() > deadline:
-                raise Failed(f"unmounting failed for {seconds:.0f} s: {result.stderr}; readers that wait: {self.waiting()}")
+                raise Failed(f"unmounting failed for {seconds:.0f} s: {result.stderr}; waiting: {self.waiting()}")
             time.sleep(0.1)
         self.ended_well(mount, "unmount")
 
     def ended_well(self, mount, way):
         mount.wait_for_end()
         if mount.process.returncode != 0:
-            self.problems.append(f"after {way} the daemon ended with {mount.process.returncode}:\n{mount.log()[-2000:]}")
+            self.problems.append(f"after {way} the daemon ended with {mount.process.returncode}:\n"
+                                 f"{mount.log()[-2000:]}")
 
     def waiting(self):
         return [f"{waiting[1]} since {waiting[0]:.1f} s" for slot in self.slots if (waiting := slot.waiting())]
@@ -210,7 +215,7 @@ class Soak:
         return sum(slot.get(field) for slot in self.slots)
 
     def progress(self):
-        totals = self.origin.stats()["totals"]
+        totals = self.account()
         return (f"{time.monotonic() - self.began:4.0f} s: {self.total(boards.CALLS):,} calls, "
                 f"{self.total(boards.COMPARED) / (1 << 30):.1f} GiB compared, "
                 f"{sum(totals['faultsByKind'].values()):,} faults, {self.total(boards.WRONG)} wrong, "
@@ -295,7 +300,7 @@ class Soak:
                 self.problems.append(f"left in the cache directory without its {other}: {name}")
 
     def account(self):
-        return self.origin.stats()["totals"]
+        return faults.when_reachable(self.origin.stats)["totals"]
 
     # What came of it
 

@@ -77,7 +77,8 @@ class Watch(threading.Thread):
     def sample_process(self):
         mount = self.current()
         try:
-            fields = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{mount.pid}/status").read_text().splitlines())
+            status = pathlib.Path(f"/proc/{mount.pid}/status").read_text()
+            fields = dict(line.split(":", 1) for line in status.splitlines())
             descriptors = len(os.listdir(f"/proc/{mount.pid}/fd"))
             # The highest so far, which no sample misses.
             memory = int(fields["VmHWM"].split()[0]) << 10
