@@ -5,7 +5,7 @@ DESTDIR ?=
 SWIFT ?= swift
 SOURCES := Package.swift Sources Tests
 
-.PHONY: help build test fuzz bench check fmt install uninstall clean
+.PHONY: help build test fuzz soak bench check fmt install uninstall clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -23,6 +23,11 @@ test:
 SECONDS ?= 60
 fuzz:
 	Tests/fuzz $(SECONDS)
+
+## soak       readers, faults and restarts on a real mount for MINUTES (10)
+MINUTES ?= 10
+soak:
+	Tests/soak --minutes $(MINUTES)
 
 ## bench      the comparison with rclone mount and s3fs (installs what it needs)
 bench:
