@@ -10,6 +10,8 @@ public struct RetryPolicy: Sendable {
   public var maxAttempts = 6
   public var firstDelay: Duration = .milliseconds(50)
   public var longestDelay: Duration = .seconds(5)
+  /// The longest that the store can have us wait by asking for it: half of the usual `--read-timeout`.
+  public var longestRequestedDelay: Duration = .seconds(30)
 
   public init() {}
 
@@ -18,7 +20,7 @@ public struct RetryPolicy: Sendable {
   /// - Parameters:
   ///   - attempt: how many attempts in a row have failed without progress so far; 1 after the first.
   ///   - isWaitedFor: whether a reader needs the bytes now.
-  ///   - requested: what the store asked for with Retry-After; honoured up to `longestDelay`.
+  ///   - requested: what the store asked for with Retry-After; honoured up to `longestRequestedDelay`.
   ///   - budget: what all retries together may still cost. Without it a retry waits for the longest delay, so that a
   ///     store that is down is asked a few times a second at most, however much is wanted.
   public func delay(
@@ -33,6 +35,6 @@ public struct RetryPolicy: Sendable {
     } else {
       drawn = longestDelay * Double.random(in: 0.5...1, using: &generator)
     }
-    return min(longestDelay, max(drawn, requested ?? .zero))
+    return max(drawn, min(longestRequestedDelay, requested ?? .zero))
   }
 }

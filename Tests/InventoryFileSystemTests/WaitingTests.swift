@@ -200,7 +200,7 @@ import Testing
     }
   }
 
-  @Test("Who asks again at once for what did not come in time is not kept waiting; a little later it is")
+  @Test("What did not come in time is not waited for again at once; a little later it is")
   func askingAgain() async throws {
     let silence = FaultRule(.hangBeforeHead, when: FaultMatch(rangeOverlaps: 5_000_000..<5_000_001))
     try await Rig.run([chunk], faults: [silence], readTimeout: .seconds(1)) { rig, origin in

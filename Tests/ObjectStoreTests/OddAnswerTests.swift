@@ -65,9 +65,7 @@ import Testing
     await #expect(throws: StoreError.self) { try await refusing.bytes() }
   }
 
-  @Test(
-    "The whole object where a range was asked for is refused, also if it is as long and does not say so"
-  )
+  @Test("The whole object where a range was asked for is refused, also where it is just as long")
   func wholeObject() async throws {
     let server = try #require(
       PlainServer { connection in
