@@ -77,6 +77,8 @@ struct Verification: Sendable {
   /// What the running one has pinned, all of a chunk.
   var pinned: (entry: EntryID, segmentCount: Int, bytes: Int)?
   var isLookPlanned = false
+  /// Looks in a row at which there was something to compare, and something being fetched.
+  var busyLookCount = 0
   /// What outlasts the chunk's unloading.
   var remembered: [ChunkID: ChunkVerification] = [:]
   /// Strict: the chunk that is being made complete for a reader of its last byte. None of it leaves meanwhile.

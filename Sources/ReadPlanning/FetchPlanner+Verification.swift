@@ -74,7 +74,15 @@ extension FetchPlanner {
     verification.isLookPlanned = false
     var actions: [Action] = []
     let quiet = verification.queue.first { isQuiet($0) }
-    if verification.running == nil, let quiet { startVerification(quiet, &actions) }
+    if verification.running == nil, let quiet {
+      // Readers of other chunks want the processor too, for a while.
+      if isFetching, verification.busyLookCount < Self.mostBusyLooks {
+        verification.busyLookCount += 1
+      } else {
+        verification.busyLookCount = 0
+        startVerification(quiet, &actions)
+      }
+    }
     for id in verification.queue {
       guard let count = chunks[id]?.verification.readCount else { continue }
       chunks[id]?.verification.readCountAtLastLook = count
@@ -82,6 +90,11 @@ extension FetchPlanner {
     planVerification(&actions)
     return actions
   }
+
+  /// For so many looks, a second each, comparisons give way to what is being fetched.
+  static let mostBusyLooks = 30
+
+  private var isFetching: Bool { runningCount > 0 }
 
   private func isQuiet(_ id: ChunkID) -> Bool {
     // Who is not loaded has no readers.
@@ -160,7 +173,7 @@ extension FetchPlanner {
     actions += fill()
     // Chunks that nobody has open need no look each: there may be thousands of small ones.
     let closed = verification.queue.first { isQuiet($0) && chunks[$0]?.handles.isEmpty != false }
-    if verification.running == nil, let closed { startVerification(closed, &actions) }
+    if verification.running == nil, !isFetching, let closed { startVerification(closed, &actions) }
     return (verdict, actions)
   }
 

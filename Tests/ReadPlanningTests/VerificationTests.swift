@@ -99,6 +99,19 @@ struct VerificationTests {
     #expect(planner.verificationIsDue() == [], "one comparison is enough")
   }
 
+  @Test("While another chunk is being fetched a comparison waits, for half a minute")
+  func givesWay() {
+    var planner = planner(.background)
+    _ = open(&planner)
+    _ = planner.close(handle)
+    // A read that the store has not answered yet.
+    _ = open(&planner, index: 1, missing: 48)
+    let (decision, _) = read(&planner, 0..<100, wait: 10, index: 1)
+    #expect(decision == .wait)
+    for _ in 0..<30 { #expect(planner.verificationIsDue() == [.verifyLater]) }
+    #expect(planner.verificationIsDue().contains(.verify(chunk)))
+  }
+
   @Test("What nobody has open is compared at the next look, even when it is not loaded any more")
   func closed() {
     var planner = planner(.background)
