@@ -64,7 +64,10 @@ let package = Package(
     target("ObjectStore", ["CCurl", "Locks", "PosixThreads", crypto, logging]),
     target(
       "InventoryFileSystem",
-      ["BlockCache", "InventoryManifest", "Locks", "ObjectStore", "ReadPlanning", logging, system]),
+      [
+        "BlockCache", "InventoryManifest", "Locks", "ObjectStore", "PosixThreads", "ReadPlanning",
+        logging, system,
+      ]),
     target(
       "FuseMount",
       ["CFuse3", "CLinux", "InventoryFileSystem", "Locks", "PosixThreads", logging, system]),
@@ -96,7 +99,7 @@ let package = Package(
 
     tests(of: "ReadPlanning"),
     tests(of: "InventoryManifest"),
-    tests(of: "BlockCache"),
+    tests(of: "BlockCache", ["Locks"]),
     tests(of: "ObjectStore", ["EmbeddedS3Origin", "Locks"]),
     tests(of: "InventoryFileSystem", ["EmbeddedS3Origin", "Locks"]),
     tests(of: "FuseMount"),

@@ -40,11 +40,14 @@ public struct CacheIdentity: Sendable, Hashable {
 /// the files of an entry that somebody has open are never removed.
 public final class BlockCache: Sendable {
   public let path: String
-  private let directory: CacheDirectory
+  private let minFreeInBytes: Int
   private let logger: Logger
-  private let state = Lock(State())
+  private let hook: CacheStepHook?
+  private let state: Lock<State>
 
   private struct State {
+    /// Nil after it was deleted by somebody and could not be made anew.
+    var directory: CacheDirectory?
     var nextEntry = 1
     var ids: [String: EntryID] = [:]
     var names: [EntryID: String] = [:]
@@ -76,10 +79,22 @@ public final class BlockCache: Sendable {
   }
 
   /// Takes the directory for this process, creating it (mode 0700) if need be.
-  public init(path: String, logger: Logger) throws(BlockCacheError) {
+  ///
+  /// - Parameter minFreeInBytes: how much of its file system is to be left free; see `roomInBytes()`.
+  public convenience init(
+    path: String, minFreeInBytes: Int = 0, logger: Logger
+  ) throws(BlockCacheError) {
+    try self.init(path: path, minFreeInBytes: minFreeInBytes, logger: logger, hook: nil)
+  }
+
+  package init(
+    path: String, minFreeInBytes: Int = 0, logger: Logger, hook: CacheStepHook?
+  ) throws(BlockCacheError) {
     self.path = path
+    self.minFreeInBytes = minFreeInBytes
     self.logger = logger
-    directory = try CacheDirectory(path: path)
+    self.hook = hook
+    state = Lock(State(directory: try CacheDirectory(path: path, hook: hook)))
   }
 
   /// The smallest cache that works: a part being written, one being read, and some room between.
@@ -94,6 +109,40 @@ public final class BlockCache: Sendable {
   /// Bytes free on the file system of `path`, which need not exist yet.
   public static func freeBytes(at path: String) -> Int? { CacheDirectory.freeBytes(at: path) }
 
+  /// What is left free by default on the file system of `path`: a twentieth of it, and at most 1 GiB.
+  public static func usualMinFreeBytes(at path: String) -> Int {
+    min(1 << 30, (CacheDirectory.fileSystemSize(at: path) ?? 0) / 20)
+  }
+
+  /// How much more the cache may take on its file system; negative when less than is to be left free is free. Nil
+  /// where that cannot be told.
+  public func roomInBytes() -> Int? { Self.freeBytes(at: path).map { $0 - minFreeInBytes } }
+
+  // MARK: The directory
+
+  /// Whether the cache can be written: tries it. A directory that was deleted is made anew.
+  public func probe() throws(BlockCacheError) {
+    let directory = try currentDirectory()
+    try directory.writeProbe()
+  }
+
+  /// The directory, made anew where it is gone from its place.
+  private func currentDirectory() throws(BlockCacheError) -> CacheDirectory {
+    try state.withLock { state throws(BlockCacheError) in try currentDirectory(&state) }
+  }
+
+  private func currentDirectory(
+    _ state: inout State
+  ) throws(BlockCacheError) -> CacheDirectory {
+    if let directory = state.directory, directory.isInPlace { return directory }
+    // Its lock goes first: where the lock's file is left, the new one would wait for us.
+    state.directory = nil
+    let directory = try CacheDirectory(path: path, hook: hook)
+    state.directory = directory
+    logger.warning("cache directory \(path) was deleted under this mount; it is made anew")
+    return directory
+  }
+
   // MARK: Entries
 
   /// Opens the entry of a chunk, or makes an empty one. Each call is paired with one of `close(_:)`.
@@ -106,23 +155,34 @@ public final class BlockCache: Sendable {
         state.open[id] = (known.entry, known.count + 1)
         return known.entry
       }
+      let directory = try currentDirectory(&state)
       if let files = try EntryFiles.open(name, in: directory), let header = files.readHeader(),
         header.identityDigest == digest, header.sizeInBytes == identity.sizeInBytes,
-        files.measureData()?.sizeInBytes == identity.sizeInBytes,
+        let measured = files.measureData(), measured.sizeInBytes == identity.sizeInBytes,
         state.ours.contains(id) || !hasForeignReader(files)
       {
-        state.ours.insert(id)
-        let present = files.readPresent(BlockGrid(sizeInBytes: identity.sizeInBytes))
+        let grid = BlockGrid(sizeInBytes: identity.sizeInBytes)
+        let present = files.readPresent(grid)
+        // The scan, which would do it, passes by what is open.
+        if state.ours.insert(id).inserted {
+          trim(files, grid, present, allocatedInBytes: measured.allocatedInBytes)
+        }
         let entry = CacheEntry(id: id, name: name, files: files, header: header, present: present)
         state.open[id] = (entry, 1)
         return entry
       }
       // New files and a new id, so that nobody takes their blocks for those of the entry that was there.
-      remove(name)
+      remove(name, in: directory)
       state.forget(id)
       let header = IndexFormat.Header(
         sizeInBytes: identity.sizeInBytes, identityDigest: digest, eTag: nil)
-      let files = try EntryFiles.create(name, in: directory, header: header)
+      let files: EntryFiles
+      do throws(BlockCacheError) {
+        files = try EntryFiles.create(name, in: directory, header: header)
+      } catch {
+        remove(name, in: directory)
+        throw error
+      }
       let blockCount = BlockGrid(sizeInBytes: identity.sizeInBytes).blockCount
       let entry = CacheEntry(
         id: state.id(of: name), name: name, files: files, header: header,
@@ -133,10 +193,27 @@ public final class BlockCache: Sendable {
     }
   }
 
+  /// An entry that has no files, for when they cannot be opened. Nobody else gets it.
+  public func openInMemory(_ identity: CacheIdentity) -> CacheEntry {
+    let id = state.withLock { state in
+      defer { state.nextEntry += 1 }
+      return EntryID(number: state.nextEntry)
+    }
+    return CacheEntry(id: id, sizeInBytes: identity.sizeInBytes)
+  }
+
   /// The entry of a chunk, where the cache knows one.
   public func find(_ identity: CacheIdentity) -> EntryID? {
     let name = Self.name(identity.digest)
     return state.withLock { $0.ids[name] }
+  }
+
+  func openEntry(_ id: EntryID) -> CacheEntry? { state.withLock { $0.open[id]?.entry } }
+
+  /// The files of an entry that need not be open. Nil where there are none.
+  func openFiles(of identity: CacheIdentity) throws(BlockCacheError) -> EntryFiles? {
+    guard let directory = state.withLock({ $0.directory }) else { return nil }
+    return try EntryFiles.open(Self.name(identity.digest), in: directory)
   }
 
   public func close(_ entry: CacheEntry) {
@@ -156,7 +233,7 @@ public final class BlockCache: Sendable {
   public func discard(_ entry: CacheEntry) {
     state.withLock { state in
       guard state.names[entry.id] != nil else { return }
-      remove(entry.name)
+      remove(entry.name, in: state.directory)
       state.forget(entry.id)
     }
   }
@@ -168,7 +245,7 @@ public final class BlockCache: Sendable {
     state.withLock { state in
       guard let name = state.names[id] else { return true }
       guard state.open[id] == nil else { return false }
-      remove(name)
+      remove(name, in: state.directory)
       state.forget(id)
       return true
     }
@@ -176,12 +253,15 @@ public final class BlockCache: Sendable {
 
   /// Punches a segment's hole.
   public func evict(_ segment: CacheLedger.Segment) throws(BlockCacheError) {
-    let (open, name) = state.withLock { ($0.open[segment.entry]?.entry, $0.names[segment.entry]) }
+    let (open, name, directory) = state.withLock {
+      ($0.open[segment.entry]?.entry, $0.names[segment.entry], $0.directory)
+    }
     if let open { return try open.remove(blocks: open.grid.blocks(ofSegment: segment.index)) }
-    guard let name, let files = try EntryFiles.open(name, in: directory),
-      let header = files.readHeader()
+    // The index may be damaged; the data file is as long as the chunk.
+    guard let name, let directory, let files = try EntryFiles.open(name, in: directory),
+      let measured = files.measureData()
     else { return }
-    let grid = BlockGrid(sizeInBytes: header.sizeInBytes)
+    let grid = BlockGrid(sizeInBytes: measured.sizeInBytes)
     try files.remove(grid.blocks(ofSegment: segment.index), grid)
   }
 
@@ -193,7 +273,9 @@ public final class BlockCache: Sendable {
     var names: [(name: String, lastUse: timespec)] = []
     var stray: [String] = []
     var hasData: Set<String> = []
-    for file in listChunkFolder() {
+    guard let directory = state.withLock({ $0.directory }) else { return }
+    directory.removeOtherVersions()
+    for file in directory.listChunkFolder() {
       if file.hasSuffix(".index") {
         var info = stat()
         guard fstatat(directory.chunks.raw, file, &info, AT_SYMLINK_NOFOLLOW) == 0 else { continue }
@@ -209,41 +291,52 @@ public final class BlockCache: Sendable {
     var reclaimed = stray.count
     for name in names.map(\.name) {
       hasData.remove(name)
-      if let found = inspect(name) { adopt(found) } else { reclaimed += 1 }
+      switch inspect(name, in: directory) {
+      case .found(let found): adopt(found)
+      case .leftAlone: break
+      case .removed: reclaimed += 1
+      }
     }
-    for name in hasData where removeOrphan(name) { reclaimed += 1 }
+    for name in hasData where removeOrphan(name, in: directory) { reclaimed += 1 }
     if reclaimed > 0 {
       logger.info("cache: removed \(reclaimed) leftovers of an earlier run")
     }
   }
 
-  /// Nil when the entry was unusable and has been removed, or is open already.
-  private func inspect(_ name: String) -> Found? {
+  private enum Inspection {
+    case found(Found)
+    /// Open already, or it cannot be told now what it is.
+    case leftAlone
+    /// It was of no use.
+    case removed
+  }
+
+  private func inspect(_ name: String, in directory: CacheDirectory) -> Inspection {
     state.withLock { state in
       let id = state.id(of: name)
       // What is open was adopted by whoever opened it.
-      guard state.open[id] == nil else { return nil }
+      guard state.open[id] == nil else { return .leftAlone }
       do throws(BlockCacheError) {
         if let files = try EntryFiles.open(name, in: directory),
           state.ours.contains(id) || !hasForeignReader(files),
           let found = measure(files, name, id)
         {
           state.ours.insert(id)
-          return found
+          return .found(found)
         }
       } catch {
         // Says nothing about the entry, which stays; it is not counted until somebody opens it.
         logger.warning("\(error)")
-        return nil
+        return .leftAlone
       }
-      remove(name)
+      remove(name, in: directory)
       state.forget(id)
-      return nil
+      return .removed
     }
   }
 
   /// What an entry holds, once space that its index does not name has been given back. Nil when it is of no use.
-  private func measure(_ files: borrowing EntryFiles, _ name: String, _ id: EntryID) -> Found? {
+  private func measure(_ files: EntryFiles, _ name: String, _ id: EntryID) -> Found? {
     guard let header = files.readHeader(), Self.name(header.identityDigest) == name,
       let measured = files.measureData(), measured.sizeInBytes == header.sizeInBytes
     else { return nil }
@@ -264,7 +357,7 @@ public final class BlockCache: Sendable {
 
   /// Punches what is allocated but named by no index entry.
   private func trim(
-    _ files: borrowing EntryFiles, _ grid: BlockGrid, _ present: BlockSet, allocatedInBytes: Int
+    _ files: EntryFiles, _ grid: BlockGrid, _ present: BlockSet, allocatedInBytes: Int
   ) {
     let named = present.presentRuns(in: 0..<grid.blockCount)
       .reduce(0) { $0 + grid.allocatedBytes(of: $1) }
@@ -291,10 +384,10 @@ public final class BlockCache: Sendable {
     return true
   }
 
-  private func removeOrphan(_ name: String) -> Bool {
+  private func removeOrphan(_ name: String, in directory: CacheDirectory) -> Bool {
     state.withLock { state in
       guard state.ids[name] == nil else { return false }
-      remove(name)
+      remove(name, in: directory)
       return true
     }
   }
@@ -308,26 +401,10 @@ public final class BlockCache: Sendable {
     }.joined()
   }
 
-  private func remove(_ name: String) {
-    unlinkat(directory.chunks.raw, "\(name).index", 0)
-    unlinkat(directory.chunks.raw, "\(name).data", 0)
-  }
-
-  private func listChunkFolder() -> [String] {
-    // fdopendir takes the descriptor over, so it gets one of its own.
-    let descriptor = openat(directory.chunks.raw, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard descriptor >= 0, let stream = fdopendir(descriptor) else {
-      if descriptor >= 0 { Glibc.close(descriptor) }
-      return []
-    }
-    defer { closedir(stream) }
-    var names: [String] = []
-    while let item = readdir(stream) {
-      let name = withUnsafePointer(to: &item.pointee.d_name) {
-        $0.withMemoryRebound(to: CChar.self, capacity: Int(NAME_MAX) + 1) { String(cString: $0) }
-      }
-      if name != ".", name != ".." { names.append(name) }
-    }
-    return names
+  private func remove(_ name: String, in directory: CacheDirectory?) {
+    guard let directory else { return }
+    // The index first: bytes without one are nobody's.
+    if hook?(.removeIndex) == nil { unlinkat(directory.chunks.raw, "\(name).index", 0) }
+    if hook?(.removeData) == nil { unlinkat(directory.chunks.raw, "\(name).data", 0) }
   }
 }

@@ -1,17 +1,18 @@
 import CLinux
 import Glibc
+import ReadPlanning
 import SystemPackage
 
 /// The directory that one mount has to itself.
 ///
 ///     DIR/CACHEDIR.TAG    tells backup programs to pass it by (https://bford.info/cachedir/)
 ///     DIR/lock            locked by the mount that has it, and names its pid
-///     DIR/chunks-v1/      <digest>.data   the chunk's bytes at their own offsets, sparse
+///     DIR/chunks-v2/      <digest>.data   the chunk's bytes at their own offsets, sparse
 ///                         <digest>.index  which blocks those are (IndexFormat)
 ///
 /// Everything in it is opened relative to a descriptor of the directory and without following symbolic links, so
 /// that a link planted there leads nowhere. The lock is `flock`: it ends with the process, however that ends.
-struct CacheDirectory: ~Copyable {
+final class CacheDirectory: Sendable {
   static let chunkFolderName = "chunks-v\(IndexFormat.version)"
 
   /// Where a file of the chunk folder is, for messages.
@@ -19,10 +20,12 @@ struct CacheDirectory: ~Copyable {
 
   let path: String
   let chunks: OwnedDescriptor
+  let hook: CacheStepHook?
+  private let root: OwnedDescriptor
   private let lock: OwnedDescriptor
 
   /// Creates what is missing (mode 0700) and locks it.
-  init(path: String) throws(BlockCacheError) {
+  init(path: String, hook: CacheStepHook? = nil) throws(BlockCacheError) {
     try Self.makeDirectories(path)
     let root = try OwnedDescriptor(
       opening: path, in: AT_FDCWD, flags: O_RDONLY | O_DIRECTORY, path: path)
@@ -38,21 +41,93 @@ struct CacheDirectory: ~Copyable {
       path: chunkPath)
     try Self.checkHoles(chunks, path: path)
     self.path = path
+    self.hook = hook
     self.lock = lock
     self.chunks = chunks
+    self.root = root
+  }
+
+  // MARK: Files
+
+  /// The names in the chunk folder.
+  func listChunkFolder() -> [String] { Self.list(chunks.raw) }
+
+  /// Removes the chunk folders of other versions of the format: nobody can read them, and nobody counts them.
+  func removeOtherVersions() {
+    for folder in Self.list(root.raw)
+    where folder.hasPrefix("chunks-v") && folder != Self.chunkFolderName {
+      let descriptor = openat(root.raw, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
+      guard descriptor >= 0 else { continue }
+      for file in Self.list(descriptor) { unlinkat(descriptor, file, 0) }
+      close(descriptor)
+      unlinkat(root.raw, folder, AT_REMOVEDIR)
+    }
+  }
+
+  private static func list(_ folder: Int32) -> [String] {
+    // fdopendir takes the descriptor over, so it gets one of its own.
+    let descriptor = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard descriptor >= 0, let stream = fdopendir(descriptor) else {
+      if descriptor >= 0 { close(descriptor) }
+      return []
+    }
+    defer { closedir(stream) }
+    var names: [String] = []
+    while let item = readdir(stream) {
+      let name = withUnsafePointer(to: &item.pointee.d_name) {
+        $0.withMemoryRebound(to: CChar.self, capacity: Int(NAME_MAX) + 1) { String(cString: $0) }
+      }
+      if name != ".", name != ".." { names.append(name) }
+    }
+    return names
+  }
+
+  /// Writes a block to a file of its own, and removes that.
+  func writeProbe() throws(BlockCacheError) {
+    let file = "probe"
+    func failure(_ code: Int32) -> BlockCacheError {
+      .system(operation: "write", path: chunkPath(file), Errno(rawValue: code))
+    }
+    if let code = hook?(.writeProbe) { throw failure(code.rawValue) }
+    let flags = O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW
+    let raw = openat(chunks.raw, file, flags, 0o600)
+    guard raw >= 0 else { throw failure(errno) }
+    let probe = OwnedDescriptor(raw: raw)
+    defer { unlinkat(chunks.raw, file, 0) }
+    let block = [UInt8](repeating: 1, count: BlockGrid.blockSizeInBytes)
+    let count = pwrite(probe.raw, block, block.count, 0)
+    guard count == block.count else { throw failure(count < 0 ? errno : ENOSPC) }
   }
 
   /// Bytes free to an unprivileged user on the file system that holds `path`, or that will hold it once it exists.
   static func freeBytes(at path: String) -> Int? {
+    statistics(at: path).map { Int(clamping: UInt64($0.f_bavail) * UInt64($0.f_frsize)) }
+  }
+
+  private static func statistics(at path: String) -> statvfs? {
     var candidate = FilePath(path)
     while true {
       var info = statvfs()
-      if statvfs(candidate.string, &info) == 0 {
-        return Int(clamping: UInt64(info.f_bavail) * UInt64(info.f_frsize))
-      }
+      if statvfs(candidate.string, &info) == 0 { return info }
       guard errno == ENOENT, candidate.removeLastComponent() else { return nil }
       if candidate.isEmpty { candidate = "." }
     }
+  }
+
+  /// The size of the file system that holds `path`.
+  static func fileSystemSize(at path: String) -> Int? {
+    statistics(at: path).map { Int(clamping: UInt64($0.f_blocks) * UInt64($0.f_frsize)) }
+  }
+
+  /// Whether this is still the directory at `path`, and has its chunk folder and lock.
+  var isInPlace: Bool {
+    var (folder, named, file) = (stat(), stat(), stat())
+    guard fstat(chunks.raw, &folder) == 0,
+      stat("\(path)/\(Self.chunkFolderName)", &named) == 0,
+      (folder.st_dev, folder.st_ino) == (named.st_dev, named.st_ino),
+      fstat(lock.raw, &file) == 0, stat("\(path)/lock", &named) == 0
+    else { return false }
+    return (file.st_dev, file.st_ino) == (named.st_dev, named.st_ino)
   }
 
   private static func makeDirectories(_ path: String) throws(BlockCacheError) {
@@ -105,6 +180,12 @@ struct CacheDirectory: ~Copyable {
     let file = openat(root.raw, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
     guard file >= 0 else { throw unwritable(path, Errno(rawValue: errno)) }
     let lock = OwnedDescriptor(raw: file)
+    // A process that is just being spawned has this one's locks until it executes.
+    var attempts = 1
+    while flock(lock.raw, LOCK_EX | LOCK_NB) != 0, errno == EWOULDBLOCK, attempts < 20 {
+      usleep(5000)
+      attempts += 1
+    }
     guard flock(lock.raw, LOCK_EX | LOCK_NB) == 0 else {
       guard errno == EWOULDBLOCK else {
         throw .system(operation: "lock", path: "\(path)/lock", Errno(rawValue: errno))

@@ -8,6 +8,9 @@ import SystemPackage
 /// Several threads use it at once without a lock, because they touch different blocks: a part's bytes are written by
 /// the one thread that receives them, a block is read only while it is pinned, and punched only while it is not
 /// (`CacheLedger`). The descriptors live as long as the object.
+///
+/// While the disk cannot be written, blocks are kept in memory (`keep(_:at:)`) until they are dropped; how many there
+/// are is the planner's to bound. An entry whose files could not even be opened has nothing else.
 public final class CacheEntry: Sendable {
   public let id: EntryID
   public let grid: BlockGrid
@@ -17,16 +20,45 @@ public final class CacheEntry: Sendable {
   public var overheadInBytes: Int { Self.overheadInBytes(grid) }
 
   let name: String
-  private let files: EntryFiles
-  private let identityDigest: [UInt8]
-  private let state: Lock<State>
+  /// Nil where all is in memory.
+  let files: EntryFiles?
+  let identityDigest: [UInt8]
+  let state: Lock<State>
 
-  private struct State {
+  struct State {
     var eTag: String?
+    /// That of the blocks that were found to be the manifest's.
+    var seal: EntrySeal?
     /// Follows the index, because an entry may be handed out again while it is open.
     var present: BlockSet
     /// Blocks left by an earlier run that have not been compared with their checksums yet.
     var unchecked: BlockSet
+    /// The version is not in the index yet, because that could not be written.
+    var isHeaderStale = false
+    var memory: [Int: KeptBlock] = [:]
+  }
+
+  /// A block in memory, or as much of it as has arrived: of the rest some may be in the file, where a part that failed
+  /// has left it, and somebody may be reading that.
+  struct KeptBlock {
+    var bytes: [UInt8]
+    /// Which of the block's bytes these are, from 0.
+    var filled = 0..<0
+
+    var isWhole: Bool { filled.count == bytes.count }
+
+    mutating func fill(_ piece: Slice<UnsafeRawBufferPointer>, at offset: Int) {
+      bytes.withUnsafeMutableBytes { $0[offset...].copyBytes(from: piece) }
+      let end = offset + piece.count
+      let isNext = !filled.isEmpty && offset <= filled.upperBound && end >= filled.lowerBound
+      filled =
+        isNext
+        ? min(filled.lowerBound, offset)..<max(filled.upperBound, end) : offset..<end
+    }
+
+    func contains(_ range: Range<Int>) -> Bool {
+      filled.lowerBound <= range.lowerBound && range.upperBound <= filled.upperBound
+    }
   }
 
   init(
@@ -38,8 +70,22 @@ public final class CacheEntry: Sendable {
     self.files = files
     grid = BlockGrid(sizeInBytes: header.sizeInBytes)
     identityDigest = header.identityDigest
-    state = Lock(State(eTag: header.eTag, present: present, unchecked: present))
+    state = Lock(
+      State(eTag: header.eTag, seal: header.seal, present: present, unchecked: present))
   }
+
+  /// An entry without files.
+  init(id: EntryID, sizeInBytes: Int) {
+    self.id = id
+    name = ""
+    files = nil
+    grid = BlockGrid(sizeInBytes: sizeInBytes)
+    identityDigest = []
+    let none = BlockSet(blockCount: grid.blockCount)
+    state = Lock(State(present: none, unchecked: none))
+  }
+
+  public var isMemoryOnly: Bool { files == nil }
 
   /// The index, the inode and directory entry of two files, and the blocks in which a file system keeps the extents
   /// of a file with many holes (ext4: one per 340 extents).
@@ -53,24 +99,43 @@ public final class CacheEntry: Sendable {
   /// The version that all blocks belong to.
   public var eTag: String? { state.withLock { $0.eTag } }
 
-  /// Notes the version, before the first block of it is stored.
-  public func record(eTag: String) throws(BlockCacheError) {
-    state.withLock { $0.eTag = eTag }
-    try files.write(
-      .init(sizeInBytes: grid.sizeInBytes, identityDigest: identityDigest, eTag: eTag))
+  /// Notes the version, before the first block of it is stored. Where the index cannot be written now, that is tried
+  /// again with the first bytes, and until then none are stored.
+  public func record(eTag: String) {
+    state.withLock { state in
+      state.eTag = eTag
+      state.isHeaderStale = files != nil
+    }
+    try? writeStaleHeader()
+  }
+
+  private func writeStaleHeader() throws(BlockCacheError) {
+    guard let files, let header = state.withLock({ $0.isHeaderStale ? header($0) : nil }) else {
+      return
+    }
+    try files.write(header)
+    state.withLock { $0.isHeaderStale = false }
+  }
+
+  func header(_ state: State) -> IndexFormat.Header {
+    IndexFormat.Header(
+      sizeInBytes: grid.sizeInBytes, identityDigest: identityDigest, eTag: state.eTag,
+      seal: state.seal)
   }
 
   /// Stores bytes of a block that is not complete yet.
   public func write(_ bytes: RawSpan, at byteOffset: Int) throws(BlockCacheError) {
-    try files.writeData(bytes, at: byteOffset)
+    try writeStaleHeader()
+    try files?.writeData(bytes, at: byteOffset)
   }
 
-  /// Declares a block complete. All its bytes have been written.
+  /// Declares a block complete. All its bytes have been written, so that none are needed in memory.
   public func commit(block: Int, checksum: UInt32) throws(BlockCacheError) {
-    try files.writeEntry(block: block, checksum: checksum)
+    try files?.writeEntry(block: block, checksum: checksum)
     state.withLock { state in
       state.present.insert(block)
       state.unchecked.remove(block..<block + 1)
+      state.memory[block] = nil
     }
   }
 
@@ -78,8 +143,64 @@ public final class CacheEntry: Sendable {
   public func read(
     into buffer: UnsafeMutableRawBufferPointer, at byteOffset: Int
   ) throws(BlockCacheError) {
+    let blocks = grid.blocks(covering: byteOffset..<byteOffset + buffer.count)
+    let inMemory = blocksInMemory(of: blocks)
+    guard !inMemory.isEmpty else { return try readFile(into: buffer, at: byteOffset) }
+    for block in blocks {
+      let bytes = grid.bytes(of: block..<block + 1)
+      let wanted = bytes.clamped(to: byteOffset..<byteOffset + buffer.count)
+      let place = UnsafeMutableRawBufferPointer(
+        rebasing: buffer[wanted.lowerBound - byteOffset..<wanted.upperBound - byteOffset])
+      let isCopied = state.withLock { state in
+        let range = wanted.lowerBound - bytes.lowerBound..<wanted.upperBound - bytes.lowerBound
+        guard let kept = state.memory[block], kept.contains(range) else { return false }
+        place.copyBytes(from: kept.bytes[range])
+        return true
+      }
+      if !isCopied { try readFile(into: place, at: wanted.lowerBound) }
+    }
+  }
+
+  private func readFile(
+    into buffer: UnsafeMutableRawBufferPointer, at byteOffset: Int
+  ) throws(BlockCacheError) {
+    guard let files else { throw .truncated(path: "memory", byteOffset: byteOffset) }
     try files.readData(into: buffer, at: byteOffset)
   }
+
+  // MARK: Memory
+
+  /// Keeps bytes in memory, instead of storing them.
+  public func keep(_ bytes: UnsafeRawBufferPointer, at byteOffset: Int) {
+    var rest = bytes[...]
+    var position = byteOffset
+    while !rest.isEmpty {
+      let block = grid.block(at: position)
+      let range = grid.bytes(of: block..<block + 1)
+      let piece = rest.prefix(range.upperBound - position)
+      guard !piece.isEmpty else { return }
+      state.withLock { state in
+        state.memory[block, default: KeptBlock(bytes: [UInt8](repeating: 0, count: range.count))]
+          .fill(piece, at: position - range.lowerBound)
+      }
+      position += piece.count
+      rest = rest.dropFirst(piece.count)
+    }
+  }
+
+  /// Frees the memory of a block that nobody reads.
+  public func drop(block: Int) { state.withLock { $0.memory[block] = nil } }
+
+  /// What is in memory at this moment.
+  public var blockCountInMemory: Int { state.withLock { $0.memory.count } }
+
+  private func blocksInMemory(of blocks: Range<Int>) -> [Int] {
+    state.withLock { state in
+      state.memory.isEmpty ? [] : blocks.filter { state.memory[$0] != nil }
+    }
+  }
+
+  // MARK: Damage
 
   /// Compares blocks left by an earlier run with their checksums, once.
   ///
@@ -87,7 +208,8 @@ public final class CacheEntry: Sendable {
   public func firstCorruptBlock(in blocks: Range<Int>) throws(BlockCacheError) -> Int? {
     let unchecked = state.withLock { state in
       state.unchecked.firstPresent(in: blocks) == nil
-        ? [] : blocks.filter { state.unchecked.contains($0) }
+        ? []
+        : blocks.filter { state.unchecked.contains($0) && state.memory[$0]?.isWhole != true }
     }
     for block in unchecked {
       guard try isIntact(block) else { return block }
@@ -102,10 +224,10 @@ public final class CacheEntry: Sendable {
   public var isWhollyChecked: Bool { state.withLock { $0.present.isFull && $0.unchecked.isEmpty } }
 
   /// The data file, for the kernel to read from; open as long as this object lives.
-  public var dataDescriptor: Int32 { files.data.raw }
+  public var dataDescriptor: Int32 { files?.data.raw ?? -1 }
 
   /// Whether somebody reads the data file without this object. Nil where the file system cannot tell.
-  public func isOpenElsewhere() -> Bool? { files.isDataOpenElsewhere() }
+  public func isOpenElsewhere() -> Bool? { files?.isDataOpenElsewhere() }
 
   // MARK: The cache's side
 
@@ -116,18 +238,18 @@ public final class CacheEntry: Sendable {
       // What arrives in their place is checked by whoever receives it.
       state.unchecked.remove(blocks)
     }
-    try files.remove(blocks, grid)
+    try files?.remove(blocks, grid)
   }
 
   /// Notes that the entry was used, for the order of eviction in a later run.
-  func touch() { futimens(files.index.raw, nil) }
+  func touch() { if let files { futimens(files.index.raw, nil) } }
 
   private func isIntact(_ block: Int) throws(BlockCacheError) -> Bool {
-    guard let expected = files.readEntry(block: block) else { return false }
+    guard let expected = files?.readEntry(block: block) else { return false }
     let range = grid.bytes(of: block..<block + 1)
     let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: range.count, alignment: 16)
     defer { bytes.deallocate() }
-    try read(into: bytes, at: range.lowerBound)
+    try readFile(into: bytes, at: range.lowerBound)
     return BlockChecksum(of: UnsafeRawBufferPointer(bytes)).value == expected
   }
 }

@@ -4,16 +4,21 @@ import ReadPlanning
 import SystemPackage
 
 /// The two files of a cached chunk, open, and what can be done to them.
-struct EntryFiles: ~Copyable {
+final class EntryFiles: Sendable {
   let data: OwnedDescriptor
   let index: OwnedDescriptor
   private let path: String
+  private let hook: CacheStepHook?
 
   var dataPath: String { "\(path).data" }
   var indexPath: String { "\(path).index" }
 
-  private init(path: String, data: consuming OwnedDescriptor, index: consuming OwnedDescriptor) {
+  private init(
+    path: String, data: consuming OwnedDescriptor, index: consuming OwnedDescriptor,
+    hook: CacheStepHook?
+  ) {
     self.path = path
+    self.hook = hook
     self.data = data
     self.index = index
   }
@@ -22,16 +27,17 @@ struct EntryFiles: ~Copyable {
   ///
   /// - Throws: what else can go wrong (no descriptors left, a failing disk) says nothing about the files.
   static func open(
-    _ name: String, in directory: borrowing CacheDirectory
+    _ name: String, in directory: CacheDirectory
   ) throws(BlockCacheError) -> EntryFiles? {
     let flags = O_RDWR | O_NOFOLLOW
     let path = directory.chunkPath(name)
     do throws(BlockCacheError) {
+      try step(.openFiles, "open", path, directory.hook)
       let data = try OwnedDescriptor(
         opening: "\(name).data", in: directory.chunks.raw, flags: flags, path: path)
       let index = try OwnedDescriptor(
         opening: "\(name).index", in: directory.chunks.raw, flags: flags, path: path)
-      return EntryFiles(path: path, data: data, index: index)
+      return EntryFiles(path: path, data: data, index: index, hook: directory.hook)
     } catch {
       if case .system(_, _, let code) = error,
         [.noSuchFileOrDirectory, .tooManySymbolicLinkLevels, .isDirectory].contains(code)
@@ -44,26 +50,32 @@ struct EntryFiles: ~Copyable {
 
   /// Creates both, with no block present.
   static func create(
-    _ name: String, in directory: borrowing CacheDirectory, header: IndexFormat.Header
+    _ name: String, in directory: CacheDirectory, header: IndexFormat.Header
   ) throws(BlockCacheError) -> EntryFiles {
     let grid = BlockGrid(sizeInBytes: header.sizeInBytes)
     let indexSize = IndexFormat.fileSize(blockCount: grid.blockCount)
-    let data = try create("\(name).data", sizeInBytes: grid.sizeInBytes, in: directory)
-    let index = try create("\(name).index", sizeInBytes: indexSize, in: directory)
-    let files = EntryFiles(path: directory.chunkPath(name), data: data, index: index)
+    let data = try create(
+      "\(name).data", sizeInBytes: grid.sizeInBytes, in: directory, .createData, .sizeData)
+    let index = try create(
+      "\(name).index", sizeInBytes: indexSize, in: directory, .createIndex, .sizeIndex)
+    let files = EntryFiles(
+      path: directory.chunkPath(name), data: data, index: index, hook: directory.hook)
     try files.write(header)
     return files
   }
 
   private static func create(
-    _ file: String, sizeInBytes: Int, in directory: borrowing CacheDirectory
+    _ file: String, sizeInBytes: Int, in directory: CacheDirectory, _ creating: CacheStep,
+    _ sizing: CacheStep
   ) throws(BlockCacheError) -> OwnedDescriptor {
     let flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW
+    try step(creating, "create", directory.chunkPath(file), directory.hook)
     let raw = openat(directory.chunks.raw, file, flags, 0o600)
     guard raw >= 0 else {
       throw .system(operation: "create", path: directory.chunkPath(file), Errno(rawValue: errno))
     }
     let descriptor = OwnedDescriptor(raw: raw)
+    try step(sizing, "size", directory.chunkPath(file), directory.hook)
     guard ftruncate(raw, sizeInBytes) == 0 else {
       throw .system(operation: "size", path: directory.chunkPath(file), Errno(rawValue: errno))
     }
@@ -73,6 +85,7 @@ struct EntryFiles: ~Copyable {
   // MARK: The index
 
   func write(_ header: IndexFormat.Header) throws(BlockCacheError) {
+    try step(.writeHeader, "write", indexPath)
     try Self.writeAll(IndexFormat.encode(header).span.bytes, to: index.raw, at: 0, path: indexPath)
   }
 
@@ -84,6 +97,7 @@ struct EntryFiles: ~Copyable {
   }
 
   func writeEntry(block: Int, checksum: UInt32) throws(BlockCacheError) {
+    try step(.writeEntry, "write", indexPath)
     let entry = [IndexFormat.encodeEntry(block: block, checksum: checksum).littleEndian]
     let offset = IndexFormat.offset(ofBlock: block)
     try Self.writeAll(entry.span.bytes, to: index.raw, at: offset, path: indexPath)
@@ -103,6 +117,23 @@ struct EntryFiles: ~Copyable {
   /// The blocks that the index names.
   func readPresent(_ grid: BlockGrid) -> BlockSet {
     var present = BlockSet(blockCount: grid.blockCount)
+    forEachEntry(grid) { entries, first in
+      for (place, entry) in entries.enumerated()
+      where IndexFormat.decodeEntry(UInt64(littleEndian: entry), block: first + place) != nil {
+        present.insert(first + place)
+      }
+      return true
+    }
+    return present
+  }
+
+  /// Hands out all entries as they are stored, some at a time, with the number of the first block.
+  ///
+  /// - Returns: whether all could be read and `body` always returned true.
+  @discardableResult
+  func forEachEntry(
+    _ grid: BlockGrid, _ body: (UnsafeBufferPointer<UInt64>, _ firstBlock: Int) -> Bool
+  ) -> Bool {
     var entries = [UInt64](repeating: 0, count: min(grid.blockCount, 8192))
     var first = 0
     while first < grid.blockCount {
@@ -110,16 +141,14 @@ struct EntryFiles: ~Copyable {
       let got = entries.withUnsafeMutableBytes {
         pread(index.raw, $0.baseAddress, length, IndexFormat.offset(ofBlock: first))
       }
-      for place in 0..<max(0, got) / IndexFormat.entrySizeInBytes {
-        let entry = UInt64(littleEndian: entries[place])
-        if IndexFormat.decodeEntry(entry, block: first + place) != nil {
-          present.insert(first + place)
-        }
+      let count = max(0, got) / IndexFormat.entrySizeInBytes
+      let goesOn = entries.withUnsafeBufferPointer {
+        body(UnsafeBufferPointer(rebasing: $0[..<count]), first)
       }
-      guard got == length else { break }
-      first += length / IndexFormat.entrySizeInBytes
+      guard goesOn, got == length else { return false }
+      first += count
     }
-    return present
+    return true
   }
 
   // MARK: The data
@@ -142,12 +171,14 @@ struct EntryFiles: ~Copyable {
   }
 
   func writeData(_ bytes: RawSpan, at byteOffset: Int) throws(BlockCacheError) {
+    try step(.writeData, "write", dataPath)
     try Self.writeAll(bytes, to: data.raw, at: byteOffset, path: dataPath)
   }
 
   func readData(
     into buffer: UnsafeMutableRawBufferPointer, at byteOffset: Int
   ) throws(BlockCacheError) {
+    try step(.readData, "read", dataPath)
     var done = 0
     while done < buffer.count {
       let count = pread(
@@ -165,14 +196,20 @@ struct EntryFiles: ~Copyable {
   /// Makes blocks absent: first in the index, then on disk.
   func remove(_ blocks: Range<Int>, _ grid: BlockGrid) throws(BlockCacheError) {
     guard !blocks.isEmpty else { return }
+    try removeEntries(blocks)
+    try punch(blocks, grid)
+  }
+
+  func removeEntries(_ blocks: Range<Int>) throws(BlockCacheError) {
+    try step(.clearEntries, "write", indexPath)
     let zeros = [UInt64](repeating: 0, count: blocks.count)
     let offset = IndexFormat.offset(ofBlock: blocks.lowerBound)
     try Self.writeAll(zeros.span.bytes, to: index.raw, at: offset, path: indexPath)
-    try punch(blocks, grid)
   }
 
   /// Makes a hole where blocks were.
   func punch(_ blocks: Range<Int>, _ grid: BlockGrid) throws(BlockCacheError) {
+    try step(.punch, "punch a hole in", dataPath)
     let start = grid.bytes(of: blocks).lowerBound
     let length = grid.allocatedBytes(of: blocks)
     while true {
@@ -184,6 +221,18 @@ struct EntryFiles: ~Copyable {
     }
   }
 
+  private func step(
+    _ step: CacheStep, _ operation: String, _ path: String
+  ) throws(BlockCacheError) {
+    try Self.step(step, operation, path, hook)
+  }
+
+  private static func step(
+    _ step: CacheStep, _ operation: String, _ path: String, _ hook: CacheStepHook?
+  ) throws(BlockCacheError) {
+    if let code = hook?(step) { throw .system(operation: operation, path: path, code) }
+  }
+
   private static func writeAll(
     _ bytes: RawSpan, to file: Int32, at byteOffset: Int, path: String
   ) throws(BlockCacheError) {
@@ -192,10 +241,11 @@ struct EntryFiles: ~Copyable {
       while done < bytes.count {
         let count = pwrite(
           file, bytes.baseAddress?.advanced(by: done), bytes.count - done, byteOffset + done)
-        if count >= 0 {
+        if count > 0 {
           done += count
-        } else if errno != EINTR {
-          throw .system(operation: "write", path: path, Errno(rawValue: errno))
+        } else if count == 0 || errno != EINTR {
+          let code = count == 0 ? Errno.noSpace : Errno(rawValue: errno)
+          throw .system(operation: "write", path: path, code)
         }
       }
     }

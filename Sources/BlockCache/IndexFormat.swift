@@ -1,6 +1,13 @@
 import ReadPlanning
 
-/// The index file of a cached chunk.
+/// What a cached chunk is on disk: two files.
+///
+///     <digest>.data    the chunk's length, sparse
+///     ┌─ block 0 ─┬─ block 1 ─┬─  hole  ─┬─ block 3 ─┬ … ┬─ last ─┐   blocks of 64 KiB at their own offsets
+///     └───────────┴───────────┴──────────┴───────────┴───┴────────┘
+///     <digest>.index
+///     ┌─ header ──────────────┬─ entry 0 ─┬─ entry 1 ─┬─ zeros ─┬─ entry 3 ─┬ …
+///     └───────────────────────┴───────────┴───────────┴─────────┴───────────┴
 ///
 ///     byte  0   8  magic "IFSINDEX"
 ///           8   4  format version
@@ -9,19 +16,39 @@ import ReadPlanning
 ///          24  32  SHA-256 of the chunk's identity
 ///          56   2  length of the ETag; 0 while it is not known
 ///          58   …  the ETag
+///        4060  32  seal: SHA-256 of all entries below as they were when the chunk had the manifest's MD5; else zeros
 ///        4092   4  checksum of bytes 0 ..< 4092
 ///        4096   8  block 0: checksum of its bytes, then the same with the block's number mixed in
 ///        4104   8  block 1 …
 ///
 /// All integers are little-endian.
 ///
-/// **Why any order of writes is safe.** A block's entry counts only if its two halves agree, and the block's bytes
-/// count only if they have the entry's checksum, which is compared before their first use after a start. So an entry
-/// that reached the disk before its bytes (power loss), bytes without an entry (a crash between the two), a torn
-/// entry, and a flipped bit anywhere all end the same way: the block is absent and is fetched again. A header that is
-/// torn, of another version or of another chunk makes the whole entry absent. Nothing is ever repaired in place.
+/// **Steps.** New entry: data file, its length, index file, its length, header. Version: header again, now with the
+/// ETag, before the first block; and with the seal, once the chunk was compared with the manifest's MD5. Block: its bytes, in pieces, then its entry. Eviction: entries to zero, then the hole.
+/// Removal: index file, then data file. A process may be killed between any two, and nothing is synced, so that after
+/// a power loss any of the steps, in sectors, may be missing while later ones are there.
+///
+/// **Why any order of writes is safe.** No step is believed because of its place in the order; each thing that is read
+/// vouches for itself.
+///
+/// - A block is used only if the two halves of its entry agree and its bytes have that checksum, which is compared
+///   before the first use after a start (and never again: until the process ends it knows what it wrote). An entry
+///   without its bytes, bytes without their entry, a torn entry, an old entry over new bytes or the reverse, an entry
+///   whose hole was punched, and a flipped bit: each makes the block absent, and it is fetched again.
+/// - The bytes of one entry are all of one version of the object, because the version is part of the identity whose
+///   digest names the files and stands in the header. Files that a removal left over are therefore right or unusable,
+///   not outdated. Should the ETag in the header be missing or older, the store's next answer says so, by `If-Match` or
+///   by its own ETag, before a byte of it is mixed with these.
+/// - A seal counts only while every block is present with the checksum that it had when the chunk was hashed. So nothing
+///   need take it off when a block is evicted or comes anew, and it holds again when the same bytes have come back.
+/// - A header that is torn, of another format version or of another chunk makes the whole entry absent; so does a data
+///   file of another length, or one half without the other. Another version's folder (`chunks-v…`) is removed.
+/// - Space: what is on disk and named by no entry is punched by `BlockCache.scan` or `open`, before anything is written, so that
+///   the books begin with all that is there.
+///
+/// Nothing is ever repaired in place.
 enum IndexFormat {
-  static let version: UInt32 = 1
+  static let version: UInt32 = 2
   static let headerSizeInBytes = 4096
   static let entrySizeInBytes = 8
   static let maximumETagLength = 1024
@@ -29,12 +56,14 @@ enum IndexFormat {
   private static let magic = Array("IFSINDEX".utf8)
   private static let eTagOffset = 58
   private static let headerChecksumOffset = headerSizeInBytes - 4
+  private static let sealOffset = headerChecksumOffset - EntrySeal.sizeInBytes
   private static let entrySalt: UInt32 = 0x9E37_79B9
 
   struct Header: Equatable {
     var sizeInBytes: Int
     var identityDigest: [UInt8]
     var eTag: String?
+    var seal: EntrySeal?
   }
 
   static func fileSize(blockCount: Int) -> Int { headerSizeInBytes + blockCount * entrySizeInBytes }
@@ -50,7 +79,8 @@ enum IndexFormat {
     let eTag = Array((header.eTag ?? "").utf8.prefix(maximumETagLength))
     append(UInt16(eTag.count), to: &bytes)
     bytes += eTag
-    bytes += [UInt8](repeating: 0, count: headerChecksumOffset - bytes.count)
+    bytes += [UInt8](repeating: 0, count: sealOffset - bytes.count)
+    bytes += header.seal?.digest ?? [UInt8](repeating: 0, count: EntrySeal.sizeInBytes)
     append(bytes.withUnsafeBytes { BlockChecksum(of: $0).value }, to: &bytes)
     return bytes
   }
@@ -68,7 +98,8 @@ enum IndexFormat {
     guard eTagLength <= maximumETagLength else { return nil }
     let eTag = String(decoding: bytes[eTagOffset..<eTagOffset + eTagLength], as: UTF8.self)
     return Header(
-      sizeInBytes: size, identityDigest: Array(bytes[24..<56]), eTag: eTag.isEmpty ? nil : eTag)
+      sizeInBytes: size, identityDigest: Array(bytes[24..<56]), eTag: eTag.isEmpty ? nil : eTag,
+      seal: EntrySeal(Array(bytes[sealOffset..<headerChecksumOffset])))
   }
 
   static func encodeEntry(block: Int, checksum: UInt32) -> UInt64 {

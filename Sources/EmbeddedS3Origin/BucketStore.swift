@@ -98,7 +98,8 @@ final class BucketStore: Sendable {
   func put(bucket: String, key: String, bytes: [UInt8], eTag: String?, lastModified: Timestamp) {
     let object = StoredObject(
       content: ObjectContent(ByteBuffer(bytes: bytes)),
-      eTag: eTag.map { "\"\($0)\"" } ?? ETagCache.eTag(of: bytes), lastModified: lastModified)
+      eTag: eTag.map { $0.hasPrefix("W/") ? $0 : "\"\($0)\"" } ?? ETagCache.eTag(of: bytes),
+      lastModified: lastModified)
     overlay.withLockedValue { $0[bucket, default: [:]][Array(key.utf8)] = .object(object) }
   }
 

@@ -106,7 +106,7 @@ public final class EmbeddedS3Origin: Sendable {
   /// Adds an object, or puts a new version in place of one. Reads under way go on with the old
   /// one. The bucket comes into being with it.
   ///
-  /// - Parameter eTag: without quotes; nil: the MD5 of the bytes.
+  /// - Parameter eTag: without quotes, or a weak one with them (`W/"x"`); nil: the MD5 of the bytes.
   public func put(bucket: String, key: String, bytes: [UInt8], eTag: String? = nil) {
     service.store.put(
       bucket: bucket, key: key, bytes: bytes, eTag: eTag, lastModified: service.now)

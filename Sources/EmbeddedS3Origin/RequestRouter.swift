@@ -102,7 +102,9 @@ struct RequestRouter: Sendable {
     let object = try store.object(bucket: request.bucket, key: request.key)
     let headers = request.head.headers
     if headers.contains(name: "if-match"),
-      !Self.names(headers[canonicalForm: "if-match"], eTag: object.eTag)
+      // A weak ETag never matches (RFC 9110, 13.1.1).
+      object.eTag.hasPrefix("W/")
+        || !Self.names(headers[canonicalForm: "if-match"], eTag: object.eTag)
     {
       throw .preconditionFailed
     }

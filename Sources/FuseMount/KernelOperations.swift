@@ -297,10 +297,19 @@ private func getExtendedAttribute(
 ) {
   guard let raw, let context = OperationContext.from(raw), let name else { return }
   let request = KernelRequest(raw: raw)
+  var parked: ParkedAttributeReply?
   do throws(FileSystemError) {
-    let value = try context.fileSystem.attribute(
-      String(cString: name), of: NodeID(inode: UInt64(node)))
-    request.reply(attribute: value, limit: size)
+    let outcome = try context.fileSystem.attribute(
+      String(cString: name), of: NodeID(inode: UInt64(node))
+    ) {
+      let reply = ParkedAttributeReply(request, context.pool, limit: size)
+      parked = reply
+      return reply
+    }
+    switch outcome {
+    case .known(let value): request.reply(attribute: value, limit: size)
+    case .parked(let interruption): parked?.waits(interruption)
+    }
   } catch {
     request.reply(error)
   }

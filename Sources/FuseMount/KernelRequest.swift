@@ -1,6 +1,7 @@
 import CFuse3
 import Glibc
 import InventoryFileSystem
+import Locks
 
 /// A request of the kernel's that is to be answered exactly once. libfuse frees it with the answer.
 struct KernelRequest: @unchecked Sendable {
@@ -56,8 +57,9 @@ struct KernelRequest: @unchecked Sendable {
   func reply(opened file: OpenFile, _ info: fuse_file_info, backing: UInt32?) -> Bool {
     var info = info
     info.fh = UInt64(UInt(bitPattern: Unmanaged.passRetained(file).toOpaque()))
-    info.keep_cache = 1
+    info.keep_cache = file.mayKeepPages ? 1 : 0
     info.noflush = 1
+    willHandToKernel()
     let code =
       if let backing {
         // fuse_reply_open has no place for the id before 3.17. A reply is a reply to libfuse.
@@ -81,6 +83,7 @@ extension OpenFile {
     guard let info, let pointer = UnsafeRawPointer(bitPattern: UInt(info.pointee.fh)) else {
       return nil
     }
+    didGetFromKernel()
     return Unmanaged<OpenFile>.fromOpaque(pointer).takeUnretainedValue()
   }
 }

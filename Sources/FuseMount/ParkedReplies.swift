@@ -120,3 +120,21 @@ final class ParkedOpenReply: ParkedReply, ParkedOpen, @unchecked Sendable {
     }
   }
 }
+
+final class ParkedAttributeReply: ParkedReply, ParkedAttribute, @unchecked Sendable {
+  private let limit: Int
+
+  /// - Parameter limit: the size of the asker's buffer, 0 when it asks for the value's size.
+  init(_ request: KernelRequest, _ pool: ReplyPool, limit: Int) {
+    self.limit = limit
+    super.init(request, pool)
+  }
+
+  func found(_ value: [UInt8]) {
+    pool.run { [self] _ in
+      willAnswer()
+      request.reply(attribute: value, limit: limit)
+      answered()
+    }
+  }
+}

@@ -1,4 +1,5 @@
 import BlockCache
+import InventoryManifest
 import ObjectStore
 import ReadPlanning
 
@@ -11,6 +12,7 @@ struct ChunkReference: Sendable {
   let opening: Range<Int>
   /// Where the store has been asked already.
   let eTag: String?
+  let md5: MD5Digest?
 }
 
 /// Where the chunks of an inventory are in a store.
@@ -36,6 +38,7 @@ struct ChunkReferences: Sendable {
       identity: CacheIdentity(
         endpoint: store, bucket: bucket, key: chunk.key, sizeInBytes: chunk.sizeInBytes,
         version: version),
-      opening: inventory.openingRange(ofChunkWithSize: chunk.sizeInBytes), eTag: eTag)
+      opening: inventory.openingRange(ofChunkWithSize: chunk.sizeInBytes), eTag: eTag,
+      md5: chunk.md5)
   }
 }

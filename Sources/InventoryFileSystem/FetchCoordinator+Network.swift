@@ -15,11 +15,7 @@ extension FetchCoordinator {
       guard known == eTag else { throw .versionChanged(expected: known, found: eTag) }
       return
     }
-    do {
-      try chunk.entry.record(eTag: eTag)
-    } catch {
-      throw .cache(error)
-    }
+    chunk.entry.record(eTag: eTag)
     perform { state in
       state.eTags[chunk.id] = eTag
       return state.planner.versionIsKnown(chunk.id)
@@ -29,8 +25,10 @@ extension FetchCoordinator {
   func ended(_ transfer: PartTransfer, failure: FetchFailure?) {
     let part = transfer.part
     guard let failure else {
+      retries.noteSuccess()
       return perform { state in
         state.forget(part.id)
+        state.lastFailures[part.chunk] = nil
         return state.planner.finished(part.id)
       }
     }
@@ -38,6 +36,12 @@ extension FetchCoordinator {
       return perform { state in
         state.forget(part.id)
         return state.planner.cancelled(part.id)
+      }
+    }
+    if case .cache(let error) = failure {
+      return cachingFailed("\(error)") { state in
+        state.forget(part.id)
+        return state.planner.cachingFailed(part.id)
       }
     }
     if failure.isChange {
@@ -50,20 +54,25 @@ extension FetchCoordinator {
     }
     perform(failure: failure.fileSystemError) { state in
       state.requests[part.id] = nil
+      var followUps: [FetchPlanner.Action] = []
       if failure.isRetryable {
-        let (attempts, actions) = state.planner.paused(part.id)
-        if let delay = retryPolicy.delay(
-          afterAttempt: attempts, requested: failure.retryAfter, using: &state.retryGenerator)
+        state.lastFailures[part.chunk] = failure
+        let pause = state.planner.paused(part.id, isThrottled: failure.isThrottling)
+        followUps = pause?.actions ?? []
+        if let pause,
+          let delay = retries.delay(
+            afterAttempt: pause.attempts, isWaitedFor: pause.isWaitedFor,
+            requested: failure.retryAfter)
         {
           logger.debug(
             "\(failure.message(about: transfer.chunk.location)); trying again in \(delay)")
           state.work.append(.retry(part.id, after: delay))
-          return actions
+          return followUps
         }
       }
       logger.error("\(failure.message(about: transfer.chunk.location))")
       state.forget(part.id)
-      return state.planner.failed(part.id)
+      return followUps + state.planner.failed(part.id)
     }
   }
 

@@ -16,7 +16,7 @@ extension FetchCoordinator {
   func lend(_ id: ChunkID) -> Int32? {
     state.withLock { state in
       guard let chunk = state.open[id], !state.isShutDown, !state.changed.contains(id),
-        chunk.entry.isWhollyChecked,
+        chunk.entry.isWhollyChecked, state.planner.mayLend(id),
         // Where it cannot be told when the last mapping is gone, nothing is lent.
         state.planner.wholePinCount(id) > 0 || chunk.entry.isOpenElsewhere() == false,
         state.planner.pinWhole(id)
@@ -48,6 +48,7 @@ extension FetchCoordinator {
     state.withLock { state in
       if state.planner.wholePinCount(id) > 0 { return true }
       return state.planner.isUnused(id) && state.planner.canPinWhole(id)
+        && state.planner.mayLend(id)
         && state.open[id]?.entry.isWhollyChecked == true
     }
   }

@@ -37,18 +37,29 @@ final class FetchCoordinator: Sendable {
     var eTags: [ChunkID: String] = [:]
     /// Chunks whose object was replaced under their readers: they fail until the last one closes.
     var changed: Set<ChunkID> = []
+    /// Chunks whose cache files cannot be used: they are read through memory until the last reader closes.
+    var memoryOnly: Set<ChunkID> = []
     /// The versions that those were, which nobody should ask for again.
     var goneETags: [ChunkID: String] = [:]
     var transfers: [PartID: PartTransfer] = [:]
     var requests: [PartID: ObjectTransfer] = [:]
     var waiting: [WaitID: Waiting] = [:]
+    var deadlines = WaitDeadlines()
+    /// When `expireWaits` will be called.
+    var plannedExpiry: Duration?
+    /// Reads whose time was over a moment ago.
+    var overdue: [OverdueRead] = []
+    /// Why a chunk's parts had to be tried again, until one has all its bytes.
+    var lastFailures: [ChunkID: FetchFailure] = [:]
     /// Work that is not one of the planner's actions.
     var work: [Work] = []
-    var retryGenerator = SystemRandomNumberGenerator()
     /// Oldest first.
     var lingering: [ChunkID] = []
     var lastNumber: UInt64 = 0
+    var disk = DiskState()
     var isShutDown = false
+    /// Cached blocks that were not what had been stored.
+    var damagedBlockCount = 0
 
     mutating func nextNumber() -> UInt64 {
       lastNumber += 1
@@ -72,37 +83,40 @@ final class FetchCoordinator: Sendable {
       if planner.isUnused(id), !lingering.contains(id) { lingering.append(id) }
     }
 
-    /// Unloads chunks that nobody uses, the longest unused first, and at once those whose object has changed.
+    /// Unloads chunks that nobody uses, the longest unused first, and at once those whose object has changed or whose
+    /// files are not used.
     mutating func closeIdle(keeping limit: Int) {
-      guard lingering.count > limit || !changed.isEmpty else { return }
+      guard lingering.count > limit || !changed.isEmpty || !memoryOnly.isEmpty else { return }
       var excess = lingering.count - limit
       lingering.removeAll { id in
-        guard excess > 0 || changed.contains(id), planner.isIdle(id),
+        guard excess > 0 || changed.contains(id) || memoryOnly.contains(id), planner.isIdle(id),
           let chunk = open.removeValue(forKey: id)
         else { return false }
         excess -= 1
         let isEmpty = planner.unload(id)
         eTags[id] = nil
-        work.append(.close(chunk, isRemoved: changed.remove(id) != nil || isEmpty))
+        lastFailures[id] = nil
+        let isOfNoUse = [changed.remove(id), memoryOnly.remove(id)].contains(id)
+        work.append(.close(chunk, isRemoved: isOfNoUse || isEmpty))
         return true
       }
     }
   }
 
   enum Waiting {
-    case read(any ParkedRead)
+    case read(any ParkedRead, OpenChunk, Range<Int>)
     case open(any ParkedOpen, OpenFile)
 
     func succeed() {
       switch self {
-      case .read(let read): read.ready()
+      case .read(let read, _, _): read.ready()
       case .open(let open, let file): open.opened(file)
       }
     }
 
     func fail(_ error: FileSystemError) {
       switch self {
-      case .read(let read): read.fail(error)
+      case .read(let read, _, _): read.fail(error)
       case .open(let open, _): open.fail(error)
       }
     }
@@ -117,8 +131,10 @@ final class FetchCoordinator: Sendable {
     case evict(CacheLedger.Segment)
     case close(OpenChunk, isRemoved: Bool)
     case retry(PartID, after: Duration)
+    case expire(Duration, after: Duration)
     case prepare(ChunkReference)
     case decodeFooter(OpenChunk, tail: Range<Int>)
+    case verification(FetchPlanner.Action)
   }
 
   // Dependencies
@@ -126,10 +142,17 @@ final class FetchCoordinator: Sendable {
   let cache: BlockCache
   let references: ChunkReferences
   let logger: Logger
+  let retries = StoreRetries()
   // Constants
-  let retryPolicy = RetryPolicy()
-  /// Retries, and chunks that are prepared before their reader comes.
+  let readTimeout: Duration
+  /// What takes the cache's disk: chunks that are prepared before their reader comes, footers, whether it works again.
   let background = DispatchQueue(label: "background")
+  /// The ends of waits, which must come although the disk hangs, and so not behind it.
+  private let deadlines = DispatchQueue(label: "deadlines")
+  let verifier: ChunkVerifier
+  /// For so long nobody has read a chunk that is compared with the manifest's MD5 in the background.
+  let quietTime: Duration
+  let isStrict: Bool
   // Mutable state
   let state: Lock<State>
   /// Held while a chunk's files are opened, so that two readers do not load it twice. Taken before `state`.
@@ -137,9 +160,13 @@ final class FetchCoordinator: Sendable {
 
   init(
     store: ObjectStore, cache: BlockCache, planner: FetchPlanner, references: ChunkReferences,
-    logger: Logger
+    readTimeout: Duration, verificationMode: VerificationMode, quietTime: Duration, logger: Logger
   ) {
+    isStrict = verificationMode == .strict
+    verifier = ChunkVerifier(isPatient: !isStrict)
+    self.quietTime = quietTime
     self.store = store
+    self.readTimeout = readTimeout
     self.cache = cache
     self.references = references
     self.logger = logger
@@ -155,6 +182,7 @@ final class FetchCoordinator: Sendable {
           found.entry, overheadInBytes: found.overheadInBytes, segments: found.segments)
       }
     }
+    checkRoom()
     perform { $0.planner.cacheIsKnown() }
   }
 
@@ -164,10 +192,10 @@ final class FetchCoordinator: Sendable {
   ///
   /// - Parameter file: what the reader gets; `parked` gets it later when the store has to be asked first.
   func open(
-    _ chunk: ChunkReference, file: (HandleID) -> OpenFile,
+    _ chunk: ChunkReference, file: (HandleID, _ mayKeepPages: Bool) -> OpenFile,
     parked: () -> any ParkedOpen
   ) throws(FileSystemError) -> OpenOutcome {
-    try load(chunk)
+    load(chunk, isForReader: true)
     var outcome = Result<OpenOutcome, FileSystemError>.failure(.shuttingDown)
     perform { state in
       guard state.open[chunk.id] != nil, !state.isShutDown else { return [] }
@@ -178,13 +206,13 @@ final class FetchCoordinator: Sendable {
       state.lingering.removeAll { $0 == chunk.id }
       let handle = HandleID(number: state.nextNumber())
       let wait = WaitID(number: state.nextNumber())
-      let file = file(handle)
+      let file = file(handle, state.planner.mayKeepPages(of: chunk.id))
       let (decision, actions) = state.planner.open(chunk.id, handle: handle, wait: wait)
       switch decision {
       case .present:
         outcome = .success(.opened(file))
       case .wait:
-        state.waiting[wait] = .open(parked(), file)
+        state.park(wait, .open(parked(), file), for: readTimeout)
         outcome = .success(.parked(wait))
       }
       return actions
@@ -201,26 +229,36 @@ final class FetchCoordinator: Sendable {
     perform { $0.close(handle, of: id) }
   }
 
-  private func load(_ chunk: ChunkReference) throws(FileSystemError) {
-    do {
-      try loading.withLock { _ throws(BlockCacheError) in
-        guard state.withLock({ $0.open[chunk.id] == nil && !$0.isShutDown }) else { return }
-        let entry = try cache.open(chunk.identity)
-        let eTag = entry.eTag ?? chunk.eTag
-        if entry.eTag == nil, let eTag { try entry.record(eTag: eTag) }
-        perform { state in
-          state.open[chunk.id] = OpenChunk(id: chunk.id, location: chunk.location, entry: entry)
-          state.eTags[chunk.id] = eTag
-          state.planner.load(
-            chunk.id, sizeInBytes: chunk.identity.sizeInBytes, entry: entry.id,
-            overheadInBytes: entry.overheadInBytes, present: entry.presentBlocks,
-            isVersionKnown: eTag != nil, opening: chunk.opening)
-          return state.planner.resume()
-        }
+  /// - Parameter isForReader: the chunk must be loaded, if need be without files.
+  func load(_ chunk: ChunkReference, isForReader: Bool) {
+    loading.withLock { _ in
+      guard state.withLock({ $0.open[chunk.id] == nil && !$0.isShutDown }) else { return }
+      guard let entry = openEntry(chunk, isForReader: isForReader) else {
+        return state.withLock { $0.planner.cannotPrepare(chunk.id) }
       }
+      let eTag = entry.eTag ?? chunk.eTag
+      if entry.eTag == nil, let eTag { entry.record(eTag: eTag) }
+      let isVerified = entry.isVerified
+      perform { state in
+        state.open[chunk.id] = OpenChunk(id: chunk.id, location: chunk.location, entry: entry)
+        state.eTags[chunk.id] = eTag
+        state.planner.load(
+          chunk.id, sizeInBytes: chunk.identity.sizeInBytes, entry: entry.id,
+          overheadInBytes: entry.overheadInBytes, present: entry.presentBlocks,
+          isVersionKnown: eTag != nil, opening: chunk.opening, isMemoryOnly: entry.isMemoryOnly,
+          isVerifiable: chunk.md5 != nil, isVerified: isVerified)
+        if entry.isMemoryOnly { state.memoryOnly.insert(chunk.id) }
+        return state.planner.resume()
+      }
+    }
+  }
+
+  private func openEntry(_ chunk: ChunkReference, isForReader: Bool) -> CacheEntry? {
+    do {
+      return try cache.open(chunk.identity)
     } catch {
-      logger.error("\(chunk.location): \(error)")
-      throw .inputOutput
+      cachingFailed("\(error)")
+      return isForReader ? cache.openInMemory(chunk.identity) : nil
     }
   }
 
@@ -249,7 +287,11 @@ final class FetchCoordinator: Sendable {
         let ticket = WaitID(number: state.nextNumber())
         let (decision, actions) = state.planner.read(id, handle: handle, bytes: bytes, wait: ticket)
         if decision == .wait {
-          state.waiting[ticket] = .read(parked())
+          if state.isOverdue(id, bytes), state.planner.cancel(ticket) {
+            failure = state.lastFailures[id]?.fileSystemError ?? .inputOutput
+            return actions
+          }
+          state.park(ticket, .read(parked(), chunk, bytes), for: readTimeout)
           wait = ticket
         }
         return actions
@@ -268,20 +310,30 @@ final class FetchCoordinator: Sendable {
     guard let chunk = state.withLock({ $0.open[id] }) else { throw .shuttingDown }
     defer { perform { $0.planner.finishedReading(id, bytes: bytes) } }
     do {
-      if let corrupt = try chunk.entry.firstCorruptBlock(in: chunk.grid.blocks(covering: bytes)) {
-        logger.warning(
-          "\(chunk.location): cached bytes \(chunk.grid.bytes(of: corrupt..<corrupt + 1)) are damaged; fetching them again"
-        )
-        state.withLock { $0.planner.discarded(id, blocks: corrupt..<corrupt + 1) }
-        return false
-      }
+      guard try dropFirstCorruptBlock(in: bytes, of: chunk) else { return false }
       try chunk.entry.read(
         into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<bytes.count]), at: bytes.lowerBound)
       return true
     } catch {
-      logger.error("\(chunk.location): \(error)")
-      throw .inputOutput
+      unreadable(chunk, bytes, error)
+      return false
     }
+  }
+
+  /// False when a block was not what had been stored, and will be fetched anew.
+  func dropFirstCorruptBlock(
+    in bytes: Range<Int>, of chunk: OpenChunk
+  ) throws(BlockCacheError) -> Bool {
+    guard let corrupt = try chunk.entry.firstCorruptBlock(in: chunk.grid.blocks(covering: bytes))
+    else { return true }
+    logger.warning(
+      "\(chunk.location): cached bytes \(chunk.grid.bytes(of: corrupt..<corrupt + 1)) are damaged; fetching them again"
+    )
+    state.withLock { state in
+      state.damagedBlockCount += 1
+      state.planner.discarded(chunk.id, blocks: corrupt..<corrupt + 1)
+    }
+    return false
   }
 
   /// The reader does not wait any more: it is told `.interrupted`, unless it has been answered already.
@@ -306,6 +358,8 @@ final class FetchCoordinator: Sendable {
     state.withLock { $0.goneETags[id] == eTag }
   }
 
+  var damagedBlockCount: Int { state.withLock { $0.damagedBlockCount } }
+
   /// Bytes of the chunk that are in the cache.
   func cachedBytes(of chunk: ChunkReference) -> Int {
     // Right after mounting the cache is still being looked through, which takes milliseconds.
@@ -326,7 +380,9 @@ final class FetchCoordinator: Sendable {
       return exchange(&state.waiting, with: [:]).values
     }
     for waiting in waiting { waiting.fail(.shuttingDown) }
+    retries.shutDown()
     store.shutDown()
+    verifier.stop()
     for chunk in state.withLock({ Array($0.open.values) }) { cache.close(chunk.entry) }
   }
 
@@ -373,8 +429,13 @@ final class FetchCoordinator: Sendable {
         }
       case .evict(let segment):
         state.work.append(.evict(segment))
+      case .drop(let chunk, let block):
+        // At once, so that there are never more blocks in memory than the planner knows of.
+        state.open[chunk]?.entry.drop(block: block)
       case .decodeFooter(let chunk, let tail):
         if let open = state.open[chunk] { state.work.append(.decodeFooter(open, tail: tail)) }
+      case .verify, .verifyLater, .cannotVerify:
+        state.work.append(.verification(action))
       case .prepare(let chunk):
         if let reference = references.reference(to: chunk, eTag: nil) {
           state.work.append(.prepare(reference))
@@ -394,10 +455,12 @@ final class FetchCoordinator: Sendable {
     }
     switch work {
     case .send(let transfer, let eTag):
+      checkRoom()
       let request = store.get(
         ObjectRequest(
           transfer.chunk.location, range: transfer.remaining,
-          objectSizeInBytes: transfer.chunk.grid.sizeInBytes, ifMatch: eTag),
+          objectSizeInBytes: transfer.chunk.grid.sizeInBytes, ifMatch: eTag,
+          attempt: transfer.nextAttempt()),
         to: transfer)
       state.withLock { state in
         // It may have ended before we come here.
@@ -413,20 +476,7 @@ final class FetchCoordinator: Sendable {
       }
       waiting.fail(error)
     case .evict(let segment):
-      do {
-        try cache.evict(segment)
-      } catch {
-        logger.error("\(error)")
-      }
-      var isIdle = false
-      follow { state in
-        let (isEntryIdle, actions) = state.planner.evicted(segment)
-        isIdle = isEntryIdle
-        return actions
-      }
-      if isIdle, cache.removeIfIdle(segment.entry) {
-        follow { $0.planner.removed(segment.entry) }
-      }
+      evict(segment) { follow($0) }
     case .close(let chunk, let isRemoved):
       cache.close(chunk.entry)
       if isRemoved, cache.removeIfIdle(chunk.entry.id) {
@@ -434,31 +484,26 @@ final class FetchCoordinator: Sendable {
       }
     case .decodeFooter(let chunk, let tail):
       background.async { [weak self] in self?.decodeFooter(of: chunk, tail: tail) }
+    case .verification(let action):
+      carryOutVerification(action)
     case .prepare(let chunk):
       background.async { [weak self] in
         guard let self else { return }
-        do {
-          try load(chunk)
-          // It may not be expected any more.
-          perform { state in
-            if state.planner.isIdle(chunk.id) { state.letLinger(chunk.id) }
-            return []
-          }
-        } catch {
-          state.withLock { $0.planner.cannotPrepare(chunk.id) }
+        load(chunk, isForReader: false)
+        // It may not be expected any more.
+        perform { state in
+          if state.planner.isIdle(chunk.id) { state.letLinger(chunk.id) }
+          return []
         }
       }
     case .retry(let part, let delay):
-      background.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
+      DispatchQueue.global().asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
         self?.perform { $0.planner.retry(part) }
       }
+    case .expire(let planned, let delay):
+      deadlines.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
+        self?.expireWaits(planned: planned)
+      }
     }
-  }
-}
-
-extension Duration {
-  fileprivate var asInterval: DispatchTimeInterval {
-    .milliseconds(
-      Int(components.seconds) * 1000 + Int(components.attoseconds / 1_000_000_000_000_000))
   }
 }

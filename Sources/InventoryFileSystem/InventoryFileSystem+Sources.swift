@@ -1,7 +1,7 @@
 public import BlockCache
 public import Logging
 public import ObjectStore
-import ReadPlanning
+public import ReadPlanning
 
 extension InventoryFileSystem {
   /// Chunks that are files under a folder.
@@ -18,19 +18,27 @@ extension InventoryFileSystem {
   /// - Parameters:
   ///   - cacheSizeInBytes: what the cache directory may take on disk.
   ///   - maxConnections: the most requests at once, over all chunks.
+  ///   - readTimeout: the longest that an open or a read waits for the store.
+  ///   - verificationMode: when complete chunks are compared with the manifest's MD5.
+  ///   - quietTime: for how long nobody has read a chunk that is compared in the background.
   public convenience init(
     _ inventory: Inventory, bucket: String, ownership: NodeOwnership, store: ObjectStore,
-    cache: BlockCache, cacheSizeInBytes: Int, maxConnections: Int, logger: Logger
+    cache: BlockCache, cacheSizeInBytes: Int, maxConnections: Int,
+    readTimeout: Duration = .seconds(60), verificationMode: VerificationMode,
+    quietTime: Duration = .seconds(1), logger: Logger
   ) {
     let planner = FetchPlanner(
       maxConnections: maxConnections,
       cacheBoundInBytes: BlockCache.boundForBlocks(cacheSizeInBytes: cacheSizeInBytes),
       catalog: ChunkCatalog(
         names: inventory.chunks.map(\.name), sizesInBytes: inventory.chunks.map(\.sizeInBytes),
-        isParquet: inventory.format == .parquet))
+        isParquet: inventory.format == .parquet),
+      verificationMode: verificationMode)
     let references = ChunkReferences(bucket: bucket, inventory: inventory, store: store.identity)
     let coordinator = FetchCoordinator(
-      store: store, cache: cache, planner: planner, references: references, logger: logger)
+      store: store, cache: cache, planner: planner, references: references,
+      readTimeout: readTimeout, verificationMode: verificationMode, quietTime: quietTime,
+      logger: logger)
     let chunks = StoreChunks(references, store: store, coordinator: coordinator, logger: logger)
     self.init(inventory: inventory, ownership: ownership, content: .store(chunks), logger: logger)
   }

@@ -10,8 +10,7 @@ import Synchronization
 /// without a mount.
 ///
 /// Called by the kernel's threads, any number at once. Nothing here blocks on the network: what has to wait is parked
-/// and answered later (`ParkedRead`, `ParkedOpen`). The one exception is the extended attribute `user.s3.etag` of a
-/// chunk that was never opened, which asks the store.
+/// and answered later (`ParkedRead`, `ParkedOpen`, `ParkedAttribute`).
 public final class InventoryFileSystem: Sendable {
   public let inventory: Inventory
   private let ownership: NodeOwnership
@@ -228,23 +227,43 @@ public final class InventoryFileSystem: Sendable {
 
   public func attributeNames(of node: NodeID) -> [String] {
     guard let (_, chunk) = try? chunk(of: node) else {
-      return node == .root ? [Attribute.pid, Attribute.source] : []
+      guard node == .root else { return [] }
+      var names = [Attribute.pid, Attribute.source]
+      if case .store = content { names.append(Attribute.damagedBlocks) }
+      return names
     }
     var names = [Attribute.bucket, Attribute.key, Attribute.readPath]
     if chunk.md5 != nil { names.append(Attribute.md5) }
-    if case .store = content { names += [Attribute.eTag, Attribute.cachedBytes] }
+    if case .store = content {
+      names += [Attribute.eTag, Attribute.cachedBytes, Attribute.verified]
+    }
     return names
   }
 
-  public func attribute(_ name: String, of node: NodeID) throws(FileSystemError) -> [UInt8] {
-    Array(try attributeText(name, of: node).utf8)
+  public enum AttributeOutcome {
+    case known([UInt8])
+    case parked(Interruption?)
+  }
+
+  /// The value of an attribute. `parked` makes the object that is told later, when the store has to be asked first.
+  public func attribute(
+    _ name: String, of node: NodeID, parked: () -> any ParkedAttribute
+  ) throws(FileSystemError) -> AttributeOutcome {
+    if name == Attribute.eTag, case .store(let chunks) = content, node != .root,
+      let (index, chunk) = try? chunk(of: node)
+    {
+      return chunks.eTag(ofChunk: index, chunk, parked: parked)
+    }
+    return .known(Array(try attributeText(name, of: node).utf8))
   }
 
   private func attributeText(_ name: String, of node: NodeID) throws(FileSystemError) -> String {
     if node == .root {
-      switch name {
-      case Attribute.pid: return String(getpid())
-      case Attribute.source: return inventory.source
+      switch (name, content) {
+      case (Attribute.pid, _): return String(getpid())
+      case (Attribute.source, _): return inventory.source
+      case (Attribute.damagedBlocks, .store(let chunks)):
+        return String(chunks.coordinator.damagedBlockCount)
       default: throw .noSuchAttribute
       }
     }
@@ -260,12 +279,12 @@ public final class InventoryFileSystem: Sendable {
     case (Attribute.bucket, .folder(let chunks)):
       guard let bucket = chunks.bucket else { throw .noSuchAttribute }
       return bucket
-    case (Attribute.eTag, .store(let chunks)):
-      return try chunks.eTag(ofChunk: index, chunk)
     case (Attribute.readPath, _):
       return readPath(ofChunk: index, chunk).rawValue
     case (Attribute.cachedBytes, .store(let chunks)):
       return String(chunks.cachedBytes(ofChunk: index, chunk))
+    case (Attribute.verified, .store(let chunks)):
+      return chunks.verification(ofChunk: index, chunk).rawValue
     default:
       throw .noSuchAttribute
     }
@@ -277,22 +296,24 @@ public final class InventoryFileSystem: Sendable {
     static let eTag = "user.s3.etag"
     static let md5 = "user.inventory.md5"
     static let cachedBytes = "user.inventoryfs.cached_bytes"
+    static let verified = "user.inventoryfs.verified"
+    static let damagedBlocks = "user.inventoryfs.damaged_blocks"
     static let readPath = "user.inventoryfs.read_path"
     static let pid = "user.inventoryfs.pid"
     static let source = "user.inventoryfs.source"
   }
 }
 
-/// Lets go of a parked read or open whose reader has been interrupted.
+/// Lets go of a parked read, open or attribute whose reader has been interrupted.
 public struct Interruption: Sendable {
-  private let wait: WaitID
-  private let coordinator: FetchCoordinator
+  private let action: @Sendable () -> Void
+
+  init(_ action: @escaping @Sendable () -> Void) { self.action = action }
 
   init(wait: WaitID, _ coordinator: FetchCoordinator) {
-    self.wait = wait
-    self.coordinator = coordinator
+    self.init { coordinator.interrupt(wait) }
   }
 
   /// Must not be called where the parked object's `fail` could not be.
-  public func interrupt() { coordinator.interrupt(wait) }
+  public func interrupt() { action() }
 }

@@ -2,7 +2,6 @@ import Glibc
 import InventoryManifest
 public import Logging
 public import ObjectStore
-import Synchronization
 import SystemPackage
 
 /// Reads a manifest and its checksum, checks them, and finds out where the chunks are.
@@ -11,11 +10,17 @@ import SystemPackage
 /// chunk whose size the manifest does not say is asked about, a bounded number at a time.
 public struct InventoryLoader: Sendable {
   private let bucketOverride: String?
+  private let readTimeout: Duration
   private let logger: Logger
 
-  /// - Parameter bucketOverride: where the chunks are, instead of where the manifest says.
-  public init(bucketOverride: String?, logger: Logger) {
+  /// - Parameters:
+  ///   - bucketOverride: where the chunks are, instead of where the manifest says.
+  ///   - readTimeout: how long a request is tried again for.
+  public init(
+    bucketOverride: String?, readTimeout: Duration = .seconds(60), logger: Logger
+  ) {
     self.bucketOverride = bucketOverride
+    self.readTimeout = readTimeout
     self.logger = logger
   }
 
@@ -26,10 +31,13 @@ public struct InventoryLoader: Sendable {
   ) throws(InventoryLoadError) -> Inventory {
     let checksumLocation = S3Location(
       bucket: location.bucket, key: Self.sibling(of: location.key, named: "manifest.checksum"))
+    let retries = StoreRetries()
     let pendingChecksum = PendingObject(
-      checksumLocation, from: store, limitInBytes: ManifestChecksum.maximumSizeInBytes)
+      checksumLocation, from: store, retries, timeout: readTimeout,
+      limitInBytes: ManifestChecksum.maximumSizeInBytes)
     let pendingManifest = PendingObject(
-      location, from: store, limitInBytes: InventoryManifest.maximumSizeInBytes)
+      location, from: store, retries, timeout: readTimeout,
+      limitInBytes: InventoryManifest.maximumSizeInBytes)
     let bytes: [UInt8]
     do throws(StoreError) {
       bytes = try pendingManifest.wait().get()
@@ -42,7 +50,7 @@ public struct InventoryLoader: Sendable {
     guard let bucket = bucketOverride ?? manifest.destinationBucket else {
       throw .noBucket("\(location)")
     }
-    let asked = ask(store, manifest, bucket, maxRequests: maxRequests)
+    let asked = ask(store, retries, manifest, bucket, maxRequests: maxRequests)
     return inventory(
       source: "\(location)", manifest, bytes, checksum, place: .bucket(bucket)
     ) { index, chunk in asked[index] ?? Size(sizeInBytes: chunk.sizeInBytes) }
@@ -72,7 +80,8 @@ public struct InventoryLoader: Sendable {
 
   /// Asks the store for the sizes that the manifest does not say.
   private func ask(
-    _ store: ObjectStore, _ manifest: InventoryManifest, _ bucket: String, maxRequests: Int
+    _ store: ObjectStore, _ retries: StoreRetries, _ manifest: InventoryManifest, _ bucket: String,
+    maxRequests: Int
   ) -> [Int: Size] {
     let unknown = manifest.chunks.indices.filter { manifest.chunks[$0].sizeInBytes == nil }
     guard !unknown.isEmpty else { return [:] }
@@ -93,7 +102,9 @@ public struct InventoryLoader: Sendable {
     for index in unknown {
       if pending.count == max(1, maxRequests) { takeFirst() }
       let location = S3Location(bucket: bucket, key: manifest.chunks[index].key)
-      pending.append((index, PendingHead(location, objectSizeInBytes: nil, from: store)))
+      let head = PendingHead(
+        location, objectSizeInBytes: nil, from: store, retries, timeout: readTimeout)
+      pending.append((index, head))
     }
     while !pending.isEmpty { takeFirst() }
     return sizes

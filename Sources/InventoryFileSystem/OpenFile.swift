@@ -13,11 +13,14 @@ public final class OpenFile: Sendable {
   public let node: NodeID
   let content: Content
   let sizeInBytes: Int
+  /// Whether pages that the kernel has of the file are right; else it is to read them anew.
+  public let mayKeepPages: Bool
 
-  init(node: NodeID, content: Content, sizeInBytes: Int) {
+  init(node: NodeID, content: Content, sizeInBytes: Int, mayKeepPages: Bool = true) {
     self.node = node
     self.content = content
     self.sizeInBytes = sizeInBytes
+    self.mayKeepPages = mayKeepPages
   }
 
   deinit {

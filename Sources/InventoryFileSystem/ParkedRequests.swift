@@ -11,3 +11,9 @@ public protocol ParkedOpen: AnyObject, Sendable {
   func opened(_ file: OpenFile)
   func fail(_ error: FileSystemError)
 }
+
+/// A question for an extended attribute that only the store can answer; as for `ParkedRead`, one call, once.
+public protocol ParkedAttribute: AnyObject, Sendable {
+  func found(_ value: [UInt8])
+  func fail(_ error: FileSystemError)
+}

@@ -4,7 +4,8 @@ import ReadPlanning
 
 /// Brings one part of a chunk from the store into the cache, through all its attempts.
 ///
-/// Bytes are written to the chunk's cache file as they arrive and are never collected in memory. The checksum of the
+/// Bytes are written to the chunk's cache file as they arrive, and are collected in memory only while the planner says
+/// so (`Part.isInMemory`). The checksum of the
 /// block that is arriving is carried along, so that an attempt after a failure goes on at the very next byte. Used by
 /// one thread at a time: the network's, or the one that starts the next attempt after the network's has ended the last.
 final class PartTransfer: ObjectReceiver, @unchecked Sendable {
@@ -16,6 +17,8 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
   private var position: Int
   private var checksum = BlockChecksum()
   private var refusal: FetchFailure?
+  /// Attempts since the last byte came.
+  private var attempts = 0
 
   init(part: FetchPlanner.Part, chunk: OpenChunk, coordinator: FetchCoordinator) {
     self.part = part
@@ -26,6 +29,11 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
 
   /// What is still missing.
   var remaining: Range<Int> { position..<part.bytes.upperBound }
+
+  func nextAttempt() -> Int {
+    attempts += 1
+    return attempts
+  }
 
   func accept(_ head: ResponseHead) -> Bool {
     refusal = nil
@@ -41,6 +49,7 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
   func receive(_ body: UnsafeRawBufferPointer) -> Bool {
     do {
       try store(body)
+      attempts = 0
       coordinator.arrived(part.id, count: body.count)
       return true
     } catch {
@@ -64,6 +73,11 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
   }
 
   private func store(_ body: UnsafeRawBufferPointer) throws(BlockCacheError) {
+    if part.isInMemory {
+      chunk.entry.keep(body, at: position)
+      position += body.count
+      return
+    }
     try chunk.entry.write(body.bytes, at: position)
     var rest = body[...]
     while !rest.isEmpty {
@@ -96,10 +110,14 @@ enum FetchFailure: Error {
 
   /// How long the store asks to wait.
   var retryAfter: Duration? {
-    guard case .store(let error) = self, case .throttled(let seconds?) = error.kind else {
-      return nil
-    }
-    return .seconds(seconds)
+    guard case .store(let error) = self else { return nil }
+    return error.retryAfter
+  }
+
+  /// Whether the store asks for fewer requests.
+  var isThrottling: Bool {
+    guard case .store(let error) = self, case .throttled = error.kind else { return false }
+    return true
   }
 
   var isCancellation: Bool {

@@ -2,30 +2,98 @@ import Dispatch
 import Locks
 import ObjectStore
 
-/// A small object that is being fetched whole into memory, for callers that can wait.
-final class PendingObject: ObjectReceiver, Sendable {
-  private struct State {
-    var bytes: [UInt8] = []
-    var isTooLarge = false
-    var result: Result<[UInt8], StoreError>?
-  }
-
-  private let location: S3Location
-  private let limitInBytes: Int
-  private let state = Lock(State())
-  private let done = DispatchSemaphore(value: 0)
+/// A small object that is being fetched whole into memory, with retries, for callers that can wait.
+final class PendingObject: Sendable {
+  private let request = Lock<RetriedRequest<[UInt8]>?>(nil)
+  private let answer = PendingAnswer<[UInt8]>()
 
   /// Starts the request. More than `limitInBytes` end it with `.tooLarge`.
-  init(_ location: S3Location, from store: ObjectStore, limitInBytes: Int) {
-    self.location = location
-    self.limitInBytes = limitInBytes
-    _ = store.get(ObjectRequest(location), to: self)
+  init(
+    _ location: S3Location, from store: ObjectStore, _ retries: StoreRetries, timeout: Duration,
+    limitInBytes: Int
+  ) {
+    let started = RetriedRequest<[UInt8]>(
+      location, from: store, retries, timeout: timeout, endsThen: false,
+      attempt: { number, end in
+        store.get(
+          ObjectRequest(location, attempt: number),
+          to: ObjectCollector(location, limitInBytes: limitInBytes, end))
+      },
+      completion: { [answer] in answer.give($0) })
+    request.withLock { $0 = started }
   }
 
   /// Waits for the end. To be called once.
-  func wait() -> Result<[UInt8], StoreError> {
-    done.wait()
-    return state.withLock { $0.result } ?? .success([])
+  func wait() -> Result<[UInt8], StoreError> { answer.wait() }
+}
+
+/// A HEAD request with retries, for callers that can wait.
+final class PendingHead: Sendable {
+  private let request = Lock<RetriedRequest<ResponseHead>?>(nil)
+  private let answer = PendingAnswer<ResponseHead>()
+
+  init(
+    _ location: S3Location, objectSizeInBytes: Int?, from store: ObjectStore,
+    _ retries: StoreRetries, timeout: Duration
+  ) {
+    let started = RetriedRequest<ResponseHead>.head(
+      location, objectSizeInBytes: objectSizeInBytes, from: store, retries, timeout: timeout
+    ) { [answer] in answer.give($0) }
+    request.withLock { $0 = started }
+  }
+
+  /// Waits for the answer. To be called once.
+  func wait() -> Result<ResponseHead, StoreError> { answer.wait() }
+}
+
+extension RetriedRequest where Value == ResponseHead {
+  /// Asks for an object's facts, and has the answer within `timeout`.
+  static func head(
+    _ location: S3Location, objectSizeInBytes: Int?, from store: ObjectStore,
+    _ retries: StoreRetries, timeout: Duration, completion: @escaping @Sendable (Answer) -> Void
+  ) -> RetriedRequest {
+    RetriedRequest(
+      location, from: store, retries, timeout: timeout, endsThen: true,
+      attempt: { number, end in
+        store.head(location, objectSizeInBytes: objectSizeInBytes, attempt: number) { end($0, 0) }
+      },
+      completion: completion)
+  }
+}
+
+/// One answer, from the thread that has it to the one that waits.
+private final class PendingAnswer<Value: Sendable>: Sendable {
+  private let answer = Lock<Result<Value, StoreError>?>(nil)
+  private let done = DispatchSemaphore(value: 0)
+
+  func give(_ answer: Result<Value, StoreError>) {
+    self.answer.withLock { $0 = answer }
+    done.signal()
+  }
+
+  /// To be called once.
+  func wait() -> Result<Value, StoreError> {
+    while true {
+      done.wait()
+      if let answer = answer.withLock({ exchange(&$0, with: nil) }) { return answer }
+    }
+  }
+}
+
+/// Collects one attempt's bytes.
+private final class ObjectCollector: ObjectReceiver {
+  private let location: S3Location
+  private let limitInBytes: Int
+  private let end: @Sendable (Result<[UInt8], StoreError>, _ received: Int) -> Void
+  private let state = Lock<(bytes: [UInt8], isTooLarge: Bool)>(([], false))
+
+  init(
+    _ location: S3Location, limitInBytes: Int,
+    _ end: @escaping @Sendable (Result<[UInt8], StoreError>, _ received: Int) -> Void
+  ) {
+    self.location = location
+    self.limitInBytes = limitInBytes
+    self.end = end
   }
 
   func accept(_ head: ResponseHead) -> Bool {
@@ -46,32 +114,10 @@ final class PendingObject: ObjectReceiver, Sendable {
   }
 
   func finish(_ result: Result<Void, StoreError>) {
-    state.withLock { state in
-      let bytes = exchange(&state.bytes, with: [])
-      state.result =
-        state.isTooLarge
-        ? .failure(StoreError(.tooLarge(limitInBytes: UInt64(limitInBytes)), object: location))
-        : result.map { bytes }
+    let (bytes, isTooLarge) = state.withLock { state in
+      (exchange(&state.bytes, with: []), state.isTooLarge)
     }
-    done.signal()
-  }
-}
-
-/// A HEAD request, for callers that can wait.
-final class PendingHead: Sendable {
-  private let result = Lock<Result<ResponseHead, StoreError>?>(nil)
-  private let done = DispatchSemaphore(value: 0)
-
-  init(_ location: S3Location, objectSizeInBytes: Int?, from store: ObjectStore) {
-    store.head(location, objectSizeInBytes: objectSizeInBytes) { [self] answer in
-      result.withLock { $0 = answer }
-      done.signal()
-    }
-  }
-
-  /// Waits for the answer. To be called once.
-  func wait() -> Result<ResponseHead, StoreError> {
-    done.wait()
-    return result.withLock { $0 } ?? .success(ResponseHead())
+    let error = StoreError(.tooLarge(limitInBytes: UInt64(limitInBytes)), object: location)
+    end(isTooLarge ? .failure(error) : result.map { bytes }, bytes.count)
   }
 }

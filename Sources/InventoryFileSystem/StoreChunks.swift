@@ -35,24 +35,47 @@ final class StoreChunks: Sendable {
     // Without an MD5 in the manifest only the ETag tells versions apart, and it is needed before the cache is looked
     // into. The store's answer comes on the network's thread, which must not open files.
     let waiting = parked()
-    store.head(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes) {
-      [self] result in
-      DispatchQueue.global().async { [self] in
-        do {
-          let eTag = try check(result, chunk)
-          askedETags.withLock { $0[index] = eTag }
-          guard let reference = references.reference(to: ChunkID(index: index), eTag: eTag) else {
-            throw FileSystemError.inputOutput
+    return .parked(
+      ask(index, chunk) { [self] answer in
+        DispatchQueue.global().async { [self] in
+          do {
+            let eTag = try answer.get()
+            guard let reference = references.reference(to: ChunkID(index: index), eTag: eTag) else {
+              throw FileSystemError.inputOutput
+            }
+            // With its version known it does not wait for the store a second time.
+            if case .opened(let file) = try open(node, reference, parked: { waiting }) {
+              waiting.opened(file)
+            }
+          } catch {
+            waiting.fail(error as? FileSystemError ?? .inputOutput)
           }
-          if case .opened(let file) = try open(node, reference, parked: { waiting }) {
-            waiting.opened(file)
-          }
-        } catch {
-          waiting.fail(error as? FileSystemError ?? .inputOutput)
         }
+      })
+  }
+
+  /// Asks the store for the chunk's ETag.
+  ///
+  /// - Parameter completion: called once, on the network's thread or this one, and must not block.
+  private func ask(
+    _ index: Int, _ chunk: Inventory.Chunk,
+    completion: @escaping @Sendable (Result<String, FileSystemError>) -> Void
+  ) -> Interruption {
+    let request = RetriedRequest<ResponseHead>.head(
+      references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store,
+      coordinator.retries, timeout: coordinator.readTimeout
+    ) { [self] answer in
+      let eTag: String
+      do throws(FileSystemError) {
+        eTag = try check(answer, chunk)
+      } catch {
+        return completion(.failure(error))
       }
+      askedETags.withLock { $0[index] = eTag }
+      completion(.success(eTag))
     }
-    return .parked(nil)
+    // Kept alive by the answer that it waits for.
+    return Interruption { [weak request] in request?.cancel() }
   }
 
   private func open(
@@ -61,7 +84,10 @@ final class StoreChunks: Sendable {
     let size = reference.identity.sizeInBytes
     let outcome = try coordinator.open(
       reference,
-      file: { OpenFile(node: node, content: .chunk(reference.id, $0), sizeInBytes: size) },
+      file: {
+        OpenFile(
+          node: node, content: .chunk(reference.id, $0), sizeInBytes: size, mayKeepPages: $1)
+      },
       parked: parked)
     switch outcome {
     case .opened(let file): return .opened(file)
@@ -69,15 +95,19 @@ final class StoreChunks: Sendable {
     }
   }
 
-  /// The chunk's ETag, asking the store if nothing has been read of it yet. Blocks meanwhile.
-  func eTag(ofChunk index: Int, _ chunk: Inventory.Chunk) throws(FileSystemError) -> String {
-    if let known = knownETag(ofChunk: index, chunk) { return known }
-    let eTag = try check(
-      PendingHead(references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store)
-        .wait(),
-      chunk)
-    askedETags.withLock { $0[index] = eTag }
-    return eTag
+  /// The chunk's ETag, asking the store if nothing has been read of it yet.
+  func eTag(
+    ofChunk index: Int, _ chunk: Inventory.Chunk, parked: () -> any ParkedAttribute
+  ) -> InventoryFileSystem.AttributeOutcome {
+    if let known = knownETag(ofChunk: index, chunk) { return .known(Array(known.utf8)) }
+    let waiting = parked()
+    return .parked(
+      ask(index, chunk) { answer in
+        switch answer {
+        case .success(let eTag): waiting.found(Array(eTag.utf8))
+        case .failure(let error): waiting.fail(error)
+        }
+      })
   }
 
   func cachedBytes(ofChunk index: Int, _ chunk: Inventory.Chunk) -> Int {
@@ -86,6 +116,10 @@ final class StoreChunks: Sendable {
         to: ChunkID(index: index), eTag: knownETag(ofChunk: index, chunk))
     else { return 0 }
     return coordinator.cachedBytes(of: reference)
+  }
+
+  func verification(ofChunk index: Int, _ chunk: Inventory.Chunk) -> VerificationState {
+    coordinator.verification(of: chunk, ChunkID(index: index))
   }
 
   private func knownETag(ofChunk index: Int, _ chunk: Inventory.Chunk) -> String? {
@@ -103,6 +137,7 @@ final class StoreChunks: Sendable {
     let failure: FetchFailure
     switch result {
     case .failure(let error):
+      if error.kind == .cancelled, !coordinator.isShutDown { throw .interrupted }
       failure = .store(error)
     case .success(let head):
       if let eTag = head.eTag, !eTag.isEmpty {

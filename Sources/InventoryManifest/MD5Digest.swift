@@ -8,10 +8,14 @@ public struct MD5Digest: Sendable, Hashable, CustomStringConvertible {
 
   /// Computes the MD5 of `bytes`.
   public init(of bytes: [UInt8]) {
-    (high, low) = Insecure.MD5.hash(data: bytes).withUnsafeBytes { digest in
+    self.init(Insecure.MD5.hash(data: bytes))
+  }
+
+  init(_ digest: Insecure.MD5Digest) {
+    (high, low) = digest.withUnsafeBytes {
       (
-        UInt64(bigEndian: digest.loadUnaligned(as: UInt64.self)),
-        UInt64(bigEndian: digest.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+        UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)),
+        UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
       )
     }
   }
@@ -59,4 +63,15 @@ public struct MD5Digest: Sendable, Hashable, CustomStringConvertible {
       return String(repeating: "0", count: 16 - digits.count) + digits
     }.joined()
   }
+}
+
+/// Computes the MD5 of bytes that come piece by piece.
+public struct MD5Hasher {
+  private var hash = Insecure.MD5()
+
+  public init() {}
+
+  public mutating func update(_ bytes: UnsafeRawBufferPointer) { hash.update(bufferPointer: bytes) }
+
+  public func finish() -> MD5Digest { MD5Digest(hash.finalize()) }
 }

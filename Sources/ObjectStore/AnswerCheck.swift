@@ -7,6 +7,8 @@ final class AnswerCheck: @unchecked Sendable {
   private let endpoint: S3Endpoint
   private let isHead: Bool
   private let receiver: any ObjectReceiver
+  /// Whether a refusal led to another request: then the receiver hears of that one.
+  private let isCorrected: (StoreError, ResponseHead) -> Bool
 
   // Touched on the network's thread only.
   private var head = ResponseHead()
@@ -18,8 +20,10 @@ final class AnswerCheck: @unchecked Sendable {
   private var problem: StoreError.Kind?
 
   init(
-    _ request: ObjectRequest, _ endpoint: S3Endpoint, isHead: Bool, _ receiver: any ObjectReceiver
+    _ request: ObjectRequest, _ endpoint: S3Endpoint, isHead: Bool, _ receiver: any ObjectReceiver,
+    isCorrected: @escaping (StoreError, ResponseHead) -> Bool
   ) {
+    self.isCorrected = isCorrected
     self.request = request
     self.endpoint = endpoint
     self.isHead = isHead
@@ -43,29 +47,38 @@ final class AnswerCheck: @unchecked Sendable {
   func body(_ bytes: UnsafeRawBufferPointer) -> Bool {
     if isRefusal {
       refusalBody += bytes.prefix(S3ErrorBody.maximumSizeInBytes - refusalBody.count)
-      return true
+      return refusalBody.count < S3ErrorBody.maximumSizeInBytes
     }
-    received += bytes.count
-    if let expected, received > expected {
+    if let expected, bytes.count > expected - received {
       problem = .malformedAnswer("a body of more than the \(expected) bytes it announced")
       return false
     }
-    return receiver.receive(bytes)
+    guard receiver.receive(bytes) else { return false }
+    received += bytes.count
+    return true
+  }
+
+  /// Whether all that counts has come, although the transfer may not have ended as it should: a refusal that goes on and on,
+  /// or a range after which the connection broke.
+  private var isComplete: Bool {
+    isRefusal
+      ? refusalBody.count == S3ErrorBody.maximumSizeInBytes
+      : problem == nil && request.range != nil && received == expected
   }
 
   func end(_ ending: CurlTransfer.Ending) {
     switch ending {
     case .cancelled:
       finish(.cancelled)
-    case .failed(let code, let text):
+    case .failed(let code, let text) where !isComplete:
       // Ended by us, for a reason that is known; a receiver that refused knows its own.
       if let problem { return finish(problem) }
       finish(.connection(Self.problem(code), text: "\(endpoint): \(text)"))
-    case .done:
+    case .done, .failed:
       if isRefusal {
         if let wrongSize = wrongSize() { return finish(wrongSize) }
         let error = StoreError.answer(to: request.location, head: head, body: refusalBody)
-        return receiver.finish(.failure(error))
+        return isCorrected(error, head) ? () : receiver.finish(.failure(error))
       }
       if let expected, received < expected, !isHead {
         return finish(.connection(.broken, text: "\(received) of \(expected) bytes came"))

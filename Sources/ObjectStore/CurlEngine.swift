@@ -18,9 +18,20 @@ final class CurlEngine: Sendable {
     var maxConnections = 32
     var receiveBufferSizeInBytes = 256 << 10
     var connectTimeout: Duration = .seconds(10)
+    /// An answer that has not begun after this time has failed; mostly less is waited for (`FirstBytePatience`).
+    var firstByteTimeout: Duration = .seconds(15)
     /// A transfer slower than this many bytes per second for `stallTimeout` has failed.
     var stallBytesPerSecond = 1 << 10
-    var stallTimeout: Duration = .seconds(20)
+    var stallTimeout: Duration = .seconds(15)
+
+    /// Limits with which a reader that waits for `readTimeout` at most sees several attempts.
+    mutating func allowAttempts(within readTimeout: Duration) {
+      // libcurl measures a transfer's speed in whole seconds.
+      let share = max(.seconds(1), readTimeout / 4)
+      connectTimeout = min(connectTimeout, share)
+      firstByteTimeout = min(firstByteTimeout, share)
+      stallTimeout = min(stallTimeout, share)
+    }
   }
 
   private enum Command {
@@ -84,6 +95,7 @@ final class CurlEngine: Sendable {
     let multi = UnsafeMutableRawPointer(multi)
     var active: [UnsafeMutableRawPointer: CurlTransfer] = [:]
     var idle: [CurlHandle] = []
+    var patience = FirstBytePatience(longest: configuration.firstByteTimeout)
     var isStopping = false
     while !isStopping {
       for command in commands.withLock({ exchange(&$0, with: []) }) {
@@ -94,9 +106,18 @@ final class CurlEngine: Sendable {
             continue
           }
           handle.prepare(transfer, configuration)
+          let code = curl_multi_add_handle(multi, handle.raw)
+          guard code == CURLM_OK else {
+            idle.append(handle)
+            transfer.end(
+              .failed(
+                code: CURLE_OUT_OF_MEMORY, text: String(cString: curl_multi_strerror(code))))
+            continue
+          }
+          transfer.began = SuspendingClock.now
+          transfer.firstByte = nil
           active[handle.raw] = transfer
           transfer.handle = handle
-          curl_multi_add_handle(multi, handle.raw)
         case .cancel(let transfer):
           guard let handle = transfer.handle, active.removeValue(forKey: handle.raw) != nil else {
             continue
@@ -118,13 +139,28 @@ final class CurlEngine: Sendable {
         else { continue }
         let code = inventoryfs_message_result(message)
         let text = handle.errorText(code)
+        if let delay = transfer.firstByteDelay { patience.note(delay) }
         curl_multi_remove_handle(multi, raw)
         transfer.handle = nil
         idle.append(handle)
         transfer.end(code == CURLE_OK ? .done : .failed(code: code, text: text))
       }
+      var isAnswerAwaited = false
+      let now = SuspendingClock.now
+      for (raw, transfer) in active where transfer.firstByte == nil {
+        let limit = patience.timeout(attempt: transfer.attempt)
+        guard now - transfer.began > limit, let handle = transfer.handle else {
+          isAnswerAwaited = true
+          continue
+        }
+        active[raw] = nil
+        curl_multi_remove_handle(multi, raw)
+        transfer.handle = nil
+        idle.append(handle)
+        transfer.end(.failed(code: CURLE_OPERATION_TIMEDOUT, text: "no answer within \(limit)"))
+      }
       if !isStopping, commands.withLock({ $0.isEmpty }) {
-        curl_multi_poll(multi, nil, 0, 1000, nil)
+        curl_multi_poll(multi, nil, 0, isAnswerAwaited ? 100 : 1000, nil)
       }
     }
     // From here on `send` refuses, so that what was sent before is all there is.
@@ -151,9 +187,10 @@ final class CurlTransfer: @unchecked Sendable {
   }
 
   let url: String
-  /// Complete before the transfer is submitted.
-  var headers: [String]
+  let headers: [String]
   let isHead: Bool
+  /// How often this has been asked for, this time included.
+  let attempt: Int
   /// One header line, without its line end; an empty one ends the head. False ends the transfer.
   let onHeader: (UnsafeRawBufferPointer) -> Bool
   /// Bytes of the body, valid during the call. False ends the transfer.
@@ -162,9 +199,11 @@ final class CurlTransfer: @unchecked Sendable {
   /// While the transfer runs. Used by the engine's thread alone, which makes the class safe to hand about:
   /// everything else in it is constant.
   fileprivate var handle: CurlHandle?
+  fileprivate var began = SuspendingClock.now
+  fileprivate var firstByte: SuspendingClock.Instant?
 
   init(
-    url: String, headers: [String], isHead: Bool,
+    url: String, headers: [String], isHead: Bool, attempt: Int = 1,
     onHeader: @escaping @Sendable (UnsafeRawBufferPointer) -> Bool,
     onBody: @escaping @Sendable (UnsafeRawBufferPointer) -> Bool,
     onEnd: @escaping @Sendable (Ending) -> Void
@@ -172,10 +211,13 @@ final class CurlTransfer: @unchecked Sendable {
     self.url = url
     self.headers = headers
     self.isHead = isHead
+    self.attempt = attempt
     self.onHeader = onHeader
     self.onBody = onBody
     self.onEnd = onEnd
   }
+
+  fileprivate var firstByteDelay: Duration? { firstByte.map { $0 - began } }
 
   fileprivate func end(_ ending: Ending) { onEnd(ending) }
 }
@@ -220,6 +262,8 @@ private final class CurlHandle {
     // Credentials go to the endpoint and nowhere else.
     inventoryfs_setopt_long(raw, CURLOPT_FOLLOWLOCATION, 0)
     inventoryfs_setopt_string(raw, CURLOPT_PROTOCOLS_STR, "http,https")
+    // What a proxy answers to CONNECT is not the store's answer.
+    inventoryfs_setopt_long(raw, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1)
     inventoryfs_setopt_long(raw, CURLOPT_NOSIGNAL, 1)
     inventoryfs_setopt_long(raw, CURLOPT_TCP_KEEPALIVE, 1)
     inventoryfs_setopt_long(
@@ -252,6 +296,7 @@ private func receiveHeader(
 ) -> Int {
   guard let context, let bytes else { return 0 }
   let transfer = Unmanaged<CurlTransfer>.fromOpaque(context).takeUnretainedValue()
+  if transfer.firstByte == nil { transfer.firstByte = SuspendingClock.now }
   var length = size * count
   while length > 0, bytes[length - 1] == 10 || bytes[length - 1] == 13 { length -= 1 }
   return transfer.onHeader(UnsafeRawBufferPointer(start: bytes, count: length)) ? size * count : 0

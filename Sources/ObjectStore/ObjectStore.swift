@@ -8,13 +8,17 @@ public struct ObjectRequest: Sendable {
   public let range: Range<Int>?
   /// How long the object must be; nil if that is not known.
   public let objectSizeInBytes: Int?
-  /// The version wanted: the store answers 412 if the object has another ETag by now.
+  /// The version wanted: the store answers 412 if the object has another ETag by now. A weak ETag (`W/"x"`) is not sent,
+  /// because If-Match never holds for one (RFC 9110, 13.1.1): whoever asks has to compare that of each answer.
   public let ifMatch: String?
+  /// How often this has been asked for, this time included: what was lost before is waited for longer.
+  public let attempt: Int
 
   public init(
     _ location: S3Location, range: Range<Int>? = nil, objectSizeInBytes: Int? = nil,
-    ifMatch: String? = nil
+    ifMatch: String? = nil, attempt: Int = 1
   ) {
+    self.attempt = attempt
     self.location = location
     self.range = range
     self.objectSizeInBytes = objectSizeInBytes
@@ -32,10 +36,14 @@ public protocol ObjectReceiver: AnyObject, Sendable {
   func finish(_ result: Result<Void, StoreError>)
 }
 
-/// A request under way, for `ObjectStore.cancel`.
+/// A request under way, for `ObjectStore.cancel`: one transfer, or several if the first was refused and corrected.
 public final class ObjectTransfer: Sendable {
-  let transfer: CurlTransfer
-  init(_ transfer: CurlTransfer) { self.transfer = transfer }
+  struct State {
+    var current: CurlTransfer?
+    var corrections: Set<Corrections.Correction> = []
+    var isCancelled = false
+  }
+  let state = Lock(State())
 }
 
 /// How the store is reached.
@@ -45,10 +53,14 @@ public struct ObjectStoreConfiguration: Sendable {
   public var maxConnections: Int
   /// The receive buffer of each connection.
   public var receiveBufferSizeInBytes: Int
+  /// How long a reader waits for its bytes: a request's own limits leave time for several attempts.
+  public var readTimeout: Duration
 
   public init(
-    endpoint: S3Endpoint, region: String, maxConnections: Int, receiveBufferSizeInBytes: Int
+    endpoint: S3Endpoint, region: String, maxConnections: Int, receiveBufferSizeInBytes: Int,
+    readTimeout: Duration = .seconds(60)
   ) {
+    self.readTimeout = readTimeout
     self.endpoint = endpoint
     self.region = region
     self.maxConnections = maxConnections
@@ -58,10 +70,13 @@ public struct ObjectStoreConfiguration: Sendable {
 
 /// An S3-compatible object store: signs requests, sends them, and checks that each answer is the one asked for.
 ///
-/// It neither retries nor limits: which request goes out when is decided above.
+/// It neither retries nor limits: which request goes out when is decided above. Only a request that was refused for how it
+/// was signed is sent again, corrected (`Corrections`).
+///
+/// Credentials go to the endpoint's own host and nowhere else: redirects are not followed.
 public final class ObjectStore: Sendable {
   private let configuration: ObjectStoreConfiguration
-  private let credentials: any CredentialsProvider
+  private let corrections: Corrections
   private let signer = RequestSigner()
   private let engine: CurlEngine
 
@@ -70,9 +85,11 @@ public final class ObjectStore: Sendable {
     var engineConfiguration = CurlEngine.Configuration()
     engineConfiguration.maxConnections = configuration.maxConnections
     engineConfiguration.receiveBufferSizeInBytes = configuration.receiveBufferSizeInBytes
+    engineConfiguration.allowAttempts(within: configuration.readTimeout)
     guard let engine = CurlEngine(engineConfiguration) else { return nil }
     self.configuration = configuration
-    self.credentials = credentials
+    corrections = Corrections(
+      endpoint: configuration.endpoint, region: configuration.region, credentials: credentials)
     self.engine = engine
   }
 
@@ -85,17 +102,24 @@ public final class ObjectStore: Sendable {
   }
 
   /// Starts a HEAD; the answer comes on the network's thread.
+  @discardableResult
   public func head(
-    _ location: S3Location, objectSizeInBytes: Int?,
+    _ location: S3Location, objectSizeInBytes: Int?, attempt: Int = 1,
     _ completion: @escaping @Sendable (Result<ResponseHead, StoreError>) -> Void
-  ) {
-    _ = send(
-      ObjectRequest(location, objectSizeInBytes: objectSizeInBytes), isHead: true,
+  ) -> ObjectTransfer {
+    send(
+      ObjectRequest(location, objectSizeInBytes: objectSizeInBytes, attempt: attempt), isHead: true,
       HeadReceiver(completion))
   }
 
   /// Ends a transfer soon, with `.cancelled` unless it ends by itself before.
-  public func cancel(_ transfer: ObjectTransfer) { engine.cancel(transfer.transfer) }
+  public func cancel(_ transfer: ObjectTransfer) {
+    let current = transfer.state.withLock { state in
+      state.isCancelled = true
+      return state.current
+    }
+    if let current { engine.cancel(current) }
+  }
 
   /// Ends all transfers, and the network's thread. Later ones fail with `.cancelled`.
   public func shutDown() { engine.stop() }
@@ -103,33 +127,63 @@ public final class ObjectStore: Sendable {
   private func send(
     _ request: ObjectRequest, isHead: Bool, _ receiver: any ObjectReceiver
   ) -> ObjectTransfer {
-    let target = configuration.endpoint.target(
-      bucket: request.location.bucket, key: request.location.key)
-    let answer = AnswerCheck(request, configuration.endpoint, isHead: isHead, receiver)
-    let transfer = CurlTransfer(
-      url: target.url, headers: [], isHead: isHead, onHeader: answer.header, onBody: answer.body,
-      onEnd: answer.end)
+    let transfer = ObjectTransfer()
+    send(request, isHead: isHead, receiver, as: transfer)
+    return transfer
+  }
+
+  /// Also called on the network's thread, with a corrected request.
+  private func send(
+    _ request: ObjectRequest, isHead: Bool, _ receiver: any ObjectReceiver,
+    as transfer: ObjectTransfer
+  ) {
+    let signing: Corrections.Signing
     do {
-      transfer.headers = try headers(for: request, method: isHead ? "HEAD" : "GET", target)
-      engine.submit(transfer)
+      signing = try corrections.signing(forBucket: request.location.bucket)
     } catch {
-      receiver.finish(.failure(StoreError(.noCredentials(error), object: request.location)))
+      let error = StoreError(.noCredentials(error), object: request.location)
+      return receiver.finish(.failure(error))
     }
-    return ObjectTransfer(transfer)
+    let target = signing.endpoint.target(
+      bucket: request.location.bucket, key: request.location.key)
+    let answer = AnswerCheck(request, signing.endpoint, isHead: isHead, receiver) {
+      [self] error, head in
+      guard let correction = corrections.learn(from: error, head, signing),
+        transfer.state.withLock({ !$0.isCancelled && $0.corrections.insert(correction).inserted })
+      else { return false }
+      send(request, isHead: isHead, receiver, as: transfer)
+      return true
+    }
+    let current = CurlTransfer(
+      url: target.url,
+      headers: headers(for: request, method: isHead ? "HEAD" : "GET", target, signing),
+      isHead: isHead, attempt: request.attempt, onHeader: answer.header, onBody: answer.body,
+      onEnd: { ending in
+        // The two would keep each other alive.
+        transfer.state.withLock { $0.current = nil }
+        answer.end(ending)
+      })
+    transfer.state.withLock { $0.current = current }
+    engine.submit(current)
+    // Whoever cancelled in between told the engine of a transfer that it did not have yet.
+    if transfer.state.withLock({ $0.isCancelled }) { engine.cancel(current) }
   }
 
   private func headers(
-    for request: ObjectRequest, method: String, _ target: RequestTarget
-  ) throws(CredentialsError) -> [String] {
+    for request: ObjectRequest, method: String, _ target: RequestTarget,
+    _ signing: Corrections.Signing
+  ) -> [String] {
     var headers: [HTTPHeader] = []
     if let range = request.range {
       headers.append(HTTPHeader("Range", "bytes=\(range.lowerBound)-\(range.upperBound - 1)"))
     }
-    if let eTag = request.ifMatch { headers.append(HTTPHeader("If-Match", eTag)) }
-    if let credentials = try credentials.credentials() {
+    if let eTag = request.ifMatch, !eTag.hasPrefix("W/") {
+      headers.append(HTTPHeader("If-Match", eTag))
+    }
+    if let credentials = signing.credentials {
       headers += signer.headers(
-        signing: method, target, credentials: credentials, region: configuration.region,
-        secondsSinceEpoch: Int64(time(nil)))
+        signing: method, target, credentials: credentials, region: signing.region,
+        secondsSinceEpoch: signing.secondsSinceEpoch)
     }
     return headers.map { "\($0.name): \($0.value)" }
   }

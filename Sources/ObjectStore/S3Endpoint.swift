@@ -121,6 +121,15 @@ public struct S3Endpoint: Sendable, Hashable, CustomStringConvertible {
       }
   }
 
+  /// The endpoint for a bucket in another region: AWS has one for each. Any other store has one address, and no word of
+  /// an answer makes us send a signed request elsewhere.
+  func endpoint(inRegion region: String) -> S3Endpoint {
+    guard addressing == .virtualHosted, authority.hasSuffix(".\(Region.domain(of: region))"),
+      let other = try? S3Endpoint(region: region)
+    else { return self }
+    return other
+  }
+
   public var description: String { "\(scheme)://\(authority)\(basePath)" }
 }
 

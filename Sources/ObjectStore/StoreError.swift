@@ -137,9 +137,13 @@ extension StoreError {
     head.contentRange?.totalSizeInBytes
   }
 
-  /// Retry-After may also be a date, which is not worth a parser: the retry then waits as it does without.
+  /// Retry-After is a number of seconds, or a date, which is compared with the answer's own: only the store's clock counts.
   private static func retryAfter(_ head: ResponseHead) -> Int? {
-    head.retryAfter.flatMap { UInt64(decimalDigits: $0.utf8) }.map { Int(clamping: $0) }
+    guard let text = head.retryAfter else { return nil }
+    if let seconds = UInt64(decimalDigits: text.utf8) { return Int(clamping: seconds) }
+    guard let then = HTTPDate(parsing: text), let now = head.date.flatMap({ HTTPDate(parsing: $0) })
+    else { return nil }
+    return Int(clamping: max(0, then.secondsSinceEpoch - now.secondsSinceEpoch))
   }
 
   /// What an answer that is not S3's says, such as a proxy's page.

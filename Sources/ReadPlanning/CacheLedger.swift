@@ -39,8 +39,9 @@ public struct CacheLedger: Sendable {
 
   private static let none = -1
 
-  /// The most that `usedInBytes` may reach.
-  public let boundInBytes: Int
+  /// The most that `usedInBytes` may reach: what was configured, or less while the disk has no room for that.
+  public private(set) var boundInBytes: Int
+  let configuredBoundInBytes: Int
   /// Bytes on disk, about to be on disk, or not yet gone from it.
   public private(set) var usedInBytes = 0
   /// The part of `usedInBytes` that is on its way out.
@@ -52,10 +53,24 @@ public struct CacheLedger: Sendable {
   private var freeRecords: [Int] = []
   private var places: [Segment: Int] = [:]
   private var entries: [EntryID: Entry] = [:]
+  /// Pins of segments that are not stored, or are leaving: what is read of them is in memory. A segment that comes
+  /// to be stored takes them over, so that each end of a pin meets its beginning.
+  private var earlyPins: [Segment: Int] = [:]
   private var newest = none
   private var oldest = none
 
-  public init(boundInBytes: Int) { self.boundInBytes = boundInBytes }
+  public init(boundInBytes: Int) {
+    self.boundInBytes = boundInBytes
+    configuredBoundInBytes = boundInBytes
+  }
+
+  /// Whether the disk has less room than was configured.
+  public var isCurtailed: Bool { boundInBytes < configuredBoundInBytes }
+
+  /// Sets the bound to what the disk has room for, up to what was configured.
+  public mutating func curtail(toBytes room: Int) {
+    boundInBytes = max(0, min(configuredBoundInBytes, room))
+  }
 
   // MARK: Entries
 
@@ -91,7 +106,11 @@ public struct CacheLedger: Sendable {
     let place = insert(segment)
     records[place].allocatedInBytes = allocatedInBytes
     usedInBytes += allocatedInBytes
-    linkOldest(place)
+    if records[place].pinCount > 0 {
+      pinnedInBytes += allocatedInBytes
+    } else {
+      linkOldest(place)
+    }
   }
 
   /// Whether the segment holds bytes that are here to stay.
@@ -121,6 +140,14 @@ public struct CacheLedger: Sendable {
     return victims
   }
 
+  /// Has an idle segment leave. False for what is pinned, leaving already, or not stored.
+  public mutating func expel(_ segment: Segment) -> Bool {
+    guard let place = places[segment], records[place].pinCount == 0, !records[place].isLeaving
+    else { return false }
+    _ = startLeaving(place)
+    return true
+  }
+
   /// Adds to what a segment takes. The caller has checked `fits(_:)`.
   public mutating func reserve(_ segment: Segment, bytes: Int) {
     let place: Int
@@ -129,7 +156,7 @@ public struct CacheLedger: Sendable {
       assert(!records[place].isLeaving, "space reserved in a segment that is leaving")
     } else {
       place = insert(segment)
-      linkNewest(place)
+      if records[place].pinCount == 0 { linkNewest(place) }
     }
     records[place].allocatedInBytes += bytes
     usedInBytes += bytes
@@ -147,7 +174,10 @@ public struct CacheLedger: Sendable {
   }
 
   public mutating func pin(_ segment: Segment) {
-    guard let place = places[segment] else { return assertionFailure("pinned what is not stored") }
+    guard let place = places[segment], !records[place].isLeaving else {
+      earlyPins[segment, default: 0] += 1
+      return
+    }
     if records[place].pinCount == 0 {
       unlink(place)
       pinnedInBytes += records[place].allocatedInBytes
@@ -157,12 +187,20 @@ public struct CacheLedger: Sendable {
 
   /// Ends one use of the segment, which becomes the most recently used.
   public mutating func unpin(_ segment: Segment) {
+    if let count = earlyPins[segment] {
+      earlyPins[segment] = count > 1 ? count - 1 : nil
+      return
+    }
     guard let place = places[segment], records[place].pinCount > 0 else { return }
     records[place].pinCount -= 1
     guard records[place].pinCount == 0 else { return }
     pinnedInBytes -= records[place].allocatedInBytes
     linkNewest(place)
     if records[place].allocatedInBytes == 0 { drop(place) }
+  }
+
+  public func isPinned(_ segment: Segment) -> Bool {
+    earlyPins[segment] != nil || places[segment].map { records[$0].pinCount > 0 } ?? false
   }
 
   /// The hole is punched: the space is free. True when that was the entry's last segment.
@@ -191,6 +229,7 @@ public struct CacheLedger: Sendable {
       records.append(Record(segment: segment))
     }
     places[segment] = place
+    records[place].pinCount = earlyPins.removeValue(forKey: segment) ?? 0
     var entry = entries[segment.entry] ?? Entry(overheadInBytes: 0)
     entry.segmentCount += 1
     entry.segmentEnd = max(entry.segmentEnd, segment.index + 1)

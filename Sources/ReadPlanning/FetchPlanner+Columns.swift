@@ -67,7 +67,7 @@ extension FetchPlanner {
   func nextColumns() -> Gap? {
     for (id, chunk) in chunks where !chunk.wishes.isEmpty && chunk.isVersionKnown {
       for wish in chunk.wishes {
-        guard let run = chunk.missingRun(in: chunk.grid.blocks(covering: wish)) else { continue }
+        guard let run = chunk.missingAhead(in: chunk.grid.blocks(covering: wish)) else { continue }
         let most = sizing.largestPartInBytes / BlockGrid.blockSizeInBytes
         return Gap(
           chunk: id, blocks: run.lowerBound..<min(run.upperBound, run.lowerBound + most),

@@ -92,7 +92,7 @@ extension FetchPlanner {
       guard let expectation = expected[id], let chunk = chunks[id] else { continue }
       let wanted = expectation.targetInBytes.map { 0..<$0 } ?? chunk.opening
       let window = chunk.grid.blocks(covering: wanted)
-      guard let run = chunk.missingRun(in: window) else { continue }
+      guard let run = chunk.missingAhead(in: window) else { continue }
       let offset = chunk.grid.bytes(of: run).lowerBound
       // The first answer tells the version; until then one request is all there may be.
       if !chunk.isVersionKnown, !chunk.transfers.isEmpty { continue }
@@ -122,7 +122,7 @@ extension FetchPlanner {
 
   func nextFilling() -> Gap? {
     for (id, chunk) in chunks where chunk.isBeingFilled {
-      guard let run = chunk.missingRun(in: 0..<chunk.grid.blockCount) else { continue }
+      guard let run = chunk.missingAhead(in: 0..<chunk.grid.blockCount) else { continue }
       let offset = chunk.grid.bytes(of: run).lowerBound
       let end = sizing.partEnd(startingAt: offset, forWindow: chunk.grid.sizeInBytes)
       let blocks = run.clamped(to: chunk.grid.blocks(covering: offset..<end))

@@ -7,28 +7,40 @@ extension FetchPlanner {
     let blocks: Range<Int>
     /// The blocks that a wait needs; empty for read-ahead.
     let needed: Range<Int>
+    /// All blocks of that wait.
+    var wanted = 0..<0
   }
 
   /// Starts parts until the connections are in use, nothing is wanted, or the cache has no room.
   mutating func fill() -> [Action] {
     guard isCacheKnown else { return [] }
-    var actions: [Action] = []
+    var actions = dropIdleBlocks()
     isStarved = false
     resumeReadyParts(&actions)
     forgetAnsweredDemand()
-    while runningCount < sizing.maxConnections, let gap = nextDemand() ?? nextAhead() {
+    chooseHold(&actions)
+    while runningCount < mostConnections, let gap = nextDemand() ?? nextAhead() {
       guard start(gap, &actions) else { break }
     }
+    planVerification(&actions)
     return actions
   }
 
+  /// What the flag allows, or less, as long as the store asks for less.
+  var mostConnections: Int { concurrency.connections }
+
+  /// How many parts there may be when one is begun that nobody waits for: a reader who needs its bytes now finds a
+  /// connection. Parts between two attempts count here: a store that fails them all would else be asked for ever more.
+  var mostPartsAhead: Int { mostConnections - mostConnections / 8 }
+
   private mutating func resumeReadyParts(_ actions: inout [Action]) {
-    while runningCount < sizing.maxConnections, !readyParts.isEmpty {
+    while runningCount < mostConnections, !readyParts.isEmpty {
       guard let (chunk, index) = find(readyParts.removeFirst()),
         var transfer = chunks[chunk]?.transfers[index], transfer.state == .ready
       else { continue }
       transfer.state = .running
       transfer.attempts += 1
+      transfer.epoch = concurrency.epoch
       chunks[chunk]?.transfers[index] = transfer
       runningCount += 1
       actions.append(.fetch(transfer.part))
@@ -45,8 +57,10 @@ extension FetchPlanner {
         let blocks = chunk.grid.blocks(covering: chunk.opening)
         return Gap(chunk: wait.chunk, blocks: blocks, needed: blocks)
       }
-      let wanted = chunk.grid.blocks(covering: wait.bytes)
-      guard let needed = chunk.missingRun(in: wanted) else { continue }
+      let isInMemory = isCachingPaused || chunk.isMemoryOnly
+      guard let wanted = wantedBlocks(for: wait, in: chunk),
+        let needed = chunk.missingRun(in: wanted, isForMemory: isInMemory)
+      else { continue }
       // Where the reader is sequential its part is as long as its other parts.
       let offset = chunk.grid.bytes(of: needed).lowerBound
       var end = wanted.upperBound
@@ -56,14 +70,14 @@ extension FetchPlanner {
         end = max(end, chunk.grid.blocks(covering: offset..<partEnd).upperBound)
       }
       let blocks = chunk.missingRun(in: needed.lowerBound..<end) ?? needed
-      return Gap(chunk: wait.chunk, blocks: blocks, needed: needed)
+      return Gap(chunk: wait.chunk, blocks: blocks, needed: needed, wanted: wanted)
     }
     return nil
   }
 
   /// What nobody waits for yet: readers' windows, then chunks with readers all over them, then the next chunks.
   private func nextAhead() -> Gap? {
-    guard runningCount < sizing.maxConnections - sizing.demandReserve else { return nil }
+    guard chunkOfPart.count < mostPartsAhead, !isCachingPaused else { return nil }
     return nextColumns() ?? nextReadAhead() ?? nextFilling() ?? nextExpected()
   }
 
@@ -85,7 +99,7 @@ extension FetchPlanner {
     var best: (lead: Int, gap: Gap)?
     for stream in handle.readAhead.streams where stream.target > stream.frontier {
       let window = chunk.grid.blocks(covering: stream.frontier..<stream.target)
-      guard let run = chunk.missingRun(in: window) else { continue }
+      guard let run = chunk.missingAhead(in: window) else { continue }
       let offset = chunk.grid.bytes(of: run).lowerBound
       let lead = offset - stream.frontier
       if let best, best.lead <= lead { continue }
@@ -111,6 +125,7 @@ extension FetchPlanner {
   /// Reserves the space and starts the part. False when there is no room now: what must leave is in `actions`.
   private mutating func start(_ gap: Gap, _ actions: inout [Action]) -> Bool {
     guard let chunk = chunks[gap.chunk] else { return false }
+    if isCachingPaused || chunk.isMemoryOnly { return startInMemory(gap, &actions) }
     var blocks = gap.blocks
     var bytes = spaceNeeded(for: blocks, in: chunk)
     if !ledger.fits(bytes) {
@@ -123,27 +138,44 @@ extension FetchPlanner {
       blocks = gap.needed
       bytes = spaceNeeded(for: blocks, in: chunk)
       guard ledger.fits(bytes) else {
+        // What the disk lacks comes back by nobody's reading. For a chunk that is held there is room, as soon as
+        // others have finished.
+        if ledger.isCurtailed, verification.held != gap.chunk {
+          return startInMemory(gap, &actions)
+        }
         isStarved = true
         return false
       }
     }
+    begin(gap.chunk, blocks, isInMemory: false, &actions)
+    return true
+  }
+
+  /// Puts a part on the books. It fits.
+  mutating func begin(
+    _ id: ChunkID, _ blocks: Range<Int>, isInMemory: Bool, _ actions: inout [Action]
+  ) {
+    guard let chunk = chunks[id] else { return }
     let part = Part(
-      id: PartID(number: nextPart), chunk: gap.chunk, entry: chunk.entry,
-      bytes: chunk.grid.bytes(of: blocks))
+      id: PartID(number: nextPart), chunk: id, entry: chunk.entry,
+      bytes: chunk.grid.bytes(of: blocks), isInMemory: isInMemory)
     nextPart += 1
     for segment in chunk.grid.segments(covering: blocks) {
       let key = CacheLedger.Segment(entry: chunk.entry, index: segment)
-      let inside = chunk.grid.blocks(ofSegment: segment).clamped(to: blocks)
-      ledger.reserve(key, bytes: spaceNeeded(for: inside, in: chunk))
+      if !isInMemory {
+        let inside = chunk.grid.blocks(ofSegment: segment).clamped(to: blocks)
+        ledger.reserve(key, bytes: spaceNeeded(for: inside, in: chunk))
+      }
       ledger.pin(key)
     }
-    chunks[gap.chunk]?.allocated.insert(blocks)
-    chunks[gap.chunk]?.transfers.append(
-      Transfer(part: part, arrived: part.bytes.lowerBound))
-    chunkOfPart[part.id] = gap.chunk
+    if !isInMemory { chunks[id]?.allocated.insert(blocks) }
+    chunks[id]?.transfers.append(
+      Transfer(
+        part: part, arrived: part.bytes.lowerBound, held: chunk.allocated.presentRuns(in: blocks),
+        epoch: concurrency.epoch))
+    chunkOfPart[part.id] = id
     runningCount += 1
     actions.append(.fetch(part))
-    return true
   }
 
   private func spaceNeeded(for blocks: Range<Int>, in chunk: Chunk) -> Int {
@@ -161,16 +193,23 @@ extension FetchPlanner {
 extension FetchPlanner.Chunk {
   /// The first run of `blocks` that is neither present, nor in a part, nor in a segment on its way out.
   ///
-  /// Nil also when the first missing block is in a segment on its way out: it will be asked about again.
-  func missingRun(in blocks: Range<Int>) -> Range<Int>? {
+  /// Nil also when the first missing block is in a segment on its way out: it will be asked about again. What goes
+  /// to memory is not in anybody's way there.
+  func missingRun(in blocks: Range<Int>, isForMemory: Bool = false) -> Range<Int>? {
+    let leavingSegments = isForMemory ? [] : self.leavingSegments
     var start = blocks.lowerBound
     while let absent = present.firstAbsent(in: start..<max(start, blocks.upperBound)) {
       if let transfer = transfers.first(where: { self.blocks(of: $0).contains(absent) }) {
         start = self.blocks(of: transfer).upperBound
         continue
       }
+      if inMemory.contains(absent) {
+        start = absent + 1
+        continue
+      }
       guard !leavingSegments.contains(grid.segment(ofBlock: absent)) else { return nil }
       var end = present.firstPresent(in: absent..<blocks.upperBound) ?? blocks.upperBound
+      end = inMemory.firstPresent(in: absent..<end) ?? end
       for transfer in transfers {
         let first = self.blocks(of: transfer).lowerBound
         if first > absent { end = min(end, first) }
@@ -182,6 +221,11 @@ extension FetchPlanner.Chunk {
       return absent..<end
     }
     return nil
+  }
+
+  /// As `missingRun(in:)`, for what nobody waits for.
+  func missingAhead(in blocks: Range<Int>) -> Range<Int>? {
+    isMemoryOnly ? nil : missingRun(in: blocks)
   }
 
   private func blocks(of transfer: FetchPlanner.Transfer) -> Range<Int> {

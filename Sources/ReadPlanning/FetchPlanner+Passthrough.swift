@@ -30,9 +30,9 @@ extension FetchPlanner {
 
   /// Whether `pinWhole(_:)` would succeed.
   public func canPinWhole(_ id: ChunkID) -> Bool {
-    guard let chunk = chunks[id], chunk.isVersionKnown, chunk.grid.blockCount > 0 else {
-      return false
-    }
+    guard let chunk = chunks[id], chunk.isVersionKnown, chunk.grid.blockCount > 0,
+      !chunk.isMemoryOnly
+    else { return false }
     if chunk.wholePinCount > 0 { return true }
     return chunk.present.isFull
       && wholePinnedInBytes + chunk.wholeInBytes <= ledger.boundInBytes / 2

@@ -23,6 +23,8 @@ public struct FetchPlanner: Sendable {
     public let entry: EntryID
     /// The bytes to ask for; starts and ends at block boundaries, or at the chunk's end.
     public let bytes: Range<Int>
+    /// Its bytes are kept in memory and not in the cache's files.
+    public let isInMemory: Bool
   }
 
   public enum Action: Sendable, Equatable {
@@ -42,6 +44,15 @@ public struct FetchPlanner: Sendable {
     case prepare(ChunkID)
     /// Decode the Parquet footer in these bytes, which are pinned, and report `footerIsDecoded`.
     case decodeFooter(ChunkID, Range<Int>)
+    /// Drop the block from memory, before the planner is told anything else.
+    case drop(ChunkID, block: Int)
+    /// `load` the chunk, compare it with the manifest's MD5 (`beginVerification`), and report `verificationEnded`.
+    case verify(ChunkID)
+    /// Report `verificationIsDue` in a moment.
+    case verifyLater
+    /// The chunk is too large for the cache, or its disk fails, so that it cannot be compared before its last byte is given
+    /// out, which it now is: warn.
+    case cannotVerify(ChunkID, isTooLarge: Bool)
   }
 
   public enum ReadDecision: Sendable, Equatable {
@@ -64,8 +75,13 @@ public struct FetchPlanner: Sendable {
     let part: Part
     /// One past the last byte that has arrived.
     var arrived: Int
+    /// Its blocks that were on the books before it.
+    let held: [Range<Int>]
     var state = State.running
+    /// Since it last got a whole block further.
     var attempts = 1
+    /// Of `ConcurrencyLevel`, when its last request was sent.
+    var epoch: Int
   }
 
   struct Chunk: Sendable {
@@ -101,6 +117,13 @@ public struct FetchPlanner: Sendable {
     /// Found to be wrong on disk: what arrives in their place is handed out once it is whole, because until then
     /// the index still has the old checksum.
     var damaged: Set<Int> = []
+    /// Whole, and kept in memory.
+    var inMemory: BlockSet
+    /// How often stored blocks could not be read.
+    var readErrorCount = 0
+    /// Its files are not used: what is read of it goes through memory.
+    var isMemoryOnly: Bool
+    var verification: ChunkVerification
   }
 
   /// A chunk that a reader is about to come to.
@@ -137,6 +160,8 @@ public struct FetchPlanner: Sendable {
   /// Parts whose delay after a failure is over.
   var readyParts: [PartID] = []
   var runningCount = 0
+  /// How many parts may run at once: fewer than `sizing.maxConnections` after the store has asked for fewer.
+  public internal(set) var concurrency: ConcurrencyLevel
   var nextPart: UInt64 = 1
   /// Space was wanted and could not be had: worth another look when something is unpinned.
   var isStarved = false
@@ -151,13 +176,24 @@ public struct FetchPlanner: Sendable {
   public internal(set) var isCacheKnown = false
   /// What chunks that are pinned whole take on disk.
   var wholePinnedInBytes = 0
+  /// The cache cannot be written, and reads are served through memory.
+  public internal(set) var isCachingPaused = false
+  /// Blocks that memory is set aside for, the oldest first.
+  var memory: [BlockKey] = []
+  var verification: Verification
 
   /// - Parameters:
   ///   - maxConnections: the most requests at once, over all chunks.
   ///   - cacheBoundInBytes: what the cache may take on disk.
-  public init(maxConnections: Int, cacheBoundInBytes: Int, catalog: ChunkCatalog = .empty) {
+  ///   - verificationMode: when complete chunks are compared with the manifest's MD5.
+  public init(
+    maxConnections: Int, cacheBoundInBytes: Int, catalog: ChunkCatalog = .empty,
+    verificationMode: VerificationMode = .off
+  ) {
     self.catalog = catalog
+    verification = Verification(mode: verificationMode)
     sizing = PartSizing(maxConnections: maxConnections, cacheBoundInBytes: cacheBoundInBytes)
+    concurrency = ConcurrencyLevel(maximum: maxConnections)
     // A block that was fetched ahead must still be there when its reader comes to it. Between the two, at most one
     // window of newer blocks is fetched and one window of older ones is touched again: two windows, and some room.
     maximumWindowInBytes = min(Self.largestWindowInBytes, cacheBoundInBytes * 3 / 8)
@@ -210,16 +246,21 @@ public struct FetchPlanner: Sendable {
   ///   - present: the blocks that the cache holds; those on their way out are left aside.
   ///   - isVersionKnown: whether the cache names the ETag that these blocks belong to.
   ///   - opening: the bytes that the first request asks for when the version is not known.
+  ///   - isVerifiable: whether the manifest has an MD5.
+  ///   - isVerified: whether these blocks were found to have it.
   public mutating func load(
     _ id: ChunkID, sizeInBytes: Int, entry: EntryID, overheadInBytes: Int, present: BlockSet,
-    isVersionKnown: Bool, opening: Range<Int>
+    isVersionKnown: Bool, opening: Range<Int>, isMemoryOnly: Bool = false,
+    isVerifiable: Bool = false, isVerified: Bool = false
   ) {
     precondition(chunks[id] == nil)
     let grid = BlockGrid(sizeInBytes: sizeInBytes)
     var chunk = Chunk(
       grid: grid, entry: entry, opening: grid.bytes(of: grid.blocks(covering: opening)),
       present: present, allocated: present, isVersionKnown: isVersionKnown,
-      isParquet: catalog.isParquet)
+      isParquet: catalog.isParquet, inMemory: BlockSet(blockCount: grid.blockCount),
+      isMemoryOnly: isMemoryOnly,
+      verification: initialVerification(id, isVerifiable: isVerifiable, isVerified: isVerified))
     if ledger.contains(entry) {
       for index in 0..<grid.segmentCount {
         let segment = CacheLedger.Segment(entry: entry, index: index)
@@ -237,6 +278,7 @@ public struct FetchPlanner: Sendable {
     chunk.allocated = chunk.present
     chunks[id] = chunk
     chunkOfEntry[entry] = id
+    noteCompletion(id)
   }
 
   /// What a segment takes on disk with these blocks present.
@@ -276,7 +318,8 @@ public struct FetchPlanner: Sendable {
   }
 
   /// The reader is gone, its waits with it. With the chunk's last reader, parts that have more than a segment to go
-  /// are cancelled; a shorter rest is worth more than the connection that cancelling would cost.
+  /// are cancelled, and those that have brought nothing yet, as of a store that hangs; a shorter rest is worth more than
+  /// the connection that cancelling would cost.
   public mutating func close(_ handle: HandleID) -> [Action] {
     guard let closed = handles.removeValue(forKey: handle) else { return [] }
     if let reader = closed.columns { columns.noteClosed(reader) }
@@ -296,7 +339,9 @@ public struct FetchPlanner: Sendable {
     for transfer in chunks[id]?.transfers ?? [] {
       if transfer.state != .running {
         _ = end(transfer.part.id)
-      } else if transfer.part.bytes.upperBound - transfer.arrived > BlockGrid.segmentSizeInBytes {
+      } else if transfer.arrived == transfer.part.bytes.lowerBound
+        || transfer.part.bytes.upperBound - transfer.arrived > BlockGrid.segmentSizeInBytes
+      {
         actions.append(.cancel(transfer.part.id))
       }
     }
@@ -328,11 +373,14 @@ public struct FetchPlanner: Sendable {
   public func isIdle(_ id: ChunkID) -> Bool {
     guard let chunk = chunks[id] else { return false }
     return chunk.handles.isEmpty && chunk.transfers.isEmpty && chunk.waits.isEmpty
-      && expected[id] == nil && chunk.wholePinCount == 0
+      && expected[id] == nil && chunk.wholePinCount == 0 && verification.running != id
+      && verification.held != id
   }
 
   /// Has another look at what is wanted: a chunk that was loaded may be one that is expected.
-  public mutating func resume() -> [Action] { expectedOrder.isEmpty ? [] : fill() }
+  public mutating func resume() -> [Action] {
+    expectedOrder.isEmpty && verification.queue.isEmpty ? [] : fill()
+  }
 
   /// Forgets an idle chunk; what the cache holds of it stays in the ledger.
   ///
@@ -340,6 +388,8 @@ public struct FetchPlanner: Sendable {
   public mutating func unload(_ id: ChunkID) -> Bool {
     guard let chunk = chunks.removeValue(forKey: id) else { return false }
     chunkOfEntry[chunk.entry] = nil
+    memory.removeAll { $0.chunk == id }
+    rememberVerification(id, chunk.verification)
     return ledger.isEmpty(chunk.entry)
   }
 
@@ -349,7 +399,8 @@ public struct FetchPlanner: Sendable {
   public mutating func read(
     _ id: ChunkID, handle: HandleID, bytes: Range<Int>, wait: WaitID
   ) -> (ReadDecision, [Action]) {
-    guard let chunk = chunks[id] else { return (.wait, [.fail(wait)]) }
+    guard let chunk = chunks[id], !hasFailed(id) else { return (.wait, [.fail(wait)]) }
+    chunks[id]?.verification.readCount += 1
     let window = windowLimit()
     handles[handle]?.readAhead.note(
       bytes, maximumWindowInBytes: window, sizeInBytes: chunk.grid.sizeInBytes)
@@ -370,7 +421,8 @@ public struct FetchPlanner: Sendable {
     for segment in chunk.grid.segments(covering: chunk.grid.blocks(covering: bytes)) {
       ledger.unpin(.init(entry: chunk.entry, index: segment))
     }
-    return isStarved ? fill() : []
+    let dropped = dropIdleBlocks()
+    return isStarved ? dropped + fill() : dropped
   }
 
   /// Nobody waits any more (the reader was interrupted). False when it has been answered already.
@@ -384,12 +436,18 @@ public struct FetchPlanner: Sendable {
   public mutating func discarded(_ id: ChunkID, blocks: Range<Int>) {
     chunks[id]?.present.remove(blocks)
     chunks[id]?.damaged.formUnion(blocks)
+    chunks[id]?.verification.isDisturbed = true
   }
 
   func isAvailable(_ bytes: Range<Int>, in chunk: Chunk) -> Bool {
+    guard !isWithheld(bytes, in: chunk) else { return false }
     let blocks = chunk.grid.blocks(covering: bytes)
     var next = blocks.lowerBound
     while let absent = chunk.present.firstAbsent(in: next..<blocks.upperBound) {
+      if chunk.inMemory.contains(absent) {
+        next = absent + 1
+        continue
+      }
       // Not whole yet: do the bytes asked for lie in what a part has brought so far?
       let needed = chunk.grid.bytes(of: absent..<absent + 1).clamped(to: bytes)
       guard let transfer = chunk.transfers.first(where: { $0.part.bytes.overlaps(needed) }),
@@ -408,12 +466,14 @@ public struct FetchPlanner: Sendable {
 
   /// Every reader that is fetching ahead gets an even share of what the cache can hold ahead.
   func windowLimit() -> Int {
-    min(maximumWindowInBytes, (ledger.boundInBytes - wholePinnedInBytes) * 3 / 8)
+    min(
+      maximumWindowInBytes,
+      (ledger.boundInBytes - wholePinnedInBytes - (verification.pinned?.bytes ?? 0)) * 3 / 8)
       / max(1, handles.count)
   }
 
   private func wantsMore(_ handle: HandleID) -> Bool {
-    runningCount < sizing.maxConnections - sizing.demandReserve
+    chunkOfPart.count < mostPartsAhead
       && (nextGap(aheadOf: handle) != nil || !expectedOrder.isEmpty || nextColumns() != nil)
   }
 
@@ -423,7 +483,7 @@ public struct FetchPlanner: Sendable {
     demand.append(wait.id)
   }
 
-  private mutating func forget(_ id: WaitID) {
+  mutating func forget(_ id: WaitID) {
     guard let wait = waits.removeValue(forKey: id) else { return }
     chunks[wait.chunk]?.waits.removeAll { $0 == id }
   }
@@ -439,7 +499,16 @@ public struct FetchPlanner: Sendable {
     let firstBlock = chunk.grid.block(at: before)
     let complete = chunk.grid.blocks(inside: transfer.part.bytes.lowerBound..<transfer.arrived)
     if complete.upperBound > firstBlock {
-      chunk.present.insert(max(firstBlock, complete.lowerBound)..<complete.upperBound)
+      let blocks = max(firstBlock, complete.lowerBound)..<complete.upperBound
+      if transfer.part.isInMemory {
+        chunk.inMemory.insert(blocks)
+      } else {
+        chunk.present.insert(blocks)
+        chunk.inMemory.remove(blocks)
+        chunk.damaged.subtract(blocks)
+      }
+      if chunk.verification.state == .ok { chunk.verification.state = .pending }
+      chunk.transfers[index].attempts = 1
     }
     chunks[chunkID] = chunk
     // A wait for the beginning of a damaged block is answered by the block's end.
@@ -449,18 +518,41 @@ public struct FetchPlanner: Sendable {
 
   /// The part has all its bytes.
   public mutating func finished(_ id: PartID) -> [Action] {
+    concurrency.noteSuccess()
     guard let (chunk, _) = end(id) else { return fill() }
     return askForFooter(chunk) + fill()
   }
 
-  /// The part's request failed and is worth another attempt, which `retry(_:)` will start.
+  public struct Pause: Sendable, Equatable {
+    /// How many attempts in a row have failed since the part last got a block further.
+    public let attempts: Int
+    /// Whether a reader waits for bytes that the part has not brought.
+    public let isWaitedFor: Bool
+    public let actions: [Action]
+  }
+
+  /// The part's request failed and may be worth another attempt, which `retry(_:)` will start. Nil when nobody has the
+  /// chunk open and nobody is expected to: then it is not.
   ///
-  /// - Returns: how many attempts have been made.
-  public mutating func paused(_ id: PartID) -> (attempts: Int, [Action]) {
-    guard let (chunk, index) = find(id) else { return (.max, []) }
-    if chunks[chunk]?.transfers[index].state == .running { runningCount -= 1 }
-    chunks[chunk]?.transfers[index].state = .pausing
-    return (chunks[chunk]?.transfers[index].attempts ?? 0, fill())
+  /// - Parameter isThrottled: the store asks for fewer requests.
+  public mutating func paused(_ id: PartID, isThrottled: Bool = false) -> Pause? {
+    guard let (chunkID, index) = find(id), let chunk = chunks[chunkID] else { return nil }
+    let transfer = chunk.transfers[index]
+    if isThrottled { concurrency.noteThrottled(sentIn: transfer.epoch) }
+    guard !chunk.handles.isEmpty || expected[chunkID] != nil else { return nil }
+    if transfer.state == .running { runningCount -= 1 }
+    chunks[chunkID]?.transfers[index].state = .pausing
+    let isWaitedFor = chunk.waits.contains { isHit($0, in: chunk, by: transfer) }
+    return Pause(attempts: transfer.attempts, isWaitedFor: isWaitedFor, actions: fill())
+  }
+
+  /// Whether the wait is for bytes that the part has yet to bring.
+  private func isHit(_ wait: WaitID, in chunk: Chunk, by transfer: Transfer) -> Bool {
+    guard let waiting = waits[wait] else { return false }
+    return waiting.isOpen
+      ? !chunk.isVersionKnown
+      : waiting.bytes.overlaps(transfer.arrived..<transfer.part.bytes.upperBound)
+        || isWithheld(waiting.bytes, in: chunk)
   }
 
   /// The delay is over: the part goes on as soon as a connection is free.
@@ -479,20 +571,21 @@ public struct FetchPlanner: Sendable {
     guard let (chunkID, transfer) = end(id) else { return [] }
     var actions: [Action] = []
     if let chunk = chunks[chunkID] {
-      let missing = transfer.arrived..<transfer.part.bytes.upperBound
-      for wait in chunk.waits {
-        guard let waiting = waits[wait] else { continue }
-        let isHit = waiting.isOpen ? !chunk.isVersionKnown : waiting.bytes.overlaps(missing)
-        guard isHit else { continue }
+      for wait in chunk.waits where isHit(wait, in: chunk, by: transfer) {
         forget(wait)
         actions.append(.fail(wait))
       }
-      for handle in chunk.handles { handles[handle]?.readAhead.pause() }
-      chunks[chunkID]?.isBeingFilled = false
-      chunks[chunkID]?.wishes = []
-      forgetExpectation(chunkID)
+      pauseFetchingAhead(of: chunkID)
     }
     return actions + fill()
+  }
+
+  /// Nobody fetches ahead in this chunk until the next read.
+  mutating func pauseFetchingAhead(of id: ChunkID) {
+    for handle in chunks[id]?.handles ?? [] { handles[handle]?.readAhead.pause() }
+    chunks[id]?.isBeingFilled = false
+    chunks[id]?.wishes = []
+    forgetExpectation(id)
   }
 
   /// The part was cancelled, as asked; unless somebody wants its bytes by now, in which case they are fetched anew.
@@ -501,7 +594,7 @@ public struct FetchPlanner: Sendable {
     return fill()
   }
 
-  private mutating func answerWaits(of id: ChunkID, touching bytes: Range<Int>) -> [Action] {
+  mutating func answerWaits(of id: ChunkID, touching bytes: Range<Int>) -> [Action] {
     guard let chunk = chunks[id] else { return [] }
     var actions: [Action] = []
     for wait in chunk.waits {
@@ -517,24 +610,29 @@ public struct FetchPlanner: Sendable {
 
   /// Takes the part off the books. Blocks it never touched give their space back; one it left half written keeps it,
   /// because a reader may be copying from that half: it goes when its segment does, or is written over.
-  private mutating func end(_ id: PartID) -> (ChunkID, Transfer)? {
+  ///
+  /// - Parameter keepsSpace: the untouched ones keep theirs too.
+  @discardableResult
+  mutating func end(_ id: PartID, keepsSpace: Bool = false) -> (ChunkID, Transfer)? {
     guard let (chunkID, index) = find(id), var chunk = take(chunkID) else { return nil }
     let transfer = chunk.transfers.remove(at: index)
     chunkOfPart[id] = nil
     if transfer.state == .running { runningCount -= 1 }
     let untouched = chunk.grid.blocks(inside: transfer.arrived..<transfer.part.bytes.upperBound)
-    if transfer.arrived < transfer.part.bytes.upperBound {
-      for block in untouched where !chunk.present.contains(block) {
+    if transfer.arrived < transfer.part.bytes.upperBound, !transfer.part.isInMemory, !keepsSpace {
+      // What was on the books before, half written or damaged, is on disk still.
+      for block in untouched where !transfer.held.contains(where: { $0.contains(block) }) {
         chunk.allocated.remove(block..<block + 1)
         ledger.giveBack(
           .init(entry: chunk.entry, index: chunk.grid.segment(ofBlock: block)),
           bytes: chunk.grid.allocatedBytes(of: block..<block + 1))
       }
     }
-    for segment in chunk.grid.segments(covering: chunk.grid.blocks(covering: transfer.part.bytes)) {
-      ledger.unpin(.init(entry: chunk.entry, index: segment))
-    }
+    let segments = chunk.grid.segments(covering: chunk.grid.blocks(covering: transfer.part.bytes))
+    hold(segments, of: chunkID, chunk)
+    for segment in segments { ledger.unpin(.init(entry: chunk.entry, index: segment)) }
     chunks[chunkID] = chunk
+    noteCompletion(chunkID)
     return (chunkID, transfer)
   }
 
@@ -554,6 +652,7 @@ public struct FetchPlanner: Sendable {
       chunks[id]?.present.remove(blocks)
       chunks[id]?.allocated.remove(blocks)
       chunks[id]?.leavingSegments.insert(segment.index)
+      chunks[id]?.verification.isDisturbed = true
     }
     return .evict(segment)
   }

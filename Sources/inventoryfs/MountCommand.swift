@@ -3,6 +3,7 @@ import BlockCache
 import FuseMount
 import Glibc
 public import Logging
+public import ReadPlanning
 
 /// All flags of `mount`, with their defaults: the types below receive values.
 struct MountCommand: ParsableCommand {
@@ -69,8 +70,26 @@ struct MountCommand: ParsableCommand {
         valueName: "size"))
     var cacheSize: ByteCount?
 
+    @Option(
+      help: ArgumentHelp(
+        "What is left free on the cache's file system: the cache stays smaller than its size where it has to. (default: 1GiB, or a twentieth of the file system if that is less)",
+        valueName: "size"))
+    var cacheMinFree: ByteCount?
+
+    @Option(
+      help: ArgumentHelp(
+        "When chunks are compared with the manifest's MD5: background (once they are in the cache and nobody reads them), strict (before their last byte is given out: for Parquet and ORC that is before anything is), off.",
+        valueName: "mode"))
+    var verify = VerificationMode.background
+
     @Option(help: ArgumentHelp("The most requests at once, over all chunks.", valueName: "count"))
     var maxConnections = 32
+
+    @Option(
+      help: ArgumentHelp(
+        "The longest that an open or a read waits for the store, failed attempts included: 60, 90s, 2m.",
+        valueName: "duration"))
+    var readTimeout = TimeSpan(.seconds(60))
 
     @Option(
       help: ArgumentHelp(
@@ -170,4 +189,5 @@ struct FileMode: ExpressibleByArgument {
   var defaultValueDescription: String { "0" + String(bits, radix: 8) }
 }
 
+extension VerificationMode: ExpressibleByArgument {}
 extension Logger.Level: @retroactive ExpressibleByArgument {}

@@ -7,7 +7,6 @@ import InventoryFileSystem
 import Logging
 import ObjectStore
 import ReadPlanning
-import Synchronization
 import SystemPackage
 
 /// The process that serves one mount, from its flags to its end.
@@ -31,6 +30,7 @@ final class MountProcess {
     signal(SIGPIPE, SIG_IGN)
     termination.watch()
     raiseDescriptorLimit()
+    forbidCoreDumps()
     let logFile = try openLogFile()
     if let logFile, flags.process.foreground { output.redirect(to: .file(logFile)) }
 
@@ -71,7 +71,9 @@ final class MountProcess {
   private func makeFileSystem(
     mountpoint: String, _ memory: MemoryPlan
   ) throws(Failure) -> InventoryFileSystem {
-    let loader = InventoryLoader(bucketOverride: flags.store.bucket, logger: logger)
+    let loader = InventoryLoader(
+      bucketOverride: flags.store.bucket, readTimeout: flags.resources.readTimeout.duration,
+      logger: logger)
     let ownership = NodeOwnership(
       userID: flags.files.uid ?? geteuid(), groupID: flags.files.gid ?? getegid(),
       fileMode: flags.files.fileMode.bits, directoryMode: flags.files.dirMode.bits)
@@ -92,7 +94,9 @@ final class MountProcess {
         let (cache, size) = try openCache(mountpoint: mountpoint)
         return InventoryFileSystem(
           inventory, bucket: bucket, ownership: ownership, store: store, cache: cache,
-          cacheSizeInBytes: size, maxConnections: memory.maxConnections, logger: logger)
+          cacheSizeInBytes: size, maxConnections: memory.maxConnections,
+          readTimeout: flags.resources.readTimeout.duration,
+          verificationMode: flags.resources.verify, logger: logger)
       } catch {
         store.shutDown()
         throw error
@@ -120,6 +124,7 @@ final class MountProcess {
   }
 
   private func makeStore(_ memory: MemoryPlan) throws(Failure) -> ObjectStore {
+    let readTimeout = flags.resources.readTimeout.duration
     let flags = flags.store
     return try failing {
       let environment = Self.environment()
@@ -136,7 +141,7 @@ final class MountProcess {
           secondsSinceEpoch: { Int64(time(nil)) })
       let configuration = ObjectStoreConfiguration(
         endpoint: endpoint, region: region, maxConnections: memory.maxConnections,
-        receiveBufferSizeInBytes: memory.receiveBufferSizeInBytes)
+        receiveBufferSizeInBytes: memory.receiveBufferSizeInBytes, readTimeout: readTimeout)
       guard let store = ObjectStore(configuration, credentials: credentials) else {
         throw Failure("libcurl cannot be set up: the system has no memory or threads left")
       }
@@ -155,10 +160,11 @@ final class MountProcess {
         "cache directory \(path): only \(ByteCount(bytes: size * 2)) are free on its disk; make room, or choose another with --cache-dir"
       )
     }
+    let minFree = flags.resources.cacheMinFree?.bytes ?? BlockCache.usualMinFreeBytes(at: path)
     // A mount that has just been taken away may still be closing its cache.
     for attempt in 0... {
       do throws(BlockCacheError) {
-        return (try BlockCache(path: path, logger: logger), size)
+        return (try BlockCache(path: path, minFreeInBytes: minFree, logger: logger), size)
       } catch {
         guard case .inUse = error, attempt < 20 else { throw Failure(error) }
         usleep(100_000)
@@ -210,6 +216,14 @@ final class MountProcess {
     guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
     limit.rlim_cur = limit.rlim_max
     setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+  }
+
+  /// The process holds keys, which must not end up in a file. With a limit of 0 the kernel would still hand the dump to a
+  /// program, where `core_pattern` names one; of 1, it does neither (`do_coredump` in Linux's fs/coredump.c).
+  /// PR_SET_DUMPABLE would do as well, but gives the process's files in /proc to root.
+  private func forbidCoreDumps() {
+    var limit = rlimit(rlim_cur: 1, rlim_max: 1)
+    setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &limit)
   }
 
   /// Whether the kernel gets answers: it asks for the statistics every time.

@@ -92,7 +92,7 @@ import Testing
     #expect(message(linked).contains("symlink that belongs to user 12345"))
   }
 
-  @Test("Links inside the directory are not followed", arguments: ["lock", "chunks-v1"])
+  @Test("Links inside the directory are not followed", arguments: ["lock", "chunks-v2"])
   func plantedLinks(name: String) throws {
     let folder = try CacheFolder()
     let target = try CacheFolder()

@@ -1,6 +1,7 @@
 import BlockCache
 import FoundationEssentials
 import Glibc
+import Locks
 import Logging
 import ReadPlanning
 
@@ -25,7 +26,7 @@ final class CacheFolder {
     try BlockCache(path: path, logger: silent)
   }
 
-  var chunkFolder: String { "\(path)/chunks-v1" }
+  var chunkFolder: String { "\(path)/chunks-v2" }
 
   /// The names of the chunk folder's files, sorted.
   func files() throws -> [String] {
@@ -108,3 +109,27 @@ func content(_ sizeInBytes: Int) -> [UInt8] {
 }
 
 let blockSize = BlockGrid.blockSizeInBytes
+
+/// What was logged.
+final class LogRecorder: Sendable {
+  private let recorded = Lock<[String]>([])
+
+  var messages: [String] { recorded.withLock { $0 } }
+
+  var logger: Logger { Logger(label: "recorded") { _ in Handler(recorder: self) } }
+
+  private struct Handler: LogHandler {
+    let recorder: LogRecorder
+    var metadata: Logger.Metadata = [:]
+    var logLevel = Logger.Level.trace
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+      get { metadata[key] }
+      set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+      recorder.recorded.withLock { $0.append("\(event.level): \(event.message)") }
+    }
+  }
+}

@@ -11,7 +11,7 @@ import Testing
   private func makeFilledCache(_ folder: CacheFolder) throws {
     let cache = try folder.openCache()
     let entry = try cache.open(identity)
-    try entry.record(eTag: "\"e\"")
+    entry.record(eTag: "\"e\"")
     try entry.store(0..<3, of: whole)
     cache.close(entry)
   }

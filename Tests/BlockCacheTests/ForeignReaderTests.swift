@@ -30,7 +30,7 @@ struct ForeignReaderTests {
   }
 
   private func openDataFile() throws -> FileHandle {
-    let chunks = folder.appendingPathComponent("chunks-v1")
+    let chunks = folder.appendingPathComponent("chunks-v2")
     let name = try #require(
       FileManager.default.contentsOfDirectory(atPath: chunks.path).first { $0.hasSuffix(".data") })
     return try #require(FileHandle(forReadingAtPath: chunks.appendingPathComponent(name).path))

@@ -107,10 +107,29 @@ import Testing
       try entry.bytes(5 * blockSize..<7 * blockSize) == Array(whole[5 * blockSize..<7 * blockSize]))
   }
 
+  @Test("What is opened before the scan comes to it has no space either that no index entry names")
+  func unindexedBlocksOfOpenEntry() throws {
+    let folder = try CacheFolder()
+    do {
+      let entry = try folder.openCache().open(identity)
+      try entry.put(whole[...], at: 0)
+      try entry.store(5..<7, of: whole)
+    }
+    let cache = try folder.openCache()
+    let entry = try cache.open(identity)
+    try entry.put(whole[..<100], at: 0)
+    cache.scan { _ in }
+    let again = try cache.open(identity)
+    #expect(folder.allocatedInBytes(try folder.file(endingIn: ".data")) <= 4 * blockSize)
+    #expect(try again.bytes(0..<100) == Array(whole[..<100]), "what was written since stays")
+    #expect(again.presentBlocks.presentRuns(in: 0..<100) == [5..<7])
+  }
+
   @Test("What is open is left to whoever opened it")
   func openEntries() throws {
     let folder = try CacheFolder()
-    let cache = try folder.openCache()
+    let log = LogRecorder()
+    let cache = try BlockCache(path: folder.path, logger: log.logger)
     let entry = try cache.open(identity)
     try entry.put(whole[..<100], at: 0)
     var found = 0
@@ -118,5 +137,6 @@ import Testing
     #expect(found == 0)
     #expect(try folder.files().count == 2)
     #expect(try entry.bytes(0..<100) == Array(whole[..<100]))
+    #expect(log.messages == [], "and is no leftover")
   }
 }

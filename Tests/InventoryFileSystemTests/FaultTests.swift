@@ -101,12 +101,15 @@ import Testing
     }
   }
 
-  @Test("A fault that stays ends in an error after a bounded number of attempts")
+  @Test(
+    "A fault that stays ends in an error when the reader's time is over, after several attempts")
   func lastingFault() async throws {
-    try await Rig.run([chunk], faults: [FaultRule(.status(500, code: "InternalError"))]) {
-      rig, origin in
+    try await Rig.run(
+      [chunk], faults: [FaultRule(.status(500, code: "InternalError"))], readTimeout: .seconds(1)
+    ) { rig, origin in
       await #expect(throws: FileSystemError.inputOutput) { _ = try await rig.open("chunk") }
-      #expect(await origin.totals().requests == 6)
+      let asked = await origin.totals().requests
+      #expect((3...40).contains(asked), "\(asked) requests")
     }
   }
 

@@ -7,6 +7,7 @@ import InventoryManifest
 import Locks
 import Logging
 import ObjectStore
+import ReadPlanning
 import Testing
 
 /// A file system without a mount, its cache folder, and the store behind it.
@@ -29,15 +30,17 @@ final class Rig: Sendable {
     _ origin: EmbeddedS3Origin, _ chunks: [Chunk], cachePath: String,
     cacheSizeInBytes: Int = largeCache, maxConnections: Int = 8,
     format: InventoryManifest.FileFormat = .csv,
-    credentials: any CredentialsProvider = AnonymousCredentials(), isCacheReady: Bool = true
+    credentials: any CredentialsProvider = AnonymousCredentials(), isCacheReady: Bool = true,
+    readTimeout: Duration = .seconds(60), hook: CacheStepHook? = nil,
+    verify: VerificationMode = .off,
+    logger: Logger = Logger(label: "rig") { _ in SwiftLogNoOpLogHandler() }
   ) throws {
-    let logger = Logger(label: "rig") { _ in SwiftLogNoOpLogHandler() }
     let url = try #require(origin.endpointURL)
     let store = try #require(
       ObjectStore(
         ObjectStoreConfiguration(
           endpoint: try S3Endpoint(url: url), region: "us-east-1", maxConnections: maxConnections,
-          receiveBufferSizeInBytes: 64 << 10),
+          receiveBufferSizeInBytes: 64 << 10, readTimeout: readTimeout),
         credentials: credentials))
     let inventory = Inventory(
       source: "s3://bucket/manifest.json", manifest: Array("{}".utf8), checksum: nil,
@@ -50,8 +53,10 @@ final class Rig: Sendable {
       })
     fileSystem = InventoryFileSystem(
       inventory, bucket: Self.bucket, ownership: NodeOwnership(userID: 7, groupID: 8), store: store,
-      cache: try BlockCache(path: cachePath, logger: logger), cacheSizeInBytes: cacheSizeInBytes,
-      maxConnections: maxConnections, logger: logger)
+      cache: try BlockCache(path: cachePath, logger: logger, hook: hook),
+      cacheSizeInBytes: cacheSizeInBytes,
+      maxConnections: maxConnections, readTimeout: readTimeout, verificationMode: verify,
+      quietTime: .milliseconds(20), logger: logger)
     if isCacheReady { fileSystem.prepareCache() }
   }
 
@@ -59,6 +64,7 @@ final class Rig: Sendable {
   static func run(
     _ chunks: [Chunk], cacheSizeInBytes: Int = largeCache, maxConnections: Int = 8,
     faults: [FaultRule] = [], firstByteDelay: Duration = .zero,
+    readTimeout: Duration = .seconds(60), verify: VerificationMode = .off,
     _ body: (Rig, EmbeddedS3Origin) async throws -> Void
   ) async throws {
     let folder = try CacheFolder()
@@ -68,7 +74,7 @@ final class Rig: Sendable {
       origin.put(chunks)
       let rig = try Rig(
         origin, chunks, cachePath: folder.path, cacheSizeInBytes: cacheSizeInBytes,
-        maxConnections: maxConnections)
+        maxConnections: maxConnections, readTimeout: readTimeout, verify: verify)
       defer { rig.fileSystem.shutDown() }
       try await body(rig, origin)
     }
@@ -140,6 +146,37 @@ extension EmbeddedS3Origin {
   /// The GETs for a key that have been answered.
   func gets(_ key: String) async -> [RequestRecord] {
     await requests(forKey: key).filter { $0.method == "GET" }
+  }
+}
+
+extension InventoryFileSystem {
+  /// Waits where the store has to be asked.
+  func attribute(_ name: String, of node: NodeID) throws -> [UInt8] {
+    let answer = TestAttribute()
+    switch try attribute(name, of: node, parked: { answer }) {
+    case .known(let value): return value
+    case .parked: return try answer.wait()
+    }
+  }
+}
+
+/// One parked question for an attribute.
+private final class TestAttribute: ParkedAttribute {
+  private let answer = Lock<Result<[UInt8], FileSystemError>?>(nil)
+  private let done = DispatchSemaphore(value: 0)
+
+  func found(_ value: [UInt8]) { give(.success(value)) }
+  func fail(_ error: FileSystemError) { give(.failure(error)) }
+
+  private func give(_ result: Result<[UInt8], FileSystemError>) {
+    let isSecond = answer.withLock { exchange(&$0, with: result) != nil }
+    if isSecond { Issue.record("an attribute was answered twice") }
+    done.signal()
+  }
+
+  func wait() throws -> [UInt8] {
+    done.wait()
+    return try #require(answer.withLock { $0 }).get()
   }
 }
 
@@ -262,9 +299,18 @@ final class CacheFolder: Sendable {
 
   /// Waits for the lock of a cache that was let go: its last references may be with other threads.
   func chunkFiles(endingIn suffix: String) throws -> [String] {
-    try FileManager.default.contentsOfDirectory(atPath: path + "/chunks-v1")
-      .filter { $0.hasSuffix(suffix) }.map { "\(path)/chunks-v1/\($0)" }
+    try FileManager.default.contentsOfDirectory(atPath: path + "/chunks-v2")
+      .filter { $0.hasSuffix(suffix) }.map { "\(path)/chunks-v2/\($0)" }
   }
+}
+
+/// A cache that was let go may be held by other threads for a moment.
+func untilFree<Value>(_ body: () throws -> Value) async throws -> Value {
+  for _ in 0..<200 {
+    if let value = try? body() { return value }
+    try await Task.sleep(for: .milliseconds(10))
+  }
+  return try body()
 }
 
 /// Bytes that differ from place to place and from seed to seed, none of them zero.

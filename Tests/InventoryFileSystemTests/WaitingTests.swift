@@ -1,6 +1,10 @@
+import Dispatch
 import EmbeddedS3Origin
 import InventoryFileSystem
+import Locks
 import Testing
+
+@testable import BlockCache
 
 /// Readers that wait, and what ends their waiting.
 @Suite(.timeLimit(.minutes(1))) struct WaitingTests {
@@ -53,6 +57,27 @@ import Testing
       await #expect(throws: FileSystemError.shuttingDown) { try await read.value() }
       // The attempt that was planned comes due.
       try await Task.sleep(for: .milliseconds(1200))
+    }
+  }
+
+  @Test("Shutting down does not wait for the next attempt of an open without an MD5")
+  func shutDownBetweenAttempts() async throws {
+    var chunk = chunk
+    chunk.hasMD5 = false
+    let busy = FaultRule(.status(503, code: "SlowDown", retryAfter: 60))
+    try await Rig.run([chunk], faults: [busy]) { rig, origin in
+      let answer = Lock<Result<OpenFile, any Error>?>(nil)
+      _ = try rig.fileSystem.open(rig.node("chunk")) {
+        TestOpen { result in answer.withLock { $0 = result } }
+      }
+      while await origin.totals().requests == 0 { try await Task.sleep(for: .milliseconds(5)) }
+      try await Task.sleep(for: .milliseconds(100))
+      rig.fileSystem.shutDown()
+      // The next attempt is five seconds away.
+      for _ in 0..<400 where answer.withLock({ $0 == nil }) {
+        try await Task.sleep(for: .milliseconds(5))
+      }
+      #expect(throws: FileSystemError.shuttingDown) { try #require(answer.withLock { $0 }).get() }
     }
   }
 
@@ -124,6 +149,294 @@ import Testing
       }
       origin.setFaultPlan(FaultPlan())
       try await rig.check(chunk)
+    }
+  }
+}
+
+/// The longest that a reader waits.
+@Suite(.timeLimit(.minutes(1))) struct ReadTimeoutTests {
+  private let chunk = Rig.Chunk(key: "chunk", bytes: content(8_000_000))
+
+  @Test(
+    "An open that the store does not answer fails, with and without an MD5",
+    arguments: [true, false],
+    [Fault.hangBeforeHead, .status(503, code: "SlowDown", retryAfter: 60)])
+  func open(hasMD5: Bool, fault: Fault) async throws {
+    var chunk = chunk
+    chunk.hasMD5 = hasMD5
+    try await Rig.run([chunk], faults: [FaultRule(fault)], readTimeout: .milliseconds(300)) {
+      rig, origin in
+      await #expect(throws: FileSystemError.inputOutput) { _ = try await rig.open("chunk") }
+      origin.setFaultPlan(FaultPlan())
+      await origin.dropConnections()
+      try await rig.check(chunk)
+    }
+  }
+
+  @Test("So does asking for the ETag of a chunk that was never read")
+  func eTag() async throws {
+    try await Rig.run(
+      [chunk], faults: [FaultRule(.hangBeforeHead)], readTimeout: .milliseconds(300)
+    ) { rig, _ in
+      let node = try rig.node("chunk")
+      #expect(throws: FileSystemError.inputOutput) {
+        try rig.fileSystem.attribute("user.s3.etag", of: node)
+      }
+    }
+  }
+
+  @Test("A read fails at its time although another part of the chunk still comes in")
+  func read() async throws {
+    let silence = FaultRule(.hangBeforeHead, when: FaultMatch(rangeOverlaps: 5_000_000..<5_000_001))
+    try await Rig.run([chunk], faults: [silence], readTimeout: .milliseconds(600)) { rig, _ in
+      let file = try await rig.open("chunk")
+      let reads = (0..<5).map { rig.start(file, 5_000_000 + $0, 4096) }
+      for read in reads {
+        await #expect(throws: FileSystemError.inputOutput) { try await read.value() }
+      }
+      let start = try await rig.read(file, 0, 4096)
+      #expect(start == Array(chunk.bytes[..<4096]))
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("What did not come in time is not waited for again at once; a little later it is")
+  func askingAgain() async throws {
+    let silence = FaultRule(.hangBeforeHead, when: FaultMatch(rangeOverlaps: 5_000_000..<5_000_001))
+    try await Rig.run([chunk], faults: [silence], readTimeout: .seconds(1)) { rig, origin in
+      let file = try await rig.open("chunk")
+      let reader = ImpatientReader(rig.fileSystem, file)
+      try reader.start(4_900_000, 200_000, thenAtOnce: 5_000_000, 4096)
+      while reader.errors.count < 2 { try await Task.sleep(for: .milliseconds(20)) }
+      #expect(reader.errors == [.inputOutput, .inputOutput])
+      #expect(reader.parkedCount == 1, "only the first had to wait")
+      let elsewhere = try await rig.read(file, 7_000_000, 4096)
+      #expect(elsewhere == Array(chunk.bytes[7_000_000..<7_004_096]))
+      try await Task.sleep(for: .seconds(2))
+      origin.setFaultPlan(FaultPlan())
+      await origin.dropConnections()
+      try await rig.check(chunk)
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("A disk that hangs keeps nobody waiting longer, and no request from being tried again")
+  func hungDisk() async throws {
+    let isHung = Lock(false)
+    let isMended = DispatchSemaphore(value: 0)
+    let folder = try CacheFolder()
+    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
+      origin.put([chunk])
+      // Nothing can be written, and the attempt to find out whether it can be again does not come back.
+      let rig = try Rig(
+        origin, [chunk], cachePath: folder.path, readTimeout: .seconds(3),
+        hook: { step in
+          guard step == .writeProbe else { return step == .writeData ? .noSpace : nil }
+          isHung.withLock { $0 = true }
+          isMended.wait()
+          return nil
+        })
+      defer { rig.fileSystem.shutDown() }
+      defer { isMended.signal() }
+      let file = try await rig.open("chunk")
+      while !isHung.withLock({ $0 }) { try await Task.sleep(for: .milliseconds(20)) }
+      origin.setFaultPlan(FaultPlan(rules: [FaultRule(.status(500, code: "Once"), times: 1)]))
+      let got = try await rig.read(file, 2_000_000, 4096)
+      #expect(got == Array(chunk.bytes[2_000_000..<2_004_096]))
+      origin.setFaultPlan(FaultPlan(rules: [FaultRule(.hangBeforeHead)]))
+      await #expect(throws: FileSystemError.inputOutput) {
+        try await rig.read(file, 5_000_000, 4096)
+      }
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("A read within its time outlasts a store that is gone for a while")
+  func outage() async throws {
+    let gone = FaultRule(.refuse(.milliseconds(2500)), when: FaultMatch(nth: 2))
+    try await Rig.run([chunk], faults: [gone], readTimeout: .seconds(30)) { rig, origin in
+      try await rig.check(chunk)
+      #expect(await origin.totals().faultsByKind["refuse"] == 1)
+    }
+  }
+
+  @Test("An open without an MD5 is interrupted while the object is asked about")
+  func interruption() async throws {
+    var chunk = chunk
+    chunk.hasMD5 = false
+    try await Rig.run([chunk], faults: [FaultRule(.hangBeforeHead)]) { rig, origin in
+      let answer = Lock<Result<OpenFile, any Error>?>(nil)
+      let outcome = try rig.fileSystem.open(rig.node("chunk")) {
+        TestOpen { result in answer.withLock { $0 = result } }
+      }
+      guard case .parked(let interruption) = outcome else {
+        Issue.record("it was not parked")
+        return
+      }
+      while await origin.totals().requests == 0 { try await Task.sleep(for: .milliseconds(5)) }
+      interruption?.interrupt()
+      while answer.withLock({ $0 == nil }) { try await Task.sleep(for: .milliseconds(5)) }
+      #expect(throws: FileSystemError.interrupted) { try answer.withLock { $0 }?.get() }
+      // Without being cancelled the request hangs for fifteen seconds.
+      for _ in 0..<1000 where await origin.connections().live > 0 {
+        try await Task.sleep(for: .milliseconds(5))
+      }
+      #expect(await origin.connections().live == 0)
+    }
+  }
+
+  @Test("One byte a second is a stall: the request is made anew")
+  func trickle() async throws {
+    let slow = FaultRule(.trickle(bytesPerSecond: 1), when: FaultMatch(nth: 2))
+    try await Rig.run([chunk], faults: [slow], readTimeout: .seconds(20)) { rig, origin in
+      try await rig.check(chunk)
+      #expect(await origin.totals().faultsByKind["trickle"] == 1)
+    }
+  }
+
+  @Test("An answer that does not begin is asked for again long before the reader gives up")
+  func lostRequest() async throws {
+    let lost = FaultRule(
+      .hangBeforeHead, when: FaultMatch(rangeOverlaps: 6_000_000..<6_000_001), times: 1)
+    try await Rig.run([chunk], faults: [lost]) { rig, origin in
+      let file = try await rig.open("chunk")
+      // The store's usual pace becomes known.
+      for index in 0..<10 { _ = try await rig.read(file, 2_000_000 + index * 131_072, 10) }
+      let began = SuspendingClock.now
+      let got = try await rig.read(file, 6_000_000, 4096)
+      #expect(got == Array(chunk.bytes[6_000_000..<6_004_096]))
+      #expect(
+        SuspendingClock.now - began < .seconds(14), "not the limit that holds without samples")
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("A store that has become slow is given more time with each attempt")
+  func slowStore() async throws {
+    let slow = FaultRule(
+      .delay(.milliseconds(2500)), when: FaultMatch(rangeOverlaps: 6_000_000..<6_000_001))
+    try await Rig.run([chunk], faults: [slow], readTimeout: .seconds(25)) { rig, _ in
+      let file = try await rig.open("chunk")
+      for index in 0..<10 { _ = try await rig.read(file, 2_000_000 + index * 131_072, 10) }
+      let got = try await rig.read(file, 6_000_000, 4096)
+      #expect(got == Array(chunk.bytes[6_000_000..<6_004_096]))
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("A short time to read leaves time for more than one attempt")
+  func shortTime() async throws {
+    let lost = FaultRule(.hangBeforeHead, when: FaultMatch(skippingFirst: 1), times: 1)
+    try await Rig.run([chunk], faults: [lost], readTimeout: .seconds(8)) { rig, _ in
+      let file = try await rig.open("chunk")
+      let got = try await rig.read(file, 6_000_000, 4096)
+      #expect(got == Array(chunk.bytes[6_000_000..<6_004_096]))
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("A store that asks to wait is asked again no sooner")
+  func retryAfter() async throws {
+    let busy = FaultRule(
+      .status(503, code: "SlowDown", retryAfter: 2), when: FaultMatch(skippingFirst: 1), times: 1)
+    try await Rig.run([chunk], faults: [busy]) { rig, origin in
+      let file = try await rig.open("chunk")
+      let got = try await rig.read(file, 6_000_000, 4096)
+      #expect(got == Array(chunk.bytes[6_000_000..<6_004_096]))
+      rig.fileSystem.close(file)
+      let requests = await origin.requests()
+      let refused = try #require(requests.first { $0.status == 503 })
+      let next = try #require(requests.first { $0.number > refused.number })
+      #expect(next.receivedAtInMilliseconds - refused.receivedAtInMilliseconds >= 1990)
+    }
+  }
+
+  @Test("After 503 fewer requests are under way at once")
+  func throttling() async throws {
+    let busy = FaultRule(
+      .status(503, code: "SlowDown"), when: FaultMatch(skippingFirst: 1), times: 8)
+    try await Rig.run([chunk], faults: [busy], firstByteDelay: .milliseconds(400)) { rig, origin in
+      let file = try await rig.open("chunk")
+      let reads = (0..<8).map { rig.start(file, 1_500_000 + $0 * 800_000, 4096) }
+      for read in reads { _ = try await read.value() }
+      rig.fileSystem.close(file)
+      // The first answered the open; half of eight may be asked for together until one is answered.
+      let times = await origin.requests().filter { $0.status == 206 }.dropFirst()
+        .map(\.receivedAtInMilliseconds).sorted()
+      try #require(times.count >= 8)
+      #expect(times[4] - times[0] >= 390)
+    }
+  }
+
+  @Test("An object with a weak ETag is read, and its replacement noticed")
+  func weakETag() async throws {
+    try await Rig.run([chunk]) { rig, origin in
+      origin.put(bucket: Rig.bucket, key: "chunk", bytes: chunk.bytes, eTag: "W/\"1\"")
+      let file = try await rig.open("chunk")
+      let got = try await rig.read(file, 5_000_000, 4096)
+      #expect(got == Array(chunk.bytes[5_000_000..<5_004_096]))
+      origin.put(bucket: Rig.bucket, key: "chunk", bytes: chunk.bytes, eTag: "W/\"2\"")
+      await #expect(throws: FileSystemError.stale) { try await rig.read(file, 7_500_000, 4096) }
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("A part of read-ahead that is given up takes nothing else with it")
+  func lostReadAhead() async throws {
+    // Seven failures in a row for one range: more attempts than are made for what nobody waits for.
+    let broken = FaultRule(
+      .status(500, code: "InternalError"),
+      when: FaultMatch(rangeOverlaps: 6_000_000..<6_000_001), times: 7)
+    try await Rig.run([chunk], faults: [broken]) { rig, origin in
+      try await rig.check(chunk)
+      #expect(await origin.totals().faultsByKind["status"] == 7)
+    }
+  }
+}
+
+/// Asks for other bytes in the very moment in which it is told that the first did not come.
+private final class ImpatientReader: ParkedRead {
+  private let fileSystem: InventoryFileSystem
+  private let file: OpenFile
+  private let state = Lock<(errors: [FileSystemError], parkedCount: Int, next: (Int, Int)?)>(
+    ([], 0, nil))
+
+  init(_ fileSystem: InventoryFileSystem, _ file: OpenFile) {
+    self.fileSystem = fileSystem
+    self.file = file
+  }
+
+  var errors: [FileSystemError] { state.withLock { $0.errors } }
+  var parkedCount: Int { state.withLock { $0.parkedCount } }
+
+  func start(
+    _ byteOffset: Int, _ count: Int, thenAtOnce nextByteOffset: Int, _ nextCount: Int
+  ) throws {
+    state.withLock { $0.next = (nextByteOffset, nextCount) }
+    try read(byteOffset, count)
+  }
+
+  private func read(_ byteOffset: Int, _ count: Int) throws(FileSystemError) {
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 1)
+    defer { buffer.deallocate() }
+    _ = try fileSystem.read(file, byteOffset: byteOffset, into: buffer) {
+      state.withLock { $0.parkedCount += 1 }
+      return self
+    }
+  }
+
+  func ready() { Issue.record("there is nothing to read") }
+
+  func fail(_ error: FileSystemError) {
+    let next = state.withLock { state in
+      state.errors.append(error)
+      return exchange(&state.next, with: nil)
+    }
+    guard let (byteOffset, count) = next else { return }
+    do {
+      try read(byteOffset, count)
+    } catch {
+      state.withLock { $0.errors.append(error) }
     }
   }
 }

@@ -116,7 +116,7 @@ struct PlannerSimulation {
     if forGood {
       perform(planner.failed(id))
     } else {
-      perform(planner.paused(id).1)
+      perform(planner.paused(id)?.actions ?? [])
       perform(planner.retry(id))
     }
   }
@@ -170,9 +170,11 @@ struct PlannerSimulation {
       case .prepare(let chunk):
         load(chunk.index, isVersionKnown: false)
         perform(planner.resume())
+      case .drop: break
       case .decodeFooter(let chunk, let tail):
         let decoding = layout.map { ParquetLayout.Decoding.layout($0) } ?? .notParquet
         perform(planner.footerIsDecoded(chunk, tail: tail, decoding))
+      case .verify, .verifyLater, .cannotVerify: Issue.record("verification is off")
       }
     }
     #expect(planner.ledger.usedInBytes <= planner.ledger.boundInBytes)

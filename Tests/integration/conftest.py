@@ -58,12 +58,22 @@ def lab(scratch, request):
     faulthandler.dump_traceback_later(seconds + GRACE_SECONDS, exit=True)
     yield lab
     watchdog.cancel()
-    problems = lab.close()
+    problems = lab.close() + sanitizer_reports()
     faulthandler.cancel_dump_traceback_later()
     if expired.is_set():
         problems.insert(0, f"took more than {seconds} s")
     if problems:
         pytest.fail("\n".join(problems), pytrace=False)
+
+
+def sanitizer_reports():
+    """What the processes of the test reported (Tests/sanitize)."""
+    folder = os.environ.get("INVENTORYFS_SANITIZER_REPORTS")
+    reports = sorted(pathlib.Path(folder).iterdir()) if folder else []
+    texts = [report.read_text(errors="replace")[:8000] for report in reports]
+    for report in reports:
+        report.unlink()
+    return texts
 
 
 def next_number(counter=iter(range(1_000_000))):

@@ -1,5 +1,6 @@
 """--cache-size is a hard bound on allocated bytes at every moment."""
 
+import subprocess
 import threading
 
 import pytest
@@ -80,6 +81,26 @@ def test_the_bound_holds_for_several_readers_of_different_chunks(
         readers = [lab.spawn("cmp", mount.data / name, big_inventory.chunks[name]) for name in names]
         assert [reader.wait() for reader in readers] == [0] * len(names)
     assert sampler.highest <= BOUND
+
+
+@pytest.mark.parametrize("readers", [2, 4])
+def test_readers_of_different_chunks_do_not_evict_what_another_has_yet_to_read(lab, big_inventory, readers):
+    """Each gets a share of the bound to be fetched ahead. Were it too much, bytes would have to come twice."""
+    origin = lab.origin(big_inventory.root)
+    mount = lab.mount(big_inventory.url, "--cache-size", "32MiB", endpoint=origin.endpoint)
+    keys = big_inventory.keys[:readers]
+    # Not in step: each begins in another chunk, and all of them read all.
+    running = [
+        lab.spawn("cat", *[mount.data / big_inventory.path(key).name for key in keys[turn:] + keys[:turn]],
+                  stdout=subprocess.DEVNULL)
+        for turn in range(readers)
+    ]
+    assert [reader.wait() for reader in running] == [0] * readers
+    origin.settled_requests()
+    wanted = sum(big_inventory.path(key).stat().st_size for key in keys) * readers
+    fetched = sum(request.body_bytes for key in keys for request in origin.requests(key))
+    # Less, where two meet in one chunk; the start of a chunk nobody came to is a little more.
+    assert fetched <= wanted * 1.02, f"{fetched} bytes for {wanted}"
 
 
 @pytest.mark.limit(300)

@@ -22,6 +22,7 @@ from .seaweedfs import ACCESS_KEY, SECRET_KEY
 
 BINARIES = pathlib.Path(os.environ.get("INVENTORYFS_BINARIES") or REPOSITORY / ".build" / "release")
 NOBODY = 65534
+SANITIZER_OPTIONS = ("TSAN_OPTIONS", "ASAN_OPTIONS", "SWIFT_BACKTRACE")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -38,7 +39,7 @@ class Lab:
             "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(self.folder / "home"),
             "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": "us-east-1",
             MARK: self.mark,
-        }
+        } | {name: os.environ[name] for name in SANITIZER_OPTIONS if name in os.environ}
         (self.folder / "home").mkdir()
 
     # Starting things

@@ -1,0 +1,79 @@
+import Crypto
+import ReadPlanning
+
+/// Names the bytes of a whole chunk by the checksums of all its blocks.
+///
+/// It is written to the index when the chunk was found to have the manifest's MD5, so that a later run, or one that has
+/// fetched evicted blocks again, need not hash the chunk anew: a kilobyte of index for each eight megabytes instead.
+public struct EntrySeal: Sendable, Equatable {
+  static let sizeInBytes = 32
+
+  let digest: [UInt8]
+
+  /// Nil for zeros, which are no seal.
+  init?(_ digest: [UInt8]) {
+    guard digest.contains(where: { $0 != 0 }) else { return nil }
+    self.digest = digest
+  }
+}
+
+extension EntryFiles {
+  /// The seal of what the index has now; nil unless it names every block.
+  func makeSeal(_ grid: BlockGrid) -> EntrySeal? {
+    var hash = SHA256()
+    let isWhole = forEachEntry(grid) { entries, first in
+      for (place, entry) in entries.enumerated()
+      where IndexFormat.decodeEntry(UInt64(littleEndian: entry), block: first + place) == nil {
+        return false
+      }
+      hash.update(bufferPointer: UnsafeRawBufferPointer(entries))
+      return true
+    }
+    return isWhole ? EntrySeal(Array(hash.finalize())) : nil
+  }
+}
+
+extension CacheEntry {
+  /// The seal of the blocks as they are; nil unless all are present.
+  public func makeSeal() -> EntrySeal? { files?.makeSeal(grid) }
+
+  /// Whether all blocks are present, and were found to be the manifest's.
+  public var isVerified: Bool {
+    guard let seal = state.withLock({ $0.seal }) else { return false }
+    return seal == makeSeal()
+  }
+
+  /// Notes that the blocks were found to be the manifest's.
+  ///
+  /// - Parameter seal: from before they were hashed, so that none that came meanwhile is taken for one of them.
+  public func record(verified seal: EntrySeal) throws(BlockCacheError) {
+    let header = state.withLock { state in
+      state.seal = seal
+      return self.header(state)
+    }
+    try files?.write(header)
+  }
+
+  /// Makes all blocks absent in the index, and leaves their bytes to those who are just copying them: what comes in
+  /// their place is written over them.
+  public func forgetAllBlocks() throws(BlockCacheError) {
+    let blocks = 0..<grid.blockCount
+    state.withLock { state in
+      state.present.remove(blocks)
+      state.unchecked.remove(blocks)
+      state.seal = nil
+    }
+    try files?.removeEntries(blocks)
+  }
+}
+
+extension BlockCache {
+  /// Whether the cache has all of a chunk, found to be the manifest's.
+  public func isVerified(_ identity: CacheIdentity) -> Bool {
+    if let open = find(identity).flatMap({ openEntry($0) }) { return open.isVerified }
+    guard let files = try? openFiles(of: identity), let header = files.readHeader(),
+      let seal = header.seal, header.identityDigest == identity.digest
+    else { return false }
+    return seal == files.makeSeal(BlockGrid(sizeInBytes: header.sizeInBytes))
+  }
+}

@@ -1,0 +1,100 @@
+import ReadPlanning
+
+// The longest that a reader waits (`--read-timeout`): a wait that is not answered by then fails, whatever the store, the
+// cache or we ourselves are doing.
+//
+// When a request of its read-ahead fails, Linux asks for the first page once more, at once, before the reader is told. Who
+// waits then has waited already: bytes whose time was over a moment ago, and which are still not here, are an error
+// without waiting.
+
+/// A read whose time is over.
+struct OverdueRead {
+  /// For so long bytes that did not come in time are not waited for again.
+  static let memory = Duration.seconds(2)
+
+  let chunk: ChunkID
+  let bytes: Range<Int>
+  let forgottenAt: Duration
+}
+
+extension FetchCoordinator.State {
+  /// Keeps who waits, for no longer than `timeout`.
+  mutating func park(
+    _ wait: WaitID, _ waiting: FetchCoordinator.Waiting, for timeout: Duration
+  ) {
+    self.waiting[wait] = waiting
+    let everyone = self.waiting
+    deadlines.add(
+      wait, deadline: .now + timeout, waitCount: everyone.count,
+      isWaiting: { everyone[$0] != nil })
+    planExpiry()
+  }
+
+  /// Whether somebody has just waited for some of these bytes as long as one may.
+  mutating func isOverdue(_ chunk: ChunkID, _ bytes: Range<Int>) -> Bool {
+    guard !overdue.isEmpty else { return false }
+    let now = Duration.now
+    overdue.removeAll { $0.forgottenAt <= now }
+    return overdue.contains { $0.chunk == chunk && $0.bytes.overlaps(bytes) }
+  }
+
+  mutating func planExpiry() {
+    guard let next = deadlines.next, plannedExpiry.map({ next < $0 }) ?? true else { return }
+    plannedExpiry = next
+    work.append(.expire(next, after: max(.milliseconds(10), next - .now)))
+  }
+}
+
+extension FetchCoordinator {
+  /// - Parameter planned: the time that this call was planned for. Where an earlier one was planned afterwards, that one
+  ///   has planned this time once more.
+  func expireWaits(planned: Duration) {
+    perform { state in
+      guard state.plannedExpiry == planned else { return [] }
+      state.plannedExpiry = nil
+      let everyone = state.waiting
+      for wait in state.deadlines.takeExpired(at: .now, isWaiting: { everyone[$0] != nil }) {
+        // Answered by the planner, and about to be told so.
+        guard state.planner.cancel(wait), let waiting = state.waiting.removeValue(forKey: wait)
+        else { continue }
+        if case .read(_, let chunk, let bytes) = waiting {
+          state.overdue.append(
+            OverdueRead(chunk: chunk.id, bytes: bytes, forgottenAt: .now + OverdueRead.memory))
+        }
+        let (chunk, what) = waiting.subject(in: state)
+        let failure = chunk.flatMap { state.lastFailures[$0.id] }
+        let location = chunk.map { "\($0.location)" } ?? "a chunk"
+        let reason =
+          chunk.flatMap { chunk in failure.map { $0.message(about: chunk.location) } }
+          ?? "the store reported no error"
+        logger.error(
+          "\(location): \(what) took longer than --read-timeout \(readTimeout); last: \(reason)")
+        state.work.append(.fail(waiting, failure?.fileSystemError ?? .inputOutput))
+      }
+      state.planExpiry()
+      return []
+    }
+  }
+
+  var isShutDown: Bool { state.withLock { $0.isShutDown } }
+}
+
+extension FetchCoordinator.Waiting {
+  /// The chunk that is waited for, and what of it.
+  fileprivate func subject(in state: FetchCoordinator.State) -> (chunk: OpenChunk?, String) {
+    switch self {
+    case .read(_, let chunk, let bytes):
+      return (chunk, "reading bytes \(bytes.lowerBound)-\(bytes.upperBound - 1)")
+    case .open(_, let file):
+      guard case .chunk(let id, _) = file.content else { return (nil, "opening it") }
+      return (state.open[id], "opening it")
+    }
+  }
+}
+
+extension Duration {
+  private static let start = SuspendingClock.now
+
+  /// The time since this process first asked, by a clock that stands still while the machine sleeps.
+  fileprivate static var now: Duration { SuspendingClock.now - start }
+}

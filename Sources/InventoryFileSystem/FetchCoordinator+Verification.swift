@@ -1,0 +1,155 @@
+import BlockCache
+import Dispatch
+import InventoryManifest
+import ObjectStore
+import ReadPlanning
+
+// Carries out the comparisons with the manifest's MD5 that the planner asks for (`FetchPlanner+Verification.swift`).
+
+extension FetchCoordinator {
+  func carryOutVerification(_ action: FetchPlanner.Action) {
+    switch action {
+    case .verifyLater:
+      background.asyncAfter(deadline: .now() + quietTime.asInterval) { [weak self] in
+        self?.perform { $0.isShutDown ? [] : $0.planner.verificationIsDue() }
+      }
+    case .verify(let id):
+      let isStarted = verifier.start { [weak self] buffer in self?.verify(id, buffer) }
+      guard !isStarted, !isShutDown else { return }
+      // Not at once: the planner goes on with the next one, and there may be thousands.
+      background.async { [weak self] in
+        self?.perform { $0.planner.verificationEnded(id, .unreadable).1 }
+      }
+    case .cannotVerify(let id, let isTooLarge):
+      guard let chunk = references.inventory.chunks[at: id.index] else { return }
+      let location = references.location(of: chunk)
+      logger.warning(
+        isTooLarge
+          ? "\(location): its \(chunk.sizeInBytes) bytes are too much for this cache to keep until they are compared with the manifest's MD5; it is read without that. For --verify=strict --cache-size must be three times the largest chunk"
+          : "\(location): the cache's disk fails or is too full, so that its bytes cannot be kept until they are compared with the manifest's MD5; it is read without that until the disk is well again"
+      )
+    default: break
+    }
+  }
+
+  /// What is known of the chunk; `reference` is nil where the manifest has no MD5 and its ETag is not known either.
+  func verification(of chunk: Inventory.Chunk, _ id: ChunkID) -> VerificationState {
+    guard chunk.md5 != nil, let reference = references.reference(to: id, eTag: nil) else {
+      return .unverifiable
+    }
+    if let known = state.withLock({ $0.planner.verificationState(of: id) }) { return known }
+    return cache.isVerified(reference.identity) ? .ok : .pending
+  }
+
+  /// Runs on the verifier's thread.
+  private func verify(_ id: ChunkID, _ buffer: UnsafeMutableRawBufferPointer) {
+    guard let reference = references.reference(to: id, eTag: nil), let expected = reference.md5
+    else { return perform { $0.planner.verificationEnded(id, .unreadable).1 } }
+    load(reference, isForReader: false)
+    let begun = state.withLock { state -> OpenChunk? in
+      guard !state.isShutDown, !state.changed.contains(id), let chunk = state.open[id],
+        state.planner.beginVerification(id)
+      else { return nil }
+      return chunk
+    }
+    guard let chunk = begun else {
+      return perform { $0.planner.verificationEnded(id, .interrupted).1 }
+    }
+    if chunk.entry.isVerified {
+      logger.debug("\(chunk.location): its bytes are those that were verified before")
+      end(chunk, .same)
+      return
+    }
+    let seal = chunk.entry.makeSeal()
+    guard let found = hash(chunk, buffer) else {
+      end(chunk, .interrupted)
+      return
+    }
+    guard found == expected else {
+      return endDifferent(chunk, found: found, expected: expected)
+    }
+    logger.debug("\(chunk.location): its \(chunk.grid.sizeInBytes) bytes have the manifest's MD5")
+    guard end(chunk, .same) == .ok, let seal else { return }
+    do {
+      try chunk.entry.record(verified: seal)
+    } catch {
+      cachingFailed("\(error)")
+    }
+  }
+
+  /// Nil when a block is not there any more, or cannot be read, or nobody is to know.
+  private func hash(
+    _ chunk: OpenChunk, _ buffer: UnsafeMutableRawBufferPointer
+  ) -> MD5Digest? {
+    var hasher = MD5Hasher()
+    let size = chunk.grid.sizeInBytes
+    // Each step takes the lock that readers take too, and this thread may be made to wait while it has it.
+    for start in stride(from: 0, to: size, by: BlockGrid.segmentSizeInBytes) {
+      let bytes = start..<min(size, start + BlockGrid.segmentSizeInBytes)
+      let goesOn = state.withLock { state in
+        !state.isShutDown && !state.changed.contains(chunk.id)
+          && state.planner.continueVerification(chunk.id, bytes: bytes)
+      }
+      guard goesOn else { return nil }
+      defer { perform { $0.planner.finishedReading(chunk.id, bytes: bytes) } }
+      do {
+        guard try dropFirstCorruptBlock(in: bytes, of: chunk) else { return nil }
+        for offset in stride(from: start, to: bytes.upperBound, by: buffer.count) {
+          let count = min(buffer.count, bytes.upperBound - offset)
+          let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
+          try chunk.entry.read(into: piece, at: offset)
+          hasher.update(UnsafeRawBufferPointer(piece))
+        }
+      } catch {
+        unreadable(chunk, bytes, error)
+        return nil
+      }
+    }
+    return hasher.finish()
+  }
+
+  @discardableResult
+  private func end(_ chunk: OpenChunk, _ outcome: VerificationOutcome) -> VerificationVerdict {
+    var verdict = VerificationVerdict.undecided
+    perform { state in
+      let (decided, actions) = state.planner.verificationEnded(chunk.id, outcome)
+      verdict = decided
+      return actions
+    }
+    return verdict
+  }
+
+  private func endDifferent(_ chunk: OpenChunk, found: MD5Digest, expected: MD5Digest) {
+    // First the index, so that no later run takes the blocks for good. Who meets a block without its checksum
+    // meanwhile takes it for a damaged one.
+    do {
+      try chunk.entry.forgetAllBlocks()
+    } catch {
+      cachingFailed("\(error)")
+    }
+    let message =
+      "\(chunk.location): its \(chunk.grid.sizeInBytes) bytes as fetched have the MD5 \(found), the manifest says \(expected)"
+    let earlier =
+      isStrict
+      ? "its last byte was given to no reader" : "readers may have been given wrong bytes before"
+    // Under the lock, so that the line is there before a reader fails.
+    perform { state in
+      let (verdict, actions) = state.planner.verificationEnded(chunk.id, .different)
+      switch verdict {
+      case .fetchAgain:
+        logger.warning(
+          "\(message); they are dropped from the cache, to be fetched once more (\(earlier))")
+      case .failed:
+        logger.error(
+          "\(message), for the second time; reading it fails from now on (\(earlier)). Compare the object with the manifest, and mount again once they agree; --verify=off reads it as it is"
+        )
+      case .ok, .undecided: break
+      }
+      return actions
+    }
+  }
+}
+
+extension Array {
+  fileprivate subscript(at index: Int) -> Element? { indices.contains(index) ? self[index] : nil }
+}

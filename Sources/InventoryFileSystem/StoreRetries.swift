@@ -1,0 +1,191 @@
+import Dispatch
+import Locks
+import ObjectStore
+import ReadPlanning
+
+/// The retries of everything that is asked of one store: one budget for all, and a list of what is still being asked, so
+/// that shutting down leaves nobody waiting between two attempts.
+final class StoreRetries: Sendable {
+  private struct State {
+    var budget = RetryBudget()
+    var generator = SystemRandomNumberGenerator()
+    var pending: [UInt64: @Sendable () -> Void] = [:]
+    var lastNumber: UInt64 = 0
+    var isShutDown = false
+  }
+
+  private let policy = RetryPolicy()
+  private let state = Lock(State())
+
+  /// How long the next attempt has to wait; nil when there is none.
+  func delay(
+    afterAttempt attempt: Int, isWaitedFor: Bool, requested: Duration?
+  ) -> Duration? {
+    state.withLock { state in
+      guard !state.isShutDown else { return nil }
+      return policy.delay(
+        afterAttempt: attempt, isWaitedFor: isWaitedFor, requested: requested,
+        budget: &state.budget, using: &state.generator)
+    }
+  }
+
+  func noteSuccess() { state.withLock { $0.budget.noteSuccess() } }
+
+  /// - Parameter cancel: called when shutting down, unless `forget` was called before.
+  func remember(_ cancel: @escaping @Sendable () -> Void) -> UInt64 {
+    let (number, isShutDown) = state.withLock { state in
+      state.lastNumber += 1
+      if !state.isShutDown { state.pending[state.lastNumber] = cancel }
+      return (state.lastNumber, state.isShutDown)
+    }
+    if isShutDown { cancel() }
+    return number
+  }
+
+  func forget(_ number: UInt64) { state.withLock { $0.pending[number] = nil } }
+
+  func shutDown() {
+    let pending = state.withLock { state in
+      state.isShutDown = true
+      return exchange(&state.pending, with: [:]).values
+    }
+    for cancel in pending { cancel() }
+  }
+}
+
+/// One question to the store with all its attempts, answered once and within a bound: a HEAD, or a small object.
+final class RetriedRequest<Value: Sendable>: Sendable {
+  typealias Answer = Result<Value, StoreError>
+  /// Makes one attempt, and reports its end with how many bytes of the body it brought.
+  typealias Attempt =
+    @Sendable (_ number: Int, _ end: @escaping @Sendable (Answer, _ received: Int) -> Void)
+    -> ObjectTransfer
+
+  private struct State {
+    var transfer: ObjectTransfer?
+    var attempts = 0
+    /// The most bytes that an attempt brought.
+    var furthest = 0
+    var deadline: SuspendingClock.Instant
+    var lastError: StoreError?
+    var registration: UInt64?
+    var isOver = false
+  }
+
+  private let location: S3Location
+  private let store: ObjectStore
+  private let retries: StoreRetries
+  private let timeout: Duration
+  private let attempt: Attempt
+  private let completion: @Sendable (Answer) -> Void
+  private let state: Lock<State>
+
+  /// - Parameters:
+  ///   - timeout: attempts are begun for this long, counted anew when one brings more bytes than those before.
+  ///   - endsThen: ends also the attempt that is under way at that time. Otherwise it goes on as long as bytes come in.
+  ///   - completion: called once, on any thread, and must not block for long.
+  init(
+    _ location: S3Location, from store: ObjectStore, _ retries: StoreRetries, timeout: Duration,
+    endsThen: Bool, attempt: @escaping Attempt,
+    completion: @escaping @Sendable (Answer) -> Void
+  ) {
+    self.location = location
+    self.store = store
+    self.retries = retries
+    self.timeout = timeout
+    self.attempt = attempt
+    self.completion = completion
+    state = Lock(State(deadline: .now + timeout))
+    let registration = retries.remember { [weak self] in self?.cancel() }
+    let isOver = state.withLock { state in
+      state.registration = registration
+      return state.isOver
+    }
+    guard !isOver else {
+      retries.forget(registration)
+      return
+    }
+    send()
+    guard endsThen else { return }
+    DispatchQueue.global().asyncAfter(deadline: .now() + timeout.asInterval) { [weak self] in
+      self?.expire()
+    }
+  }
+
+  /// Nobody waits any more: the answer is `.cancelled`, unless there was one already.
+  func cancel() { finish(.failure(StoreError(.cancelled, object: location))) }
+
+  private func send() {
+    let number: Int? = state.withLock { state in
+      guard !state.isOver else { return nil }
+      state.attempts += 1
+      return state.attempts
+    }
+    guard let number else { return }
+    // Kept alive by what it waits for: the attempt under way, or the timer of the next.
+    let transfer = attempt(number) { [self] answer, received in ended(answer, received) }
+    let isOver = state.withLock { state in
+      // It may have ended before we come here, and the next one begun.
+      if state.attempts == number { state.transfer = transfer }
+      return state.isOver
+    }
+    if isOver { store.cancel(transfer) }
+  }
+
+  private func ended(_ answer: Answer, _ received: Int) {
+    guard case .failure(let error) = answer, error.isRetryable else {
+      if case .success = answer { retries.noteSuccess() }
+      return finish(answer)
+    }
+    let (attempts, remaining) = state.withLock { state in
+      state.lastError = error
+      if received > state.furthest {
+        state.furthest = received
+        state.deadline = .now + timeout
+      }
+      return (state.attempts, state.deadline - .now)
+    }
+    guard
+      let delay = retries.delay(
+        afterAttempt: attempts, isWaitedFor: true, requested: error.retryAfter), delay < remaining
+    else { return finish(answer) }
+    DispatchQueue.global().asyncAfter(deadline: .now() + delay.asInterval) { [self] in send() }
+  }
+
+  private func expire() {
+    let error = state.withLock { $0.lastError }
+    finish(
+      .failure(
+        error
+          ?? StoreError(
+            .connection(.timeout, text: "no answer within \(timeout)"), object: location)
+      ))
+  }
+
+  private func finish(_ answer: Answer) {
+    let (isFirst, transfer, registration) = state.withLock { state in
+      let isFirst = !state.isOver
+      state.isOver = true
+      return (isFirst, state.transfer, state.registration)
+    }
+    guard isFirst else { return }
+    if let registration { retries.forget(registration) }
+    if let transfer { store.cancel(transfer) }
+    completion(answer)
+  }
+}
+
+extension StoreError {
+  /// How long the store asks to wait.
+  var retryAfter: Duration? {
+    guard case .throttled(let seconds?) = kind else { return nil }
+    return .seconds(min(seconds, 3600))
+  }
+}
+
+extension Duration {
+  var asInterval: DispatchTimeInterval {
+    .milliseconds(
+      Int(components.seconds) * 1000 + Int(components.attoseconds / 1_000_000_000_000_000))
+  }
+}

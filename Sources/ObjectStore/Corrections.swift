@@ -1,0 +1,110 @@
+import Glibc
+import Locks
+
+/// What the store's refusals have taught: where a bucket is, how far the clocks are apart, that credentials were renewed.
+///
+/// These refusals do not pass by themselves, but say, or let one guess, what to do better; so the request is sent again
+/// with what was learnt, once for each kind of correction, and every later request has it from the start. The layers
+/// above do not notice. A refusal that taught nothing is not asked about again: credentials that are refused and are
+/// still the same after a refresh would only be refused once more.
+///
+/// HEAD is refused without a body, and so without a code: for it status, date and region have to do.
+final class Corrections: Sendable {
+  enum Correction: Hashable { case credentials, clock, region }
+
+  /// What a request was signed with.
+  struct Signing: Sendable {
+    let credentials: Credentials?
+    let region: String
+    let endpoint: S3Endpoint
+    let secondsSinceEpoch: Int64
+  }
+
+  private struct State {
+    var regions: [String: String] = [:]
+    var clockOffsetInSeconds: Int64 = 0
+  }
+
+  /// Stores accept what was signed a quarter of an hour before or after their own time.
+  private static let greatestSkewInSeconds: Int64 = 15 * 60
+
+  private let endpoint: S3Endpoint
+  private let region: String
+  private let provider: any CredentialsProvider
+  private let clock: @Sendable () -> Int64
+  private let state = Lock(State())
+
+  init(
+    endpoint: S3Endpoint, region: String, credentials: any CredentialsProvider,
+    clock: @escaping @Sendable () -> Int64 = { Int64(time(nil)) }
+  ) {
+    self.endpoint = endpoint
+    self.region = region
+    provider = credentials
+    self.clock = clock
+  }
+
+  /// What to sign a request for the bucket with.
+  func signing(forBucket bucket: String) throws(CredentialsError) -> Signing {
+    let credentials = try provider.credentials()
+    return state.withLock { state in
+      let learnt = state.regions[bucket]
+      return Signing(
+        credentials: credentials, region: learnt ?? region,
+        endpoint: learnt.map { endpoint.endpoint(inRegion: $0) } ?? endpoint,
+        secondsSinceEpoch: clock() + state.clockOffsetInSeconds)
+    }
+  }
+
+  /// What can be done better after this refusal, which was noted for the requests to come; nil if nothing can.
+  func learn(from error: StoreError, _ head: ResponseHead, _ used: Signing) -> Correction? {
+    let bucket = error.object.bucket
+    switch error.kind {
+    case .clockSkew:
+      return adjustClock(to: head.date)
+    case .expiredToken, .invalidCredentials:
+      return refresh(used.credentials)
+    case .wrongRegion(let region?):
+      return move(bucket, to: region, from: used.region)
+    case .accessDenied, .refused:
+      guard error.code == nil, error.httpStatus == 400 || error.httpStatus == 403 else {
+        return nil
+      }
+      if used.credentials != nil, let date = head.date.flatMap({ HTTPDate(parsing: $0) }),
+        (date.secondsSinceEpoch - used.secondsSinceEpoch).magnitude > Self.greatestSkewInSeconds
+      {
+        return adjustClock(to: head.date)
+      }
+      if error.httpStatus == 400, let region = head.bucketRegion,
+        let correction = move(bucket, to: region, from: used.region)
+      {
+        return correction
+      }
+      return used.credentials?.sessionToken == nil ? nil : refresh(used.credentials)
+    default:
+      return nil
+    }
+  }
+
+  private func adjustClock(to date: String?) -> Correction? {
+    guard let date = date.flatMap({ HTTPDate(parsing: $0) }) else { return nil }
+    state.withLock { $0.clockOffsetInSeconds = date.secondsSinceEpoch - clock() }
+    return .clock
+  }
+
+  private func move(_ bucket: String, to region: String, from used: String) -> Correction? {
+    guard region != used, Region.isValid(region) else { return nil }
+    state.withLock { $0.regions[bucket] = region }
+    return .region
+  }
+
+  /// Of many requests that are refused together, the first one to come here has the credentials looked for anew.
+  private func refresh(_ used: Credentials?) -> Correction? {
+    guard let used else { return nil }
+    if let current = try? provider.credentials(), current != used { return .credentials }
+    provider.invalidate()
+    // What cannot be had now is no reason of its own: the store's refusal says more.
+    guard let current = try? provider.credentials(), current != used else { return nil }
+    return .credentials
+  }
+}

@@ -1,0 +1,280 @@
+import EmbeddedS3Origin
+import Foundation
+import InventoryFileSystem
+import Locks
+import Logging
+import ReadPlanning
+import SystemPackage
+import Testing
+
+@testable import BlockCache
+
+/// The cache's disk fails: every read is answered with the right bytes all the same.
+@Suite(.timeLimit(.minutes(2))) struct DiskFaultTests {
+  private let chunk = Rig.Chunk(key: "chunk", bytes: content(9_000_000))
+  private let third = Rig.Chunk(key: "third", bytes: content(12_000_000, seed: 3))
+  private let other = Rig.Chunk(key: "other", bytes: content(3_000_000, seed: 2))
+
+  /// What fails, for whoever changes it while the cache is used.
+  private final class Disk: Sendable {
+    private struct Failing {
+      var steps: Set<CacheStep> = []
+      var code = Errno.ioError
+      var successesLeft = 0
+    }
+
+    private let failing = Lock(Failing())
+
+    /// - Parameter successes: how many of the steps succeed before.
+    func fail(_ steps: Set<CacheStep>, _ code: Errno = .ioError, afterSuccesses successes: Int = 0)
+    {
+      failing.withLock { $0 = Failing(steps: steps, code: code, successesLeft: successes) }
+    }
+
+    var hook: CacheStepHook {
+      { step in
+        self.failing.withLock { failing in
+          guard failing.steps.contains(step) else { return nil }
+          failing.successesLeft -= 1
+          return failing.successesLeft < 0 ? failing.code : nil
+        }
+      }
+    }
+  }
+
+  private func run(
+    cacheSizeInBytes: Int = Rig.largeCache, verify: VerificationMode = .off,
+    _ body: (Rig, EmbeddedS3Origin, Disk, LogRecorder, CacheFolder) async throws -> Void
+  ) async throws {
+    let (disk, log, folder) = (Disk(), LogRecorder(), try CacheFolder())
+    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
+      origin.put([chunk, other, third])
+      let rig = try Rig(
+        origin, [chunk, other, third], cachePath: folder.path, cacheSizeInBytes: cacheSizeInBytes,
+        hook: disk.hook, verify: verify, logger: log.logger)
+      defer { rig.fileSystem.shutDown() }
+      try await body(rig, origin, disk, log, folder)
+    }
+  }
+
+  @Test(
+    "Whatever step of writing fails, reads are served, and one warning is logged",
+    arguments: [
+      [CacheStep.writeData], [.writeEntry], [.writeHeader], [.createData], [.createIndex],
+      [.sizeIndex], [.openFiles], CacheStep.allCases,
+    ], [Errno.noSpace, .ioError, .diskQuotaExceeded, .fileTooLarge])
+  func failingWrites(steps: [CacheStep], code: Errno) async throws {
+    try await run { rig, _, disk, log, _ in
+      disk.fail(Set(steps), code)
+      try await rig.check(chunk)
+      try await rig.check(other)
+      let warnings = log.messages.filter { $0.hasPrefix("warning") || $0.hasPrefix("error") }
+      #expect(warnings.count == 1, "\(warnings)")
+    }
+  }
+
+  @Test("A disk that fails in the middle of a chunk, and is well again later, is used again")
+  func resuming() async throws {
+    try await run { rig, origin, disk, log, _ in
+      disk.fail([.writeData, .writeProbe], .noSpace, afterSuccesses: 30)
+      let file = try await rig.open("chunk")
+      for offset in stride(from: 0, to: chunk.bytes.count, by: 1 << 20) {
+        let count = min(1 << 20, chunk.bytes.count - offset)
+        let isRight =
+          try await rig.read(file, offset, 1 << 20) == Array(chunk.bytes[offset..<offset + count])
+        #expect(isRight, "at \(offset)")
+      }
+      rig.fileSystem.close(file)
+      disk.fail([])
+      while !log.messages.contains(where: { $0.hasPrefix("notice") }) {
+        try await Task.sleep(for: .milliseconds(50))
+      }
+      try await rig.check(chunk)
+      let requests = await origin.totals().requests
+      try await rig.check(chunk)
+      #expect(await origin.totals().requests == requests, "all is in the cache now")
+      #expect(log.messages.filter { $0.hasPrefix("warning") }.count == 1)
+    }
+  }
+
+  private func verified(_ rig: Rig) throws -> String {
+    let value = try rig.fileSystem.attribute("user.inventoryfs.verified", of: try rig.node("chunk"))
+    return String(decoding: value, as: UTF8.self)
+  }
+
+  @Test(
+    "Strict: read unverified while the disk fails, a chunk is compared as soon as it does not",
+    arguments: [0, 40])
+  func strict(successes: Int) async throws {
+    try await run(verify: .strict) { rig, _, disk, log, _ in
+      disk.fail([.writeData, .writeProbe], .noSpace, afterSuccesses: successes)
+      let file = try await rig.open("chunk")
+      let end = chunk.bytes.count - 300_000
+      let isEndRight = try await rig.read(file, end, 300_000) == Array(chunk.bytes[end...])
+      #expect(isEndRight)
+      #expect(try verified(rig) == "unverifiable")
+      #expect(log.messages.contains { $0.contains("is read without that until the disk") })
+      // The same reader goes on once the disk works, and gets the last byte after the comparison.
+      disk.fail([])
+      while !log.messages.contains(where: { $0.hasPrefix("notice") }) {
+        try await Task.sleep(for: .milliseconds(20))
+      }
+      #expect(try verified(rig) == "pending")
+      let isLastRight = try await rig.read(file, end, 300_000) == Array(chunk.bytes[end...])
+      #expect(isLastRight)
+      #expect(try verified(rig) == "ok")
+      rig.fileSystem.close(file)
+      try await rig.check(chunk)
+    }
+  }
+
+  @Test("Strict: stored bytes that cannot be read do not keep the last one from its reader")
+  func strictUnreadable() async throws {
+    try await run(verify: .strict) { rig, _, disk, _, _ in
+      disk.fail([.readData])
+      try await rig.check(chunk)
+      disk.fail([])
+      try await rig.check(chunk)
+      #expect(try verified(rig) == "ok")
+    }
+  }
+
+  @Test("Strict: many readers while the disk comes and goes all get to the end")
+  func strictComesAndGoes() async throws {
+    try await run(cacheSizeInBytes: 40 << 20, verify: .strict) { rig, _, disk, _, _ in
+      let isOver = Lock(false)
+      let switching = Task {
+        while !isOver.withLock({ $0 }) {
+          disk.fail([.writeData, .writeEntry, .punch], .noSpace, afterSuccesses: 60)
+          try await Task.sleep(for: .milliseconds(700))
+          disk.fail([])
+          try await Task.sleep(for: .milliseconds(2300))
+        }
+      }
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for reader in 0..<8 {
+          group.addTask {
+            for round in 0..<4 {
+              let chunk = [self.chunk, self.other, self.third][(reader + round) % 3]
+              let isRight = try await rig.contents(chunk.key) == chunk.bytes
+              #expect(isRight, "reader \(reader), round \(round)")
+            }
+          }
+        }
+        try await group.waitForAll()
+      }
+      isOver.withLock { $0 = true }
+      try await switching.value
+    }
+  }
+
+  @Test("Many readers of a chunk through memory each get their bytes")
+  func manyReaders() async throws {
+    try await run { rig, _, disk, _, _ in
+      disk.fail([.writeData, .writeProbe])
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for reader in 0..<16 {
+          group.addTask {
+            let chunk = reader % 2 == 0 ? self.chunk : self.other
+            let isRight =
+              try await rig.contents(chunk.key, pieceInBytes: 100_000 + 60_000 * reader)
+              == chunk.bytes
+            #expect(isRight, "reader \(reader)")
+          }
+        }
+        try await group.waitForAll()
+      }
+    }
+  }
+
+  @Test("Bytes that cannot be read from the cache are fetched again", arguments: [1, 1000])
+  func failingReads(failures: Int) async throws {
+    let folder = try CacheFolder()
+    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
+      origin.put([other])
+      let left = Lock(0)
+      let rig = try Rig(
+        origin, [other], cachePath: folder.path,
+        hook: { step in
+          guard step == .readData else { return nil }
+          return left.withLock { left in
+            defer { left -= 1 }
+            return left > 0 ? .ioError : nil
+          }
+        })
+      defer { rig.fileSystem.shutDown() }
+      try await rig.check(other)
+      left.withLock { $0 = failures }
+      try await rig.check(other)
+      left.withLock { $0 = 0 }
+      // The next to open it has the cache again.
+      try await rig.check(other)
+      let requests = await origin.totals().requests
+      try await rig.check(other)
+      #expect(await origin.totals().requests == requests)
+    }
+  }
+
+  @Test("A hole that cannot be punched keeps its place in the books, and reads go on")
+  func failingPunch() async throws {
+    try await run(cacheSizeInBytes: 16 << 20) { rig, _, disk, log, folder in
+      // Files can be written all the time: what keeps the bound is that nothing is booked as gone that is not.
+      disk.fail([.punch])
+      // The second time what was never there comes first, into what would be wrongly believed to be free.
+      for chunks in [[chunk, third], [other, chunk, third]] {
+        for chunk in chunks { try await rig.check(chunk) }
+        let allocated = try folder.chunkFiles(endingIn: "").reduce(0) {
+          var info = stat()
+          return lstat($1, &info) == 0 ? $0 + Int(info.st_blocks) * 512 : $0
+        }
+        #expect(allocated <= 16 << 20)
+        // Meanwhile it is tried whether the disk is well.
+        try await Task.sleep(for: .seconds(3))
+      }
+      disk.fail([])
+      while !log.messages.contains(where: { $0.hasPrefix("notice") }) {
+        try await Task.sleep(for: .milliseconds(50))
+      }
+      for chunk in [chunk, third, other] { try await rig.check(chunk) }
+      #expect(log.messages.filter { $0.hasPrefix("error") } == [])
+    }
+  }
+
+  @Test("A cache directory deleted underneath costs nobody a byte")
+  func deletedDirectory() async throws {
+    try await run { rig, origin, _, log, folder in
+      let file = try await rig.open("chunk")
+      _ = try await rig.read(file, 0, 1 << 20)
+      try FileManager.default.removeItem(atPath: folder.path)
+      try await rig.check(chunk)
+      try await rig.check(other)
+      rig.fileSystem.close(file)
+      let requests = await origin.totals().requests
+      try await rig.check(other)
+      #expect(await origin.totals().requests == requests, "it is cached in the new directory")
+      #expect(log.messages.filter { $0.hasPrefix("warning") }.count == 1, "\(log.messages)")
+    }
+  }
+
+  /// What was logged, with its level.
+  private final class LogRecorder: Sendable {
+    private let recorded = Lock<[String]>([])
+    var messages: [String] { recorded.withLock { $0 } }
+    var logger: Logger { Logger(label: "recorded") { _ in Handler(recorder: self) } }
+
+    private struct Handler: LogHandler {
+      let recorder: LogRecorder
+      var metadata: Logger.Metadata = [:]
+      var logLevel = Logger.Level.info
+
+      subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+      }
+
+      func log(event: LogEvent) {
+        recorder.recorded.withLock { $0.append("\(event.level): \(event.message)") }
+      }
+    }
+  }
+}
