@@ -5,7 +5,7 @@ DESTDIR ?=
 SWIFT ?= swift
 SOURCES := Package.swift Sources Tests
 
-.PHONY: help build test fuzz soak bench check fmt install uninstall clean
+.PHONY: help build test sanitize fuzz soak bench check fmt install uninstall clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -18,6 +18,11 @@ build:
 ## test       everything, real mounts included (installs what it needs)
 test:
 	Tests/run
+
+## sanitize   unit tests and mounts under ThreadSanitizer and AddressSanitizer
+sanitize:
+	Tests/sanitize thread
+	Tests/sanitize address
 
 ## fuzz       libFuzzer on each decoder of foreign bytes, SECONDS (60) for each
 SECONDS ?= 60

@@ -12,6 +12,8 @@ public struct InventoryLoader: Sendable {
   private let bucketOverride: String?
   private let readTimeout: Duration
   private let logger: Logger
+  /// A mistyped endpoint is to be said soon; a store that is just being restarted is worth a moment.
+  private static let unreachableTimeout = Duration.seconds(5)
 
   /// - Parameters:
   ///   - bucketOverride: where the chunks are, instead of where the manifest says.
@@ -34,9 +36,11 @@ public struct InventoryLoader: Sendable {
     let retries = StoreRetries()
     let pendingChecksum = PendingObject(
       checksumLocation, from: store, retries, timeout: readTimeout,
-      limitInBytes: ManifestChecksum.maximumSizeInBytes)
+      unreachableTimeout: Self.unreachableTimeout, limitInBytes: ManifestChecksum.maximumSizeInBytes
+    )
     let pendingManifest = PendingObject(
       location, from: store, retries, timeout: readTimeout,
+      unreachableTimeout: Self.unreachableTimeout,
       limitInBytes: InventoryManifest.maximumSizeInBytes)
     let bytes: [UInt8]
     do throws(StoreError) {

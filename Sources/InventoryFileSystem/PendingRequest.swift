@@ -10,10 +10,11 @@ final class PendingObject: Sendable {
   /// Starts the request. More than `limitInBytes` end it with `.tooLarge`.
   init(
     _ location: S3Location, from store: ObjectStore, _ retries: StoreRetries, timeout: Duration,
-    limitInBytes: Int
+    unreachableTimeout: Duration, limitInBytes: Int
   ) {
     let started = RetriedRequest<[UInt8]>(
-      location, from: store, retries, timeout: timeout, endsThen: false,
+      location, from: store, retries, timeout: timeout, unreachableTimeout: unreachableTimeout,
+      endsThen: false,
       attempt: { number, end in
         store.get(
           ObjectRequest(location, attempt: number),

@@ -67,6 +67,8 @@ final class RetriedRequest<Value: Sendable>: Sendable {
     /// The most bytes that an attempt brought.
     var furthest = 0
     var deadline: SuspendingClock.Instant
+    /// As long as nobody is there who could answer.
+    let unreachableDeadline: SuspendingClock.Instant
     var lastError: StoreError?
     var registration: UInt64?
     var isOver = false
@@ -82,11 +84,12 @@ final class RetriedRequest<Value: Sendable>: Sendable {
 
   /// - Parameters:
   ///   - timeout: attempts are begun for this long, counted anew when one brings more bytes than those before.
+  ///   - unreachableTimeout: the same where the store's host is unknown or refuses the connection, counted once.
   ///   - endsThen: ends also the attempt that is under way at that time. Otherwise it goes on as long as bytes come in.
   ///   - completion: called once, on any thread, and must not block for long.
   init(
     _ location: S3Location, from store: ObjectStore, _ retries: StoreRetries, timeout: Duration,
-    endsThen: Bool, attempt: @escaping Attempt,
+    unreachableTimeout: Duration? = nil, endsThen: Bool, attempt: @escaping Attempt,
     completion: @escaping @Sendable (Answer) -> Void
   ) {
     self.location = location
@@ -95,7 +98,9 @@ final class RetriedRequest<Value: Sendable>: Sendable {
     self.timeout = timeout
     self.attempt = attempt
     self.completion = completion
-    state = Lock(State(deadline: .now + timeout))
+    state = Lock(
+      State(
+        deadline: .now + timeout, unreachableDeadline: .now + (unreachableTimeout ?? timeout)))
     let registration = retries.remember { [weak self] in self?.cancel() }
     let isOver = state.withLock { state in
       state.registration = registration
@@ -143,7 +148,9 @@ final class RetriedRequest<Value: Sendable>: Sendable {
         state.furthest = received
         state.deadline = .now + timeout
       }
-      return (state.attempts, state.deadline - .now)
+      let deadline =
+        error.isUnreachable ? min(state.deadline, state.unreachableDeadline) : state.deadline
+      return (state.attempts, deadline - .now)
     }
     guard
       let delay = retries.delay(
@@ -176,6 +183,14 @@ final class RetriedRequest<Value: Sendable>: Sendable {
 }
 
 extension StoreError {
+  /// Nobody is there who could answer: a wrong endpoint, or a store that is down.
+  var isUnreachable: Bool {
+    switch kind {
+    case .connection(.unknownHost, _), .connection(.refused, _): true
+    default: false
+    }
+  }
+
   /// How long the store asks to wait.
   var retryAfter: Duration? {
     guard case .throttled(let seconds?) = kind else { return nil }

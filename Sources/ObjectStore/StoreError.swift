@@ -89,7 +89,9 @@ extension StoreError {
     let details = S3ErrorBody(parsing: body)
     return StoreError(
       kind(of: head, details), object: object, httpStatus: head.status, code: details?.code,
-      message: details?.message ?? beginning(of: body),
+      message: (details?.message ?? beginning(of: body)).flatMap {
+        repeatsRequest($0) ? nil : $0
+      },
       requestID: details?.requestID ?? head.requestID)
   }
 
@@ -144,6 +146,12 @@ extension StoreError {
     guard let then = HTTPDate(parsing: text), let now = head.date.flatMap({ HTTPDate(parsing: $0) })
     else { return nil }
     return Int(clamping: max(0, then.secondsSinceEpoch - now.secondsSinceEpoch))
+  }
+
+  /// Whether a server says what it was sent, as some do that look into a problem: the token is then a part of it.
+  private static func repeatsRequest(_ text: String) -> Bool {
+    let text = text.lowercased()
+    return ["security-token", "authorization", "aws4-hmac"].contains { text.contains($0) }
   }
 
   /// What an answer that is not S3's says, such as a proxy's page.

@@ -208,4 +208,20 @@ import Testing
       StoreError(.clockSkew(storeTime: nil), object: object).description.contains(
         "this machine's clock and the store's differ by more"))
   }
+
+  @Test(
+    "What repeats our request is not shown: it has our token in it",
+    arguments: [
+      "GET /k HTTP/1.1\r\nX-Amz-Security-Token: IQoJ",
+      "authorization: AWS4-HMAC-SHA256 Credential=AK",
+    ])
+  func echo(said: String) {
+    var head = ResponseHead()
+    head.take(line: Array("HTTP/1.1 500 X".utf8))
+    let plain = StoreError.answer(to: object, head: head, body: Array(said.utf8))
+    #expect(plain.message == nil)
+    let body = "<Error><Code>Odd</Code><Message>\(said)</Message></Error>"
+    let answer = StoreError.answer(to: object, head: head, body: Array(body.utf8))
+    #expect(answer.message == nil && answer.code == "Odd")
+  }
 }

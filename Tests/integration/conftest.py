@@ -17,6 +17,8 @@ from harness.seaweedfs import SeaweedFS
 
 # Told to end, pytest ends as by Ctrl-C: it takes down its fixtures.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
+# A shell that starts us in the background has SIGINT ignored, and readers that are to be interrupted would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DEFAULT_LIMIT_SECONDS = 120
 GRACE_SECONDS = 60

@@ -23,7 +23,7 @@ def soak(lab, seconds, **options):
 @pytest.mark.slow
 @pytest.mark.limit(400)
 def test_under_faults_and_restarts_no_byte_is_wrong_and_all_bounds_hold(lab):
-    figures = soak(lab, 40, seconds_between_restarts=13)
+    figures = soak(lab, 45, seconds_between_restarts=12)
     assert figures["problems"] == []
     # And it was a soak.
     assert figures["calls"] > 1000 and figures["bytes_compared"] > 100 << 20
