@@ -1,7 +1,8 @@
 """The inventory of a soak: chunks of awkward and of ordinary sizes, random bytes and real Parquet.
 
-Several times as many bytes as the cache holds, one chunk alone larger than the cache, and enough small ones that some
-are always cached whole, which is what the kernel may read by itself.
+Several times as many bytes as the cache holds, and one chunk alone larger than it. Small ones too: some are always
+cached whole, which is what the kernel may read by itself, and they are more than the daemon keeps open, so that it has
+to open and to close files all the time.
 """
 
 import random
@@ -13,6 +14,7 @@ PREFIX = "soak/data/"
 # Around a block (64 KiB), a segment (1 MiB) and a chunk that is fetched at once (4 MiB); then large ones.
 SIZES = [0, 1, 4095, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, MIB - 1, MIB, MIB + 1, 3 * MIB + 17, 4 * MIB, 4 * MIB + 1,
          7 * MIB + 4097, 12 * MIB, 24 * MIB + 333, 40 * MIB]
+SMALL_CHUNKS, SMALL_SIZES = 40, range(1, 200 * KIB)
 PARQUET_CHUNKS, PARQUET_MIB = 4, 6
 
 
@@ -20,7 +22,7 @@ def make(root, seed):
     """(the inventory, {name: [(start, end) of each column of each row group]} of the Parquet chunks)."""
     rng = random.Random(f"{seed}/chunks")
     files = []
-    for number, size in enumerate(SIZES):
+    for number, size in enumerate(SIZES + rng.choices(SMALL_SIZES, k=SMALL_CHUNKS)):
         files.append(entry(root, f"{PREFIX}{number:02}-{size}.bin", rng.randbytes(size)))
     parquet = make_inventories(root / "made", "--csv-chunks", 0, "--parquet-chunks", PARQUET_CHUNKS, "--parquet-mb",
                                PARQUET_MIB, "--seed", seed % 1000, name="soak")[1]

@@ -31,7 +31,7 @@ def every_kind(rng):
         "wrong Content-Range": (0.006, {"kind": "wrongContentRange", "shiftedBy": rng.choice([-65_536, -1, 1, 4096])}),
         "wrong length": (0.006, {"kind": "wrongLength", "differingBy": rng.choice([-4096, -1, 1, 65_536])}),
         "no answer": (0.004, {"kind": "hangBeforeHead"}),
-        "slow bytes": (0.01, {"kind": "trickle", "bytesPerSecond": rng.choice([500, 60_000, 200_000])}),
+        "slow bytes": (0.01, {"kind": "trickle", "bytesPerSecond": rng.choice([500, 20_000, 200_000])}),
         "late answer": (0.02, {"kind": "delay", "milliseconds": rng.randrange(50, 2000)}),
         "500": (0.02, status(500, "InternalError")),
         "503": (0.02, status(503, "SlowDown", **rng.choice([{}, {"retryAfter": 1}]))),

@@ -55,6 +55,7 @@ class Reader:
         self.columns = settings["columns"]
         self.copies = {name: map_copy(pathlib.Path(path)) for name, path in settings["copies"].items()}
         self.names = sorted(self.copies)
+        self.large_names = [name for name in self.names if len(self.copies[name]) > MIB]
         self.errors = collections.Counter()
         self.programs = collections.Counter()
         self.killed = 0
@@ -74,7 +75,7 @@ class Reader:
             # One generator for each: what a program does must not depend on where the one before it failed.
             self.rng = random.Random(f"{self.seed}/reader {self.number}/program {program}")
             function = self.rng.choices(functions, weights)[0]
-            name = self.rng.choice(self.names)
+            name = self.rng.choice(self.rng.choice([self.names, self.large_names]))
             self.program = f"program {program}, {function.__name__}"
             # A restart that ended before now is none of this program's errors' business.
             self.began_at_restart = self.board.get(boards.RESTARTS_ENDED)

@@ -33,8 +33,9 @@ class Bounds:
             # 9 of its own, and libdispatch's few.
             threads=9 + 15,
             cache_bytes=cache_bytes,
-            # The timeout is of one wait; a read of 2 MiB may be several of the kernel's, and an open waits too.
-            call_seconds=2 * read_timeout_seconds + 15)
+            # The timeout is of one request of the kernel. A large read is several, one after the other; where the store
+            # is slow and yet in time with each it takes longer, but not much with the faults that there are here.
+            call_seconds=read_timeout_seconds + 15)
 
 
 class Watch(threading.Thread):
