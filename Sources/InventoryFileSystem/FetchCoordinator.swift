@@ -195,29 +195,36 @@ final class FetchCoordinator: Sendable {
     _ chunk: ChunkReference, file: (HandleID, _ mayKeepPages: Bool) -> OpenFile,
     parked: () -> any ParkedOpen
   ) throws(FileSystemError) -> OpenOutcome {
-    load(chunk, isForReader: true)
-    var outcome = Result<OpenOutcome, FileSystemError>.failure(.shuttingDown)
-    perform { state in
-      guard state.open[chunk.id] != nil, !state.isShutDown else { return [] }
-      guard !state.changed.contains(chunk.id) else {
-        outcome = .failure(.stale)
-        return []
+    while true {
+      load(chunk, isForReader: true)
+      var outcome: Result<OpenOutcome, FileSystemError>?
+      perform { state in
+        guard !state.isShutDown else {
+          outcome = .failure(.shuttingDown)
+          return []
+        }
+        // Another reader's close may have unloaded it since: then it is loaded anew.
+        guard state.open[chunk.id] != nil else { return [] }
+        guard !state.changed.contains(chunk.id) else {
+          outcome = .failure(.stale)
+          return []
+        }
+        state.lingering.removeAll { $0 == chunk.id }
+        let handle = HandleID(number: state.nextNumber())
+        let wait = WaitID(number: state.nextNumber())
+        let file = file(handle, state.planner.mayKeepPages(of: chunk.id))
+        let (decision, actions) = state.planner.open(chunk.id, handle: handle, wait: wait)
+        switch decision {
+        case .present:
+          outcome = .success(.opened(file))
+        case .wait:
+          state.park(wait, .open(parked(), file), for: readTimeout)
+          outcome = .success(.parked(wait))
+        }
+        return actions
       }
-      state.lingering.removeAll { $0 == chunk.id }
-      let handle = HandleID(number: state.nextNumber())
-      let wait = WaitID(number: state.nextNumber())
-      let file = file(handle, state.planner.mayKeepPages(of: chunk.id))
-      let (decision, actions) = state.planner.open(chunk.id, handle: handle, wait: wait)
-      switch decision {
-      case .present:
-        outcome = .success(.opened(file))
-      case .wait:
-        state.park(wait, .open(parked(), file), for: readTimeout)
-        outcome = .success(.parked(wait))
-      }
-      return actions
+      if let outcome { return try outcome.get() }
     }
-    return try outcome.get()
   }
 
   enum OpenOutcome {
