@@ -22,7 +22,7 @@ func target(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target 
 
 func tests(of name: String, _ dependencies: [Target.Dependency] = []) -> Target {
   .testTarget(
-    name: "\(name)Tests", dependencies: [.byName(name: name)] + dependencies,
+    name: "\(name)Tests", dependencies: [.byName(name: name), "TestSupport"] + dependencies,
     swiftSettings: swiftSettings)
 }
 
@@ -97,6 +97,9 @@ let package = Package(
       ],
       swiftSettings: swiftSettings),
 
+    .target(
+      name: "TestSupport", dependencies: ["Locks", logging], path: "Tests/TestSupport",
+      swiftSettings: swiftSettings),
     tests(of: "ReadPlanning"),
     tests(of: "InventoryManifest"),
     tests(of: "BlockCache", ["Locks"]),

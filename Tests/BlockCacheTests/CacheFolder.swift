@@ -1,7 +1,6 @@
 import BlockCache
 import FoundationEssentials
 import Glibc
-import Locks
 import Logging
 import ReadPlanning
 
@@ -109,27 +108,3 @@ func content(_ sizeInBytes: Int) -> [UInt8] {
 }
 
 let blockSize = BlockGrid.blockSizeInBytes
-
-/// What was logged.
-final class LogRecorder: Sendable {
-  private let recorded = Lock<[String]>([])
-
-  var messages: [String] { recorded.withLock { $0 } }
-
-  var logger: Logger { Logger(label: "recorded") { _ in Handler(recorder: self) } }
-
-  private struct Handler: LogHandler {
-    let recorder: LogRecorder
-    var metadata: Logger.Metadata = [:]
-    var logLevel = Logger.Level.trace
-
-    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-      get { metadata[key] }
-      set { metadata[key] = newValue }
-    }
-
-    func log(event: LogEvent) {
-      recorder.recorded.withLock { $0.append("\(event.level): \(event.message)") }
-    }
-  }
-}

@@ -2,6 +2,7 @@ import Glibc
 import ReadPlanning
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import BlockCache
@@ -118,7 +119,7 @@ import Testing
   /// Power loss: each sector of the two files may be as it was after any of the steps.
   @Test("Any mixture of older and newer sectors gives right blocks or none", arguments: 1...8)
   func mixedSectors(seed: UInt64) throws {
-    var generator = SplitMix(state: seed)
+    var generator = SeededGenerator(seed: seed)
     let folder = try CacheFolder()
     var images: [String: [[UInt8]]] = [:]
     var paths: [String: String] = [:]
@@ -202,7 +203,7 @@ import Testing
   @Test(
     "Sampled bytes of the data flipped, one at a time: the block is found out", arguments: [1, 2])
   func sampledDataBytes(seed: UInt64) throws {
-    var generator = SplitMix(state: seed)
+    var generator = SeededGenerator(seed: seed)
     let folder = try CacheFolder()
     do {
       let cache = try folder.openCache()
@@ -222,18 +223,5 @@ import Testing
       cache.close(entry)
       try folder.overwrite(file, at: place, with: [Self.whole[place]])
     }
-  }
-}
-
-/// The same numbers for the same seed.
-private struct SplitMix: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
   }
 }

@@ -1,6 +1,7 @@
 import BlockCache
 import Glibc
 import ReadPlanning
+import TestSupport
 import Testing
 
 /// What a restart finds, and what it reclaims.

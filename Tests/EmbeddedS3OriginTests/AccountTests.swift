@@ -1,4 +1,5 @@
 import FoundationEssentials
+import TestSupport
 import Testing
 
 @testable import EmbeddedS3Origin
@@ -75,7 +76,7 @@ import Testing
   @Test("Overlaps of random ranges agree with counting byte by byte")
   func randomOverlaps() {
     let seed = UInt64.random(in: .min ... .max)
-    var generator = Generator(state: seed)
+    var generator = SeededGenerator(seed: seed)
     for _ in 0..<500 {
       var counts = Array(repeating: 0, count: 60)
       var ranges: [Range<Int>] = []
@@ -176,16 +177,5 @@ import Testing
     RequestRecord(
       number: number, connection: 1, clientAddress: "", method: "GET", operation: .getObject,
       bucket: "b", key: "k", rangeAsked: nil, ifMatch: nil)
-  }
-
-  private struct Generator: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-      state ^= state << 13
-      state ^= state >> 7
-      state ^= state << 17
-      return state
-    }
   }
 }

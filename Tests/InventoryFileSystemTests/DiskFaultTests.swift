@@ -2,9 +2,9 @@ import EmbeddedS3Origin
 import Foundation
 import InventoryFileSystem
 import Locks
-import Logging
 import ReadPlanning
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import BlockCache
@@ -254,28 +254,6 @@ import Testing
         await origin.bytesRequestedTwice(forKey: other.key) == 0,
         "it is cached in the new directory")
       #expect(log.messages.filter { $0.hasPrefix("warning") }.count == 1, "\(log.messages)")
-    }
-  }
-
-  /// What was logged, with its level.
-  private final class LogRecorder: Sendable {
-    private let recorded = Lock<[String]>([])
-    var messages: [String] { recorded.withLock { $0 } }
-    var logger: Logger { Logger(label: "recorded") { _ in Handler(recorder: self) } }
-
-    private struct Handler: LogHandler {
-      let recorder: LogRecorder
-      var metadata: Logger.Metadata = [:]
-      var logLevel = Logger.Level.info
-
-      subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-        get { metadata[key] }
-        set { metadata[key] = newValue }
-      }
-
-      func log(event: LogEvent) {
-        recorder.recorded.withLock { $0.append("\(event.level): \(event.message)") }
-      }
     }
   }
 }

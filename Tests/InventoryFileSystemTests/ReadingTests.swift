@@ -1,6 +1,7 @@
 import EmbeddedS3Origin
 import Glibc
 import InventoryFileSystem
+import TestSupport
 import Testing
 
 /// Reads against what a flat file would give.

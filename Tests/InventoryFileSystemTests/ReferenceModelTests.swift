@@ -2,6 +2,7 @@ import EmbeddedS3Origin
 import FoundationEssentials
 import Glibc
 import InventoryFileSystem
+import TestSupport
 import Testing
 
 /// The real stack (file system, planner, cache, client, server) against flat arrays, in programs drawn from a seed.

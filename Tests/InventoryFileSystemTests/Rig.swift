@@ -8,6 +8,7 @@ import Locks
 import Logging
 import ObjectStore
 import ReadPlanning
+import TestSupport
 import Testing
 
 /// A file system without a mount, its cache folder, and the store behind it.
@@ -326,19 +327,4 @@ func content(_ sizeInBytes: Int, seed: UInt64 = 1) -> [UInt8] {
     tile.withUnsafeBytes { bytes += $0.dropFirst(8 + (bytes.count >> 16) % 512) }
   }
   return Array(bytes[..<sizeInBytes])
-}
-
-/// SplitMix64: the same numbers for the same seed, on every machine.
-struct SeededGenerator: RandomNumberGenerator {
-  private var state: UInt64
-
-  init(seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
 }

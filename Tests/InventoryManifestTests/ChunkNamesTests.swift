@@ -1,4 +1,5 @@
 import InventoryManifest
+import TestSupport
 import Testing
 
 @Suite struct ChunkNamesTests {
@@ -91,7 +92,7 @@ import Testing
   func anyKeys() {
     let seed = UInt64.random(in: 0...UInt64.max)
     print("ChunkNames: seed \(seed)")
-    var random = SeededGenerator(state: seed)
+    var random = SeededGenerator(seed: seed)
     for _ in 0..<200 {
       var keys: [String] = []
       for _ in 0..<Int.random(in: 0...60, using: &random) {
@@ -137,18 +138,5 @@ import Testing
     ]
     return (0..<Int.random(in: 0...6, using: &random))
       .compactMap { _ in pieces.randomElement(using: &random) }.joined()
-  }
-}
-
-/// SplitMix64, by Steele, Lea and Flood: a random sequence that its seed repeats.
-struct SeededGenerator: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var mixed = state
-    mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
-    mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
-    return mixed ^ mixed >> 31
   }
 }

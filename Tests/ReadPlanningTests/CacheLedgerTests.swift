@@ -1,4 +1,5 @@
 import ReadPlanning
+import TestSupport
 import Testing
 
 @Suite("The cache's books")

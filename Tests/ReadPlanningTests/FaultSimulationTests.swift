@@ -1,4 +1,5 @@
 import ReadPlanning
+import TestSupport
 import Testing
 
 /// Everything that can happen to a planner, in random order: a store that fails, a disk that fails, fills up and

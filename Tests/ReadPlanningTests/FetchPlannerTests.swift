@@ -1,4 +1,5 @@
 import ReadPlanning
+import TestSupport
 import Testing
 
 private let mebibyte = 1 << 20

@@ -1,4 +1,5 @@
 import ReadPlanning
+import TestSupport
 import Testing
 
 /// Reads while the cache's disk cannot be written.

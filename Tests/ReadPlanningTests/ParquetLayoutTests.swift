@@ -1,5 +1,6 @@
 import FoundationEssentials
 import ReadPlanning
+import TestSupport
 import Testing
 
 @Suite("Parquet footers")

@@ -1,4 +1,5 @@
 import ReadPlanning
+import TestSupport
 import Testing
 
 @Suite("Retries")
