@@ -53,10 +53,13 @@ extension FetchCoordinator {
       guard state.plannedExpiry == planned else { return [] }
       state.plannedExpiry = nil
       let everyone = state.waiting
+      var actions: [FetchPlanner.Action] = []
       for wait in state.deadlines.takeExpired(at: .now, isWaiting: { everyone[$0] != nil }) {
         // Answered by the planner, and about to be told so.
-        guard state.planner.cancel(wait), let waiting = state.waiting.removeValue(forKey: wait)
+        guard let more = state.planner.cancel(wait),
+          let waiting = state.waiting.removeValue(forKey: wait)
         else { continue }
+        actions += more
         if case .read(_, let chunk, let bytes) = waiting {
           state.overdue.append(
             OverdueRead(chunk: chunk.id, bytes: bytes, forgottenAt: .now + OverdueRead.memory))
@@ -72,7 +75,7 @@ extension FetchCoordinator {
         state.work.append(.fail(waiting, failure?.fileSystemError ?? .inputOutput))
       }
       state.planExpiry()
-      return []
+      return actions
     }
   }
 

@@ -294,9 +294,9 @@ final class FetchCoordinator: Sendable {
         let ticket = WaitID(number: state.nextNumber())
         let (decision, actions) = state.planner.read(id, handle: handle, bytes: bytes, wait: ticket)
         if decision == .wait {
-          if state.isOverdue(id, bytes), state.planner.cancel(ticket) {
+          if state.isOverdue(id, bytes), let more = state.planner.cancel(ticket) {
             failure = state.lastFailures[id]?.fileSystemError ?? .inputOutput
-            return actions
+            return actions + more
           }
           state.park(ticket, .read(parked(), chunk, bytes), for: readTimeout)
           wait = ticket
@@ -345,8 +345,11 @@ final class FetchCoordinator: Sendable {
 
   /// The reader does not wait any more: it is told `.interrupted`, unless it has been answered already.
   func interrupt(_ wait: WaitID) {
-    let waiting = state.withLock { state in
-      state.planner.cancel(wait) ? state.waiting.removeValue(forKey: wait) : nil
+    var waiting: Waiting?
+    perform { state in
+      guard let actions = state.planner.cancel(wait) else { return [] }
+      waiting = state.waiting.removeValue(forKey: wait)
+      return actions
     }
     guard let waiting else { return }
     if case .open(_, let file) = waiting, case .chunk(let id, let handle) = file.content {

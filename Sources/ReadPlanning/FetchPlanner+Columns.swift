@@ -37,6 +37,7 @@ extension FetchPlanner {
     let tail = chunk.grid.bytes(of: present).clamped(to: wanted)
     guard tail.count >= chunk.footerNeedInBytes else { return [] }
     chunks[id]?.isFooterAsked = true
+    chunks[id]?.isFooterBeingDecoded = true
     pin(tail, of: chunk)
     return [.decodeFooter(id, tail)]
   }
@@ -45,6 +46,7 @@ extension FetchPlanner {
   public mutating func footerIsDecoded(
     _ id: ChunkID, tail: Range<Int>, _ decoding: ParquetLayout.Decoding
   ) -> [Action] {
+    chunks[id]?.isFooterBeingDecoded = false
     let actions = finishedReading(id, bytes: tail)
     switch decoding {
     case .layout(let layout):

@@ -33,9 +33,10 @@ extension FetchPlanner {
     guard let chunk = chunks[id], chunk.isVersionKnown, chunk.grid.blockCount > 0,
       !chunk.isMemoryOnly
     else { return false }
-    if chunk.wholePinCount > 0 { return true }
+    // Also where it is pinned already: a block of it may have been found damaged since.
     return chunk.present.isFull
-      && wholePinnedInBytes + chunk.wholeInBytes <= ledger.boundInBytes / 2
+      && (chunk.wholePinCount > 0
+        || wholePinnedInBytes + chunk.wholeInBytes <= ledger.boundInBytes / 2)
   }
 
   /// How many calls of `pinWhole(_:)` have not been undone.

@@ -109,6 +109,8 @@ public struct FetchPlanner: Sendable {
     let isParquet: Bool
     var layout: ParquetLayout?
     var isFooterAsked = false
+    /// Its tail is pinned for that.
+    var isFooterBeingDecoded = false
     var footerTailInBytes = FetchPlanner.footerTailInBytes
     /// A shorter tail than this does not hold the footer.
     var footerNeedInBytes = ParquetLayout.trailerInBytes
@@ -374,7 +376,7 @@ public struct FetchPlanner: Sendable {
     guard let chunk = chunks[id] else { return false }
     return chunk.handles.isEmpty && chunk.transfers.isEmpty && chunk.waits.isEmpty
       && expected[id] == nil && chunk.wholePinCount == 0 && verification.running != id
-      && verification.held != id
+      && verification.held != id && !chunk.isFooterBeingDecoded
   }
 
   /// Has another look at what is wanted: a chunk that was loaded may be one that is expected.
@@ -425,11 +427,12 @@ public struct FetchPlanner: Sendable {
     return isStarved ? dropped + fill() : dropped
   }
 
-  /// Nobody waits any more (the reader was interrupted). False when it has been answered already.
-  public mutating func cancel(_ wait: WaitID) -> Bool {
-    guard waits[wait] != nil else { return false }
+  /// Nobody waits any more (the reader was interrupted). Nil when it has been answered already.
+  public mutating func cancel(_ wait: WaitID) -> [Action]? {
+    guard waits[wait] != nil else { return nil }
     forget(wait)
-    return true
+    // Another may have waited behind it, for a hold or for room in memory.
+    return fill()
   }
 
   /// Blocks whose stored bytes turned out to be wrong: they are fetched again, over the old ones.

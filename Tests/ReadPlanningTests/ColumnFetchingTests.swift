@@ -60,6 +60,32 @@ struct ColumnFetchingTests {
     #expect(waits <= 6, "most columns are there when they are read")
   }
 
+  @Test(
+    "A chunk is not idle while its footer is being decoded, or what is pinned for that would stay so"
+  )
+  func closedWhileDecoding() {
+    let id = ChunkID(index: 0)
+    var planner = FetchPlanner(
+      maxConnections: 4, cacheBoundInBytes: 64 << 20,
+      catalog: ChunkCatalog(names: ["a"], sizesInBytes: [1 << 20], isParquet: true))
+    _ = planner.cacheIsKnown()
+    var present = BlockSet(blockCount: 16)
+    present.insert(0..<16)
+    planner.load(
+      id, sizeInBytes: 1 << 20, entry: EntryID(number: 1), overheadInBytes: 4096, present: present,
+      isVersionKnown: true, opening: 0..<(1 << 20))
+    let handle = HandleID(number: 1)
+    _ = planner.open(id, handle: handle, wait: WaitID(number: 1))
+    let (_, actions) = planner.read(
+      id, handle: handle, bytes: (1 << 20) - 8..<1 << 20, wait: WaitID(number: 2))
+    _ = planner.finishedReading(id, bytes: (1 << 20) - 8..<1 << 20)
+    let tails = actions.compactMap { if case .decodeFooter(_, let tail) = $0 { tail } else { nil } }
+    _ = planner.close(handle)
+    #expect(tails.count == 1 && !planner.isIdle(id))
+    for tail in tails { _ = planner.footerIsDecoded(id, tail: tail, .notParquet) }
+    #expect(planner.isIdle(id) && planner.ledger.pinnedInBytes == 0)
+  }
+
   private func columns(in layout: ParquetLayout) -> [Range<Int>] {
     (0..<Self.rowGroups).flatMap { rowGroup in
       Self.used.map { layout.bytes(ofColumn: $0, inRowGroup: rowGroup) }

@@ -232,8 +232,9 @@ private struct FaultSimulation {
       let wait = waiting.keys.sorted(by: { $0.number < $1.number })
         .randomElement(using: &generator)
     else { return }
-    if !planner.cancel(wait) { complain("\(wait) is not known") }
+    guard let actions = planner.cancel(wait) else { return complain("\(wait) is not known") }
     waiting[wait] = nil
+    take(actions)
   }
 
   private mutating func lend() {

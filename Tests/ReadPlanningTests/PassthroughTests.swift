@@ -54,6 +54,16 @@ struct PassthroughTests {
     #expect(planner.wholePinCount(first) == 0)
   }
 
+  @Test("While it is lent, a chunk with a block found damaged is not lent once more")
+  func damaged() {
+    var planner = planner(chunkCount: 1)
+    #expect(pin(first, &planner))
+    planner.discarded(first, blocks: 3..<4)
+    #expect(!pin(first, &planner))
+    _ = planner.unpinWhole(first)
+    #expect(planner.ledger.pinnedInBytes == 0)
+  }
+
   @Test("No more than half of the cache is pinned in this way")
   func half() {
     var planner = planner(chunkCount: 2)

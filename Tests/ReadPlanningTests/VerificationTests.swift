@@ -73,7 +73,7 @@ struct VerificationTests {
   }
 
   private func cancels(_ number: UInt64, _ planner: inout FetchPlanner) -> Bool {
-    planner.cancel(WaitID(number: number))
+    planner.cancel(WaitID(number: number)) != nil
   }
 
   private func verdictAfter(
@@ -383,6 +383,20 @@ struct VerificationTests {
     #expect(planner.failed(first.id).contains(.fail(WaitID(number: 10))))
     for part in parts.dropFirst() { _ = planner.failed(part.id) }
     #expect(planner.ledger.pinnedInBytes == 0)
+  }
+
+  @Test("Strict: when the reader gives up, the next one's chunk is fetched at once")
+  func strictInterruptedBeforeAnother() {
+    var planner = planner(.strict)
+    _ = open(&planner, index: 0, missing: 48)
+    _ = open(&planner, index: 1, missing: 48)
+    _ = read(&planner, lastByte(ofSize: size), wait: 10)
+    let (_, behind) = read(&planner, lastByte(ofSize: size), wait: 11, index: 1)
+    #expect(!behind.contains { if case .fetch = $0 { true } else { false } }, "one at a time")
+    let fetched = (planner.cancel(WaitID(number: 10)) ?? []).compactMap { action in
+      if case .fetch(let part) = action { part.chunk } else { nil }
+    }
+    #expect(fetched.contains(ChunkID(index: 1)))
   }
 
   @Test("Strict: when the reader gives up, what was held for it may leave")
