@@ -16,6 +16,8 @@ struct FirstBytePatience {
   let longest: Duration
   private var samples: [Duration] = []
   private var oldest = 0
+  /// Eight times the median; nil while too few answers are known. Asked for far more often than it changes.
+  private var usualLimit: Duration?
 
   init(longest: Duration) { self.longest = longest }
 
@@ -27,12 +29,13 @@ struct FirstBytePatience {
       samples[oldest] = delay
       oldest = (oldest + 1) % Self.sampleCount
     }
+    guard samples.count >= Self.fewestSamples else { return }
+    usualLimit = samples.sorted()[samples.count / 2] * 8
   }
 
   /// - Parameter attempt: from 1.
   func timeout(attempt: Int) -> Duration {
-    guard samples.count >= Self.fewestSamples else { return longest }
-    let median = samples.sorted()[samples.count / 2]
-    return min(longest, max(Self.shortest, median * 8) * (1 << min(max(attempt, 1) - 1, 10)))
+    guard let usualLimit else { return longest }
+    return min(longest, max(Self.shortest, usualLimit) * (1 << min(max(attempt, 1) - 1, 10)))
   }
 }
