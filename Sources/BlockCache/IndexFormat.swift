@@ -24,9 +24,10 @@ import ReadPlanning
 /// All integers are little-endian.
 ///
 /// **Steps.** New entry: data file, its length, index file, its length, header. Version: header again, now with the
-/// ETag, before the first block; and with the seal, once the chunk was compared with the manifest's MD5. Block: its bytes, in pieces, then its entry. Eviction: entries to zero, then the hole.
-/// Removal: index file, then data file. A process may be killed between any two, and nothing is synced, so that after
-/// a power loss any of the steps, in sectors, may be missing while later ones are there.
+/// ETag, before the first block; and with the seal, once the chunk was compared with the manifest's MD5. Block: its
+/// bytes, in pieces, then its entry. Eviction: entries to zero, then the hole. Removal: index file, then data file.
+/// A process may be killed between any two, and nothing is synced, so that after a power loss any of the steps, in
+/// sectors, may be missing while later ones are there.
 ///
 /// **Why any order of writes is safe.** No step is believed because of its place in the order; each thing that is read
 /// vouches for itself.
@@ -43,8 +44,8 @@ import ReadPlanning
 ///   need take it off when a block is evicted or comes anew, and it holds again when the same bytes have come back.
 /// - A header that is torn, of another format version or of another chunk makes the whole entry absent; so does a data
 ///   file of another length, or one half without the other. Another version's folder (`chunks-v…`) is removed.
-/// - Space: what is on disk and named by no entry is punched by `BlockCache.scan` or `open`, before anything is written, so that
-///   the books begin with all that is there.
+/// - Space: what is on disk and named by no entry is punched by `BlockCache.scan` or `open`, before anything is written,
+///   so that the books begin with all that is there.
 ///
 /// Nothing is ever repaired in place.
 enum IndexFormat {
