@@ -96,6 +96,7 @@ final class CurlEngine: Sendable {
     var active: [UnsafeMutableRawPointer: CurlTransfer] = [:]
     var idle: [CurlHandle] = []
     var patience = FirstBytePatience(longest: configuration.firstByteTimeout)
+    var usualSpeed = UsualSpeed()
     var isStopping = false
     while !isStopping {
       for command in commands.withLock({ exchange(&$0, with: []) }) {
@@ -115,7 +116,6 @@ final class CurlEngine: Sendable {
             continue
           }
           transfer.began = SuspendingClock.now
-          transfer.firstByte = nil
           active[handle.raw] = transfer
           transfer.handle = handle
         case .cancel(let transfer):
@@ -139,7 +139,10 @@ final class CurlEngine: Sendable {
         else { continue }
         let code = inventoryfs_message_result(message)
         let text = handle.errorText(code)
-        if let delay = transfer.firstByteDelay { patience.note(delay) }
+        if let firstByte = transfer.firstByte {
+          patience.note(firstByte - transfer.began)
+          usualSpeed.noteBody(transfer.receivedInBytes, in: SuspendingClock.now - firstByte)
+        }
         curl_multi_remove_handle(multi, raw)
         transfer.handle = nil
         idle.append(handle)
@@ -147,17 +150,16 @@ final class CurlEngine: Sendable {
       }
       var isAnswerAwaited = false
       let now = SuspendingClock.now
-      for (raw, transfer) in active where transfer.firstByte == nil {
-        let limit = patience.timeout(attempt: transfer.attempt)
-        guard now - transfer.began > limit, let handle = transfer.handle else {
-          isAnswerAwaited = true
-          continue
-        }
+      for (raw, transfer) in active {
+        isAnswerAwaited = isAnswerAwaited || transfer.firstByte == nil
+        guard let handle = transfer.handle,
+          let reason = transfer.lateness(at: now, patience, &usualSpeed)
+        else { continue }
         active[raw] = nil
         curl_multi_remove_handle(multi, raw)
         transfer.handle = nil
         idle.append(handle)
-        transfer.end(.failed(code: CURLE_OPERATION_TIMEDOUT, text: "no answer within \(limit)"))
+        transfer.end(.failed(code: CURLE_OPERATION_TIMEDOUT, text: reason))
       }
       if !isStopping, commands.withLock({ $0.isEmpty }) {
         curl_multi_poll(multi, nil, 0, isAnswerAwaited ? 100 : 1000, nil)
@@ -201,6 +203,10 @@ final class CurlTransfer: @unchecked Sendable {
   fileprivate var handle: CurlHandle?
   fileprivate var began = SuspendingClock.now
   fileprivate var firstByte: SuspendingClock.Instant?
+  /// Of the body.
+  fileprivate var receivedInBytes = 0
+  /// When the speed was last looked at, and how much had come by then.
+  private var look: (at: SuspendingClock.Instant, receivedInBytes: Int)?
 
   init(
     url: String, headers: [String], isHead: Bool, attempt: Int = 1,
@@ -217,7 +223,22 @@ final class CurlTransfer: @unchecked Sendable {
     self.onEnd = onEnd
   }
 
-  fileprivate var firstByteDelay: Duration? { firstByte.map { $0 - began } }
+  /// Why the rest is better asked for anew; nil where it is not.
+  fileprivate func lateness(
+    at now: SuspendingClock.Instant, _ patience: FirstBytePatience, _ usualSpeed: inout UsualSpeed
+  ) -> String? {
+    guard let firstByte else {
+      let limit = patience.timeout(attempt: attempt)
+      return now - began > limit ? "no answer within \(limit)" : nil
+    }
+    let last = look ?? (firstByte, 0)
+    let time = now - last.at
+    guard time >= UsualSpeed.window else { return nil }
+    look = (now, receivedInBytes)
+    let count = receivedInBytes - last.receivedInBytes
+    return usualSpeed.isStraggler(count, in: time, attempt: attempt)
+      ? "only \(count) bytes within \(time), far less than is usual" : nil
+  }
 
   fileprivate func end(_ ending: Ending) { onEnd(ending) }
 }
@@ -309,6 +330,7 @@ private func receiveBody(
   guard let context, let bytes else { return 0 }
   let transfer = Unmanaged<CurlTransfer>.fromOpaque(context).takeUnretainedValue()
   let body = UnsafeRawBufferPointer(start: bytes, count: size * count)
+  transfer.receivedInBytes += body.count
   // Anything but the count ends the transfer with CURLE_WRITE_ERROR.
   return transfer.onBody(body) ? body.count : 0
 }

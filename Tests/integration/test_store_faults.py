@@ -208,6 +208,18 @@ def test_asking_for_etags_of_a_store_that_hangs_keeps_nobody_else_waiting(lab, r
     assert time.monotonic() - began < 10, "long before --read-timeout"
 
 
+def test_a_connection_that_is_far_slower_than_the_others_is_not_waited_for(lab, root):
+    """A MiB at 20 kB/s would take 52 s; another connection has it at once."""
+    inventory = write_manifest(root, [entry(root, f"data/{name}.bin", os.urandom(SIZE)) for name in ("one", "two")])
+    slow = {"keySuffix": "two.bin", "rangeOverlaps": [5_000_000, 5_000_001]}
+    origin = lab.origin(root, fault_plan=plan({"kind": "trickle", "bytesPerSecond": 20_000}, times=1, match=slow))
+    mount = lab.mount(inventory.url, "--read-timeout", "20s", endpoint=origin.endpoint)
+    # From which it is known what is usual.
+    assert read(lab, mount) == digest(inventory)
+    assert read(lab, mount, "two.bin") == inventory.manifest["files"][1]["MD5checksum"]
+    assert fault_count(origin) == 1
+
+
 @pytest.mark.parametrize("doing", ["opening", "reading"])
 def test_what_nobody_wants_any_more_is_cancelled(lab, root, inventory, doing):
     """The reader ends at once either way. So does what an open asked for; what the kernel's read-ahead asked for keeps

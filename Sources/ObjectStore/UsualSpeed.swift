@@ -1,0 +1,55 @@
+/// How fast bodies usually come, and so which transfer is so slow that its rest is better asked for anew.
+///
+/// Now and then one connection is slow among many that are not: a sick host, a lossy path. Its part would make its reader
+/// wait for minutes, where another connection has the rest in a moment. So a transfer that brings less than a 32nd of
+/// what is usual is ended, and its rest asked for again. What is usual is the median of the last bodies, those that were
+/// ended for being slow among them: where all have become slow, slow is usual soon. Each further attempt is allowed
+/// half the speed of the last. A transfer that shares the processor or the line with many others is no straggler:
+/// nothing above 256 KiB/s is.
+struct UsualSpeed {
+  /// The time over which a transfer's speed is measured.
+  static let window: Duration = .seconds(3)
+
+  private static let sampleCount = 32
+  private static let fewestSamples = 8
+  /// Of a smaller body the time says little.
+  private static let smallestBodyInBytes = 64 << 10
+  private static let share = 32.0
+  private static let highestLimitInBytesPerSecond = Double(256 << 10)
+
+  private var samples: [Double] = []
+  private var oldest = 0
+  /// Bytes per second; nil while too few bodies are known.
+  private var usual: Double?
+
+  /// A body of so many bytes took so long.
+  mutating func noteBody(_ byteCount: Int, in time: Duration) {
+    if byteCount >= Self.smallestBodyInBytes { note(byteCount, in: time) }
+  }
+
+  private mutating func note(_ byteCount: Int, in time: Duration) {
+    guard time > .zero else { return }
+    let speed = Double(byteCount) / (time / .seconds(1))
+    if samples.count < Self.sampleCount {
+      samples.append(speed)
+    } else {
+      samples[oldest] = speed
+      oldest = (oldest + 1) % Self.sampleCount
+    }
+    if samples.count >= Self.fewestSamples { usual = samples.sorted()[samples.count / 2] }
+  }
+
+  /// Whether a transfer is to be ended for being slow; it is one of the last bodies then.
+  ///
+  /// - Parameters:
+  ///   - byteCount: what came within `time`.
+  ///   - attempt: from 1.
+  mutating func isStraggler(_ byteCount: Int, in time: Duration, attempt: Int) -> Bool {
+    guard let usual, time > .zero else { return false }
+    let limit = min(Self.highestLimitInBytesPerSecond, usual / Self.share)
+    let speed = Double(byteCount) / (time / .seconds(1))
+    guard speed < limit / Double(1 << min(max(attempt, 1) - 1, 10)) else { return false }
+    note(byteCount, in: time)
+    return true
+  }
+}
