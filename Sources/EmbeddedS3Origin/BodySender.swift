@@ -106,7 +106,7 @@ final class BodySender {
     case .reset:
       context.flush()
       didEnd()
-      reset(pollsLeft: 2000)
+      reset()
     case .stall:
       context.flush()
       didEnd()
@@ -114,16 +114,16 @@ final class BodySender {
   }
 
   /// A reset throws away what is still in the send buffer, so it waits until the client's kernel
-  /// has acknowledged everything, or ten seconds have passed.
-  private func reset(pollsLeft: Int) {
+  /// has acknowledged everything, however long the client takes to read, or the connection ends.
+  private func reset() {
     guard context.channel.isActive, let socket = context.channel as? any SocketOptionProvider
     else { return }
     let info: EventLoopFuture<TCPInfo> = socket.unsafeGetSocketOption(
       level: .tcp, name: .init(rawValue: TCP_INFO))
     info.assumeIsolated().whenComplete { outcome in
-      if pollsLeft > 0, let info = try? outcome.get(), info.hasUndeliveredBytes {
+      if let info = try? outcome.get(), info.hasUndeliveredBytes {
         self.context.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(5)) {
-          self.reset(pollsLeft: pollsLeft - 1)
+          self.reset()
         }
         return
       }
