@@ -51,6 +51,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-system", from: "1.5.0"),
   ],
   targets: [
+    .systemLibrary(name: "CCRC32C"),
     .systemLibrary(name: "CLinux"),
     systemLibrary("CFuse3", pkgConfig: "fuse3", apt: "libfuse3-dev"),
     systemLibrary("CCurl", pkgConfig: "libcurl", apt: "libcurl4-openssl-dev"),
@@ -60,7 +61,9 @@ let package = Package(
     target("Locks"),
     target("ReadPlanning", [collections]),
     target("InventoryManifest", [crypto]),
-    target("BlockCache", ["CLinux", "CZlib", "Locks", "ReadPlanning", crypto, logging, system]),
+    target(
+      "BlockCache",
+      ["CCRC32C", "CLinux", "CZlib", "Locks", "ReadPlanning", crypto, logging, system]),
     target("ObjectStore", ["CCurl", "Locks", "PosixThreads", crypto, logging]),
     target(
       "InventoryFileSystem",

@@ -7,13 +7,15 @@ import SystemPackage
 ///
 ///     DIR/CACHEDIR.TAG    tells backup programs to pass it by (https://bford.info/cachedir/)
 ///     DIR/lock            locked by the mount that has it, and names its pid
-///     DIR/chunks-v2/      <digest>.data   the chunk's bytes at their own offsets, sparse
-///                         <digest>.index  which blocks those are (IndexFormat)
+///     DIR/chunks-v3-crc32c/   named by the format's version and the checksum of blocks (BlockChecksum)
+///         <digest>.data       the chunk's bytes at their own offsets, sparse
+///         <digest>.index      which blocks those are (IndexFormat)
 ///
 /// Everything in it is opened relative to a descriptor of the directory and without following symbolic links, so
 /// that a link planted there leads nowhere. The lock is `flock`: it ends with the process, however that ends.
 final class CacheDirectory: Sendable {
-  static let chunkFolderName = "chunks-v\(IndexFormat.version)"
+  static let chunkFolderName =
+    "chunks-v\(IndexFormat.version)-\(BlockChecksum.Algorithm.preferred.rawValue)"
 
   /// Where a file of the chunk folder is, for messages.
   func chunkPath(_ name: String) -> String { "\(path)/\(Self.chunkFolderName)/\(name)" }
@@ -52,7 +54,7 @@ final class CacheDirectory: Sendable {
   /// The names in the chunk folder.
   func listChunkFolder() -> [String] { Self.list(chunks.raw) }
 
-  /// Removes the chunk folders of other versions of the format: nobody can read them, and nobody counts them.
+  /// Removes the chunk folders of other versions of the format, and of other checksums: nobody can read them, and nobody counts them.
   func removeOtherVersions() {
     for folder in Self.list(root.raw)
     where folder.hasPrefix("chunks-v") && folder != Self.chunkFolderName {

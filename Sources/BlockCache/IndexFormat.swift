@@ -43,13 +43,14 @@ import ReadPlanning
 /// - A seal counts only while every block is present with the checksum that it had when the chunk was hashed. So nothing
 ///   need take it off when a block is evicted or comes anew, and it holds again when the same bytes have come back.
 /// - A header that is torn, of another format version or of another chunk makes the whole entry absent; so does a data
-///   file of another length, or one half without the other. Another version's folder (`chunks-v…`) is removed.
+///   file of another length, or one half without the other. Another version's folder (`chunks-v…`) is removed,
+///   and so is one with the checksums of another processor.
 /// - Space: what is on disk and named by no entry is punched by `BlockCache.scan` or `open`, before anything is written,
 ///   so that the books begin with all that is there.
 ///
 /// Nothing is ever repaired in place.
 enum IndexFormat {
-  static let version: UInt32 = 2
+  static let version: UInt32 = 3
   static let headerSizeInBytes = 4096
   static let entrySizeInBytes = 8
   static let maximumETagLength = 1024

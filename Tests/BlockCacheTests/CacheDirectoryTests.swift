@@ -1,6 +1,7 @@
-import BlockCache
 import Glibc
 import Testing
+
+@testable import BlockCache
 
 @Suite struct CacheDirectoryTests {
   private func message(_ folder: CacheFolder) -> String {
@@ -92,7 +93,7 @@ import Testing
     #expect(message(linked).contains("symlink that belongs to user 12345"))
   }
 
-  @Test("Links inside the directory are not followed", arguments: ["lock", "chunks-v2"])
+  @Test("Links inside the directory are not followed", arguments: ["lock", CacheDirectory.chunkFolderName])
   func plantedLinks(name: String) throws {
     let folder = try CacheFolder()
     let target = try CacheFolder()

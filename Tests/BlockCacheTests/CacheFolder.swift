@@ -1,8 +1,9 @@
-import BlockCache
 import FoundationEssentials
 import Glibc
 import Logging
 import ReadPlanning
+
+@testable import BlockCache
 
 let silent = Logger(label: "cache") { _ in SwiftLogNoOpLogHandler() }
 
@@ -25,7 +26,7 @@ final class CacheFolder {
     try BlockCache(path: path, logger: silent)
   }
 
-  var chunkFolder: String { "\(path)/chunks-v2" }
+  var chunkFolder: String { "\(path)/\(CacheDirectory.chunkFolderName)" }
 
   /// The names of the chunk folder's files, sorted.
   func files() throws -> [String] {

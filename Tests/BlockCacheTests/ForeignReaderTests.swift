@@ -1,8 +1,9 @@
-import BlockCache
 import Foundation
 import Logging
 import ReadPlanning
 import Testing
+
+@testable import BlockCache
 
 @Suite("Readers that have a cache file without us")
 struct ForeignReaderTests {
@@ -30,7 +31,7 @@ struct ForeignReaderTests {
   }
 
   private func openDataFile() throws -> FileHandle {
-    let chunks = folder.appendingPathComponent("chunks-v2")
+    let chunks = folder.appendingPathComponent(CacheDirectory.chunkFolderName)
     let name = try #require(
       FileManager.default.contentsOfDirectory(atPath: chunks.path).first { $0.hasSuffix(".data") })
     return try #require(FileHandle(forReadingAtPath: chunks.appendingPathComponent(name).path))

@@ -300,8 +300,12 @@ final class CacheFolder: Sendable {
 
   /// Waits for the lock of a cache that was let go: its last references may be with other threads.
   func chunkFiles(endingIn suffix: String) throws -> [String] {
-    try FileManager.default.contentsOfDirectory(atPath: path + "/chunks-v2")
-      .filter { $0.hasSuffix(suffix) }.map { "\(path)/chunks-v2/\($0)" }
+    let manager = FileManager.default
+    let folders = try manager.contentsOfDirectory(atPath: path).filter { $0.hasPrefix("chunks-") }
+    return try folders.flatMap { folder in
+      try manager.contentsOfDirectory(atPath: "\(path)/\(folder)")
+        .filter { $0.hasSuffix(suffix) }.map { "\(path)/\(folder)/\($0)" }
+    }
   }
 }
 

@@ -29,7 +29,7 @@ READER = pathlib.Path(__file__).with_name("reader.py")
 CONNECTIONS = 32
 RESTARTS = ("kill -9", "SIGTERM", "unmount")
 REST_SECONDS = 60
-CACHE_FILES = re.compile(r"CACHEDIR\.TAG|lock|chunks-v\d+/[0-9a-f]+\.(data|index)")
+CACHE_FILES = re.compile(r"CACHEDIR\.TAG|lock|chunks-v\d+-crc32c?/[0-9a-f]+\.(data|index)")
 
 
 @dataclasses.dataclass
