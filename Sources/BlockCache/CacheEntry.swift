@@ -129,13 +129,16 @@ public final class CacheEntry: Sendable {
     try files?.writeData(bytes, at: byteOffset)
   }
 
-  /// Declares a block complete. All its bytes have been written, so that none are needed in memory.
-  public func commit(block: Int, checksum: UInt32) throws(BlockCacheError) {
-    try files?.writeEntry(block: block, checksum: checksum)
+  /// Declares blocks complete, one for each checksum. All their bytes have been written, so that none are needed in
+  /// memory.
+  public func commit(from firstBlock: Int, checksums: [UInt32]) throws(BlockCacheError) {
+    guard !checksums.isEmpty else { return }
+    try files?.writeEntries(from: firstBlock, checksums: checksums)
+    let blocks = firstBlock..<firstBlock + checksums.count
     state.withLock { state in
-      state.present.insert(block)
-      state.unchecked.remove(block..<block + 1)
-      state.memory[block] = nil
+      state.present.insert(blocks)
+      state.unchecked.remove(blocks)
+      for block in blocks where !state.memory.isEmpty { state.memory[block] = nil }
     }
   }
 

@@ -5,7 +5,7 @@ package import SystemPackage
 package enum CacheStep: Sendable, CaseIterable {
   case openFiles
   case createData, sizeData, createIndex, sizeIndex, writeHeader
-  case writeData, writeEntry
+  case writeData, writeEntries
   case readData
   case clearEntries, punch
   case removeIndex, removeData

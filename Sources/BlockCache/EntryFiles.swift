@@ -96,11 +96,13 @@ final class EntryFiles: Sendable {
     return IndexFormat.decodeHeader(bytes)
   }
 
-  func writeEntry(block: Int, checksum: UInt32) throws(BlockCacheError) {
-    try step(.writeEntry, "write", indexPath)
-    let entry = [IndexFormat.encodeEntry(block: block, checksum: checksum).littleEndian]
-    let offset = IndexFormat.offset(ofBlock: block)
-    try Self.writeAll(entry.span.bytes, to: index.raw, at: offset, path: indexPath)
+  func writeEntries(from firstBlock: Int, checksums: [UInt32]) throws(BlockCacheError) {
+    try step(.writeEntries, "write", indexPath)
+    let entries = checksums.enumerated().map { place, checksum in
+      IndexFormat.encodeEntry(block: firstBlock + place, checksum: checksum).littleEndian
+    }
+    let offset = IndexFormat.offset(ofBlock: firstBlock)
+    try Self.writeAll(entries.span.bytes, to: index.raw, at: offset, path: indexPath)
   }
 
   /// The checksum that the index has for a block; nil when the block is absent.

@@ -25,6 +25,7 @@ extension FetchCoordinator {
   func ended(_ transfer: PartTransfer, failure: FetchFailure?) {
     let part = transfer.part
     guard let failure else {
+      logger.trace("\(transfer): complete")
       retries.noteSuccess()
       return perform { state in
         state.forget(part.id)

@@ -466,6 +466,7 @@ final class FetchCoordinator: Sendable {
     switch work {
     case .send(let transfer, let eTag):
       checkRoom()
+      logger.trace("\(transfer): asked for")
       let request = store.get(
         ObjectRequest(
           transfer.chunk.location, range: transfer.remaining,

@@ -39,6 +39,7 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
     refusal = nil
     do {
       try check(head)
+      coordinator.logger.trace("\(self): answered")
       return true
     } catch {
       refusal = error
@@ -79,6 +80,8 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
       return
     }
     try chunk.entry.write(body.bytes, at: position)
+    let firstBlock = chunk.grid.block(at: position)
+    var checksums: [UInt32] = []
     var rest = body[...]
     while !rest.isEmpty {
       let block = chunk.grid.block(at: position)
@@ -88,10 +91,19 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
       position += piece.count
       rest = rest.dropFirst(piece.count)
       if position == blockEnd {
-        try chunk.entry.commit(block: block, checksum: checksum.value)
+        checksums.append(checksum.value)
         checksum = BlockChecksum()
       }
     }
+    try chunk.entry.commit(from: firstBlock, checksums: checksums)
+  }
+}
+
+/// For the trace of requests.
+extension PartTransfer: CustomStringConvertible {
+  var description: String {
+    let bytes = part.bytes
+    return "\(chunk.location): bytes \(bytes.lowerBound)-\(bytes.upperBound - 1)"
   }
 }
 

@@ -12,7 +12,8 @@ import PosixThreads
 /// whose rate S3 limits to that of one.
 ///
 /// **Memory.** An easy handle owns one receive buffer and is itself reused; there are never more handles than
-/// transfers at once, so the engine holds at most `maxTransfers × (receiveBufferSizeInBytes + curl's own state)`.
+/// transfers at once, so the engine holds at most `maxTransfers × (receiveBufferSizeInBytes + curl's own state)`, and
+/// one more such buffer, in which the pieces of a body are joined (`BodyCollector`).
 final class CurlEngine: Sendable {
   struct Configuration: Sendable {
     var maxConnections = 32
@@ -97,7 +98,17 @@ final class CurlEngine: Sendable {
     var idle: [CurlHandle] = []
     var patience = FirstBytePatience(longest: configuration.firstByteTimeout)
     var usualSpeed = UsualSpeed()
+    let collector = BodyCollector(capacityInBytes: configuration.receiveBufferSizeInBytes)
     var isStopping = false
+    func release(_ transfer: CurlTransfer) -> CurlTransfer {
+      guard let handle = transfer.handle else { return transfer }
+      active[handle.raw] = nil
+      curl_multi_remove_handle(multi, handle.raw)
+      transfer.handle = nil
+      transfer.collector = nil
+      idle.append(handle)
+      return transfer
+    }
     while !isStopping {
       for command in commands.withLock({ exchange(&$0, with: []) }) {
         switch command {
@@ -118,24 +129,20 @@ final class CurlEngine: Sendable {
           transfer.began = SuspendingClock.now
           active[handle.raw] = transfer
           transfer.handle = handle
+          transfer.collector = collector
         case .cancel(let transfer):
-          guard let handle = transfer.handle, active.removeValue(forKey: handle.raw) != nil else {
-            continue
-          }
-          curl_multi_remove_handle(multi, handle.raw)
-          transfer.handle = nil
-          idle.append(handle)
-          transfer.end(.cancelled)
+          if transfer.handle != nil { release(transfer).end(.cancelled) }
         case .stop:
           isStopping = true
         }
       }
       var running: Int32 = 0
       curl_multi_perform(multi, &running)
+      collector.flush()
       var remaining: Int32 = 0
       while let message = curl_multi_info_read(multi, &remaining) {
         guard message.pointee.msg == CURLMSG_DONE, let raw = message.pointee.easy_handle,
-          let transfer = active.removeValue(forKey: raw), let handle = transfer.handle
+          let transfer = active[raw], let handle = transfer.handle
         else { continue }
         let code = inventoryfs_message_result(message)
         let text = handle.errorText(code)
@@ -143,23 +150,18 @@ final class CurlEngine: Sendable {
           patience.note(firstByte - transfer.began)
           usualSpeed.noteBody(transfer.receivedInBytes, in: SuspendingClock.now - firstByte)
         }
-        curl_multi_remove_handle(multi, raw)
-        transfer.handle = nil
-        idle.append(handle)
-        transfer.end(code == CURLE_OK ? .done : .failed(code: code, text: text))
+        let isDone = code == CURLE_OK && !transfer.isRefused
+        release(transfer).end(isDone ? .done : .failed(code: code, text: text))
       }
       var isAnswerAwaited = false
       let now = SuspendingClock.now
-      for (raw, transfer) in active {
+      for transfer in active.values {
         isAnswerAwaited = isAnswerAwaited || transfer.firstByte == nil
-        guard let handle = transfer.handle,
-          let reason = transfer.lateness(at: now, patience, &usualSpeed)
-        else { continue }
-        active[raw] = nil
-        curl_multi_remove_handle(multi, raw)
-        transfer.handle = nil
-        idle.append(handle)
-        transfer.end(.failed(code: CURLE_OPERATION_TIMEDOUT, text: reason))
+        if transfer.isRefused {
+          release(transfer).end(.failed(code: CURLE_WRITE_ERROR, text: "refused"))
+        } else if let reason = transfer.lateness(at: now, patience, &usualSpeed) {
+          release(transfer).end(.failed(code: CURLE_OPERATION_TIMEDOUT, text: reason))
+        }
       }
       if !isStopping, commands.withLock({ $0.isEmpty }) {
         curl_multi_poll(multi, nil, 0, isAnswerAwaited ? 100 : 1000, nil)
@@ -170,11 +172,7 @@ final class CurlEngine: Sendable {
     for command in commands.withLock({ exchange(&$0, with: []) }) {
       if case .start(let transfer) = command { transfer.end(.cancelled) }
     }
-    for (raw, transfer) in active {
-      curl_multi_remove_handle(multi, raw)
-      transfer.handle = nil
-      transfer.end(.cancelled)
-    }
+    for transfer in active.values { release(transfer).end(.cancelled) }
     idle.removeAll()
     curl_multi_cleanup(multi)
   }
@@ -196,11 +194,14 @@ final class CurlTransfer: @unchecked Sendable {
   /// One header line, without its line end; an empty one ends the head. False ends the transfer.
   let onHeader: (UnsafeRawBufferPointer) -> Bool
   /// Bytes of the body, valid during the call. False ends the transfer.
-  let onBody: (UnsafeRawBufferPointer) -> Bool
+  private let onBody: (UnsafeRawBufferPointer) -> Bool
   private let onEnd: (Ending) -> Void
   /// While the transfer runs. Used by the engine's thread alone, which makes the class safe to hand about:
   /// everything else in it is constant.
   fileprivate var handle: CurlHandle?
+  fileprivate var collector: BodyCollector?
+  /// The receiver wants no more.
+  private(set) var isRefused = false
   fileprivate var began = SuspendingClock.now
   fileprivate var firstByte: SuspendingClock.Instant?
   /// Of the body.
@@ -239,6 +240,8 @@ final class CurlTransfer: @unchecked Sendable {
     return usualSpeed.isStraggler(count, in: time, attempt: attempt)
       ? "only \(count) bytes within \(time), far less than is usual" : nil
   }
+
+  func deliver(_ body: UnsafeRawBufferPointer) { if !isRefused { isRefused = !onBody(body) } }
 
   fileprivate func end(_ ending: Ending) { onEnd(ending) }
 }
@@ -331,6 +334,7 @@ private func receiveBody(
   let transfer = Unmanaged<CurlTransfer>.fromOpaque(context).takeUnretainedValue()
   let body = UnsafeRawBufferPointer(start: bytes, count: size * count)
   transfer.receivedInBytes += body.count
+  transfer.collector?.append(body, of: transfer)
   // Anything but the count ends the transfer with CURLE_WRITE_ERROR.
-  return transfer.onBody(body) ? body.count : 0
+  return transfer.isRefused ? 0 : body.count
 }

@@ -39,12 +39,15 @@ final class LogOutput: Sendable {
   }
 
   private static func timestamp() -> String {
-    var now = time(nil)
+    var now = timespec()
+    clock_gettime(CLOCK_REALTIME, &now)
     var parts = tm()
-    gmtime_r(&now, &parts)
+    gmtime_r(&now.tv_sec, &parts)
     var text = [CChar](repeating: 0, count: 32)
-    let count = strftime(&text, text.count, "%Y-%m-%dT%H:%M:%SZ", &parts)
+    let count = strftime(&text, text.count, "%Y-%m-%dT%H:%M:%S", &parts)
+    let milliseconds = String(now.tv_nsec / 1_000_000 + 1000).dropFirst()
     return String(decoding: text[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+      + ".\(milliseconds)Z"
   }
 }
 

@@ -87,7 +87,7 @@ extension CacheEntry {
       let range = grid.bytes(of: block..<block + 1)
       try put(content[range], at: range.lowerBound)
       let checksum = content[range].withUnsafeBytes { BlockChecksum(of: $0).value }
-      try commit(block: block, checksum: checksum)
+      try commit(from: block, checksums: [checksum])
     }
   }
 

@@ -26,7 +26,7 @@ import Testing
     try entry.put(whole[3 * blockSize + 1000..<4 * blockSize], at: 3 * blockSize + 1000)
     let block = whole[3 * blockSize..<4 * blockSize]
     try entry.commit(
-      block: 3, checksum: block.withUnsafeBytes { BlockChecksum(of: $0).value })
+      from: 3, checksums: [block.withUnsafeBytes { BlockChecksum(of: $0).value }])
     try entry.store(15..<19, of: whole)
     try cache.evict(.init(entry: entry.id, index: 0))
     try entry.store(1..<2, of: whole)

@@ -25,7 +25,7 @@ struct ForeignReaderTests {
       let range = entry.grid.bytes(of: block..<block + 1)
       var checksum = BlockChecksum()
       bytes[range].withUnsafeBytes { checksum.update($0) }
-      try entry.commit(block: block, checksum: checksum.value)
+      try entry.commit(from: block, checksums: [checksum.value])
     }
     #expect(entry.isWhollyChecked)
   }

@@ -60,7 +60,7 @@ import Testing
   @Test(
     "Whatever step of writing fails, reads are served, and one warning is logged",
     arguments: [
-      [CacheStep.writeData], [.writeEntry], [.writeHeader], [.createData], [.createIndex],
+      [CacheStep.writeData], [.writeEntries], [.writeHeader], [.createData], [.createIndex],
       [.sizeIndex], [.openFiles], CacheStep.allCases,
     ], [Errno.noSpace, .ioError, .diskQuotaExceeded, .fileTooLarge])
   func failingWrites(steps: [CacheStep], code: Errno) async throws {
@@ -145,7 +145,7 @@ import Testing
       let isOver = Lock(false)
       let switching = Task {
         while !isOver.withLock({ $0 }) {
-          disk.fail([.writeData, .writeEntry, .punch], .noSpace, afterSuccesses: 60)
+          disk.fail([.writeData, .writeEntries, .punch], .noSpace, afterSuccesses: 60)
           try await Task.sleep(for: .milliseconds(700))
           disk.fail([])
           try await Task.sleep(for: .milliseconds(2300))
