@@ -25,6 +25,11 @@ public struct ChunkCatalog: Sendable {
 
   enum Order: CaseIterable { case name, manifest }
 
+  /// The second chunk by name, after the first.
+  func second(after chunk: ChunkID) -> ChunkID? {
+    byName.first.map(Int.init) == chunk.index ? successor(of: chunk, in: .name) : nil
+  }
+
   func successor(of chunk: ChunkID, in order: Order) -> ChunkID? {
     guard sizesInBytes.indices.contains(chunk.index) else { return nil }
     switch order {
@@ -45,6 +50,8 @@ struct ChunkWalk: Sendable {
   private static let rememberedCount = 8
 
   private var recent: [ChunkID] = []
+  /// Whether no chunk but this one was ever opened.
+  func hasSeenOnly(_ chunk: ChunkID) -> Bool { recent == [chunk] }
   private(set) var order: ChunkCatalog.Order?
 
   /// - Returns: false for a chunk that is neither one of the last few nor follows one of them.

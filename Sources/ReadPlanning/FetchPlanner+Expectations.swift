@@ -26,9 +26,10 @@ extension FetchPlanner {
 
   /// As a reader's window reaches the end of its chunk, what is left of it covers the next chunks' beginnings.
   mutating func expectFollowers(of id: ChunkID, _ handle: HandleID) -> [Action] {
-    guard let order = walk.order, let stream = handles[handle]?.readAhead.current,
+    guard let stream = handles[handle]?.readAhead.current,
       let size = chunks[id]?.grid.sizeInBytes, stream.target >= size
     else { return [] }
+    guard let order = walk.order else { return expectSecond(after: id, stream, size) }
     var budget = stream.windowInBytes - (size - stream.frontier)
     var actions: [Action] = []
     var follower = id
@@ -50,6 +51,18 @@ extension FetchPlanner {
           inheritedBytesRead: stream.bytesRead))
     }
     return actions
+  }
+
+  /// Whoever reads the first chunk by name, and no other, through to its end often begins a walk: then the second's first
+  /// request is made ahead, which names its version. Whoever does not has cost a sixteenth at most.
+  private mutating func expectSecond(
+    after first: ChunkID, _ stream: ReadAhead.Stream, _ sizeInBytes: Int
+  ) -> [Action] {
+    guard walk.hasSeenOnly(first), let second = catalog.second(after: first),
+      stream.bytesRead >= sizeInBytes / 2, sizeInBytes >= 16 * ReadAhead.firstRequestInBytes,
+      catalog.sizesInBytes[second.index] > PartSizing.smallChunkInBytes, chunks[second] == nil
+    else { return [] }
+    return expect(second, Expectation(inheritedBytesRead: stream.bytesRead))
   }
 
   /// A query comes to the next chunks' footers soon: one small request each. Of a small chunk the first request brings

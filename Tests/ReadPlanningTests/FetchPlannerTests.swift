@@ -150,7 +150,7 @@ struct FetchPlannerTests {
   func noWalk() {
     let size = 20 * mebibyte
     var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 40)
-    for chunk in [0, 17, 5] {
+    for chunk in [7, 17, 5] {
       let handle = simulation.open(chunk)
       for start in stride(from: 0, to: size, by: mebibyte) {
         simulation.readThrough(handle, start..<start + mebibyte)
@@ -159,6 +159,29 @@ struct FetchPlannerTests {
     }
     simulation.deliverAll()
     #expect(simulation.bytesFetched == 3 * size)
+  }
+
+  @Test(
+    "The first chunk's reader has the second's first request made ahead, once it nears the end",
+    arguments: [9, 11, 20])
+  func beginningOfAWalk(mebibytesRead: Int) {
+    let size = 20 * mebibyte
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 40)
+    let handle = simulation.open(0)
+    for start in stride(from: 0, to: mebibytesRead * mebibyte, by: mebibyte) {
+      simulation.readThrough(handle, start..<start + mebibyte)
+    }
+    simulation.deliverAll()
+    let ahead = simulation.fetched.filter { $0.chunk != 0 }
+    #expect(ahead.map(\.chunk) == (mebibytesRead < 10 ? [] : [1]))
+    #expect(ahead.map(\.bytes) == (mebibytesRead < 10 ? [] : [0..<mebibyte]))
+    simulation.close(handle)
+    // Something else: nothing more comes of the second, and it is let go.
+    let other = simulation.open(17)
+    simulation.readThrough(other, 0..<mebibyte)
+    simulation.deliverAll()
+    #expect(simulation.fetched.count(where: { $0.chunk == 1 }) == ahead.count)
+    #expect(simulation.planner.isIdle(ChunkID(index: 1)) == !ahead.isEmpty)
   }
 
   @Test("A waiting read is answered when its own bytes are here, in the middle of a part")
