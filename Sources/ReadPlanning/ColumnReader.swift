@@ -35,8 +35,12 @@ public struct ColumnReader: Sendable {
   /// Most recently used first.
   private var streams: [Stream] = []
 
-  /// The columns used so far, of the schema's; of size 0 before the layout is known.
+  /// The columns in use, of the schema's; of size 0 before the layout is known. A column that was used in less than
+  /// half as many row groups as the most used one does not count: now and then DuckDB reads all that lies between
+  /// two columns (measured with 2.0.1, on local files too: in 0 - 6 of 54 row groups).
   private(set) var columns = BlockSet(blockCount: 0)
+  /// In how many row groups each column was used.
+  private var rowGroupsUsing: [Int] = []
   /// By number of column chunk: read by this reader; told to the caller.
   private var entered = BlockSet(blockCount: 0)
   private var announced = BlockSet(blockCount: 0)
@@ -89,6 +93,7 @@ public struct ColumnReader: Sendable {
     guard columns.blockCount != layout.columnCount || entered.blockCount != layout.chunkCount
     else { return }
     columns = BlockSet(blockCount: layout.columnCount)
+    rowGroupsUsing = Array(repeating: 0, count: layout.columnCount)
     entered = BlockSet(blockCount: layout.chunkCount)
     announced = entered
     enteredBytes = 0
@@ -178,16 +183,23 @@ public struct ColumnReader: Sendable {
 
   private mutating func enter(_ chunks: [Int], in layout: ParquetLayout?) -> [Int] {
     guard let layout else { return [] }
-    return chunks.filter { chunk in
+    let new = chunks.filter { chunk in
       guard !entered.contains(chunk) else { return false }
       entered.insert(chunk)
-      columns.insert(chunk % layout.columnCount)
+      rowGroupsUsing[chunk % layout.columnCount] += 1
       enteredBytes += layout.bytes(ofChunk: chunk).count
       let rowGroup = chunk / layout.columnCount
       if let firstRowGroup, rowGroup != firstRowGroup { hasFinishedRowGroup = true }
       firstRowGroup = firstRowGroup ?? rowGroup
       return true
     }
+    if !new.isEmpty {
+      let most = rowGroupsUsing.max() ?? 0
+      for (column, count) in rowGroupsUsing.enumerated() where count > 0 {
+        if 2 * count >= most { columns.insert(column) } else { columns.remove(column..<column + 1) }
+      }
+    }
+    return new
   }
 
   /// A request that comes before its turn belongs to the stream too, unless a column begins with it.

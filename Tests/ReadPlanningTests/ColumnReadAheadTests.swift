@@ -169,6 +169,39 @@ struct ColumnReadAheadTests {
     }
   }
 
+  @Test(
+    "All that lies between two columns, read now and then, is not taken for what the reader uses")
+  mutating func nowAndThen() throws {
+    let layout = try #require(layout)
+    var reader = open(layout)
+    var kernel = KernelPages(fileSizeInBytes: fileSize(layout))
+    var ranges: [Range<Int>] = []
+    for rowGroup in 0..<6 {
+      if rowGroup == 2 || rowGroup == 4 {
+        let all =
+          layout.bytes(ofColumn: 2, inRowGroup: rowGroup)
+          .lowerBound..<layout.bytes(
+            ofColumn: 6, inRowGroup: rowGroup
+          ).upperBound
+        for request in kernel.requests(for: all) {
+          ranges += readAhead.noteRead(request, by: &reader, in: layout)
+        }
+      } else {
+        for column in [2, 6] { ranges += scan(column, rowGroup, &reader, &kernel, in: layout) }
+      }
+    }
+    readAhead.noteClosed(reader)
+    let used = (0..<6).flatMap { rowGroup in
+      [2, 6].map { layout.bytes(ofColumn: $0, inRowGroup: rowGroup) }
+    }
+    #expect(readAhead.predictedRanges(in: layout, budgetInBytes: .max) == used)
+    // Of the columns between, at most those of the row groups in which they were read.
+    let between = (3...5).flatMap { column in
+      [0, 1, 3, 5].map { layout.bytes(ofColumn: column, inRowGroup: $0) }
+    }
+    #expect(!ranges.contains { range in between.contains { range.contains($0.lowerBound + 1) } })
+  }
+
   @Test("A reader of other columns is known by its own, and so is the one after it")
   mutating func anotherQuery() throws {
     let layout = try #require(Self.makeLayout(rowGroups: 1, sizes: Self.sizes))
