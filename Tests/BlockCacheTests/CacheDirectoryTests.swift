@@ -93,7 +93,9 @@ import Testing
     #expect(message(linked).contains("symlink that belongs to user 12345"))
   }
 
-  @Test("Links inside the directory are not followed", arguments: ["lock", CacheDirectory.chunkFolderName])
+  @Test(
+    "Links inside the directory are not followed",
+    arguments: ["lock", CacheDirectory.chunkFolderName])
   func plantedLinks(name: String) throws {
     let folder = try CacheFolder()
     let target = try CacheFolder()
