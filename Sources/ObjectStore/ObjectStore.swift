@@ -26,7 +26,8 @@ public struct ObjectRequest: Sendable {
   }
 }
 
-/// Takes an answer as it arrives. All calls come on the network's thread, in this order, and must not block for long.
+/// Takes an answer as it arrives. All calls come on one thread of the network's, in this order, and must not block for
+/// long.
 public protocol ObjectReceiver: AnyObject, Sendable {
   /// The answer begins; status, range and length fit the request. False ends the transfer.
   func accept(_ head: ResponseHead) -> Bool
@@ -39,7 +40,7 @@ public protocol ObjectReceiver: AnyObject, Sendable {
 /// A request under way, for `ObjectStore.cancel`: one transfer, or several if the first was refused and corrected.
 public final class ObjectTransfer: Sendable {
   struct State {
-    var current: CurlTransfer?
+    var current: (transfer: CurlTransfer, place: EnginePool.Place)?
     var corrections: Set<Corrections.Correction> = []
     var isCancelled = false
   }
@@ -51,15 +52,18 @@ public struct ObjectStoreConfiguration: Sendable {
   public var endpoint: S3Endpoint
   public var region: String
   public var maxConnections: Int
+  /// How many threads move bytes from sockets to their receivers: at least 1, and at most one for each connection.
+  public var networkThreadCount: Int
   /// The receive buffer of each connection.
   public var receiveBufferSizeInBytes: Int
   /// How long a reader waits for its bytes: a request's own limits leave time for several attempts.
   public var readTimeout: Duration
 
   public init(
-    endpoint: S3Endpoint, region: String, maxConnections: Int, receiveBufferSizeInBytes: Int,
-    readTimeout: Duration = .seconds(60)
+    endpoint: S3Endpoint, region: String, maxConnections: Int, networkThreadCount: Int = 1,
+    receiveBufferSizeInBytes: Int, readTimeout: Duration = .seconds(60)
   ) {
+    self.networkThreadCount = networkThreadCount
     self.readTimeout = readTimeout
     self.endpoint = endpoint
     self.region = region
@@ -78,7 +82,7 @@ public final class ObjectStore: Sendable {
   private let configuration: ObjectStoreConfiguration
   private let corrections: Corrections
   private let signer = RequestSigner()
-  private let engine: CurlEngine
+  private let engines: EnginePool
 
   /// Nil when libcurl or the system cannot give what it takes.
   public init?(_ configuration: ObjectStoreConfiguration, credentials: any CredentialsProvider) {
@@ -86,11 +90,13 @@ public final class ObjectStore: Sendable {
     engineConfiguration.maxConnections = configuration.maxConnections
     engineConfiguration.receiveBufferSizeInBytes = configuration.receiveBufferSizeInBytes
     engineConfiguration.allowAttempts(within: configuration.readTimeout)
-    guard let engine = CurlEngine(engineConfiguration) else { return nil }
+    guard
+      let engines = EnginePool(threadCount: configuration.networkThreadCount, engineConfiguration)
+    else { return nil }
     self.configuration = configuration
     corrections = Corrections(
       endpoint: configuration.endpoint, region: configuration.region, credentials: credentials)
-    self.engine = engine
+    self.engines = engines
   }
 
   /// Names the store where objects of several are kept apart. AWS's bucket names are unique whatever the region.
@@ -118,11 +124,11 @@ public final class ObjectStore: Sendable {
       state.isCancelled = true
       return state.current
     }
-    if let current { engine.cancel(current) }
+    if let (transfer, place) = current { place.cancel(transfer) }
   }
 
-  /// Ends all transfers, and the network's thread. Later ones fail with `.cancelled`.
-  public func shutDown() { engine.stop() }
+  /// Ends all transfers, and the network's threads. Later ones fail with `.cancelled`.
+  public func shutDown() { engines.stop() }
 
   private func send(
     _ request: ObjectRequest, isHead: Bool, _ receiver: any ObjectReceiver
@@ -154,19 +160,21 @@ public final class ObjectStore: Sendable {
       send(request, isHead: isHead, receiver, as: transfer)
       return true
     }
+    let place = engines.take()
     let current = CurlTransfer(
       url: target.url,
       headers: headers(for: request, method: isHead ? "HEAD" : "GET", target, signing),
       isHead: isHead, attempt: request.attempt, onHeader: answer.header, onBody: answer.body,
-      onEnd: { ending in
+      onEnd: { [engines] ending in
+        engines.leave(place)
         // The two would keep each other alive.
         transfer.state.withLock { $0.current = nil }
         answer.end(ending)
       })
-    transfer.state.withLock { $0.current = current }
-    engine.submit(current)
+    transfer.state.withLock { $0.current = (current, place) }
+    place.submit(current)
     // Whoever cancelled in between told the engine of a transfer that it did not have yet.
-    if transfer.state.withLock({ $0.isCancelled }) { engine.cancel(current) }
+    if transfer.state.withLock({ $0.isCancelled }) { place.cancel(current) }
   }
 
   private func headers(

@@ -1,6 +1,7 @@
 /// How much memory a mount takes, and how that follows from its configuration.
 ///
 ///     memory = base + connections × (receive buffer + connection) + threads × largest read
+///            + further network threads × (receive buffer + thread)
 ///
 /// Nothing else grows: bodies stream to disk, parked reads hold no buffer, and the kernel's page cache is not ours.
 /// Beside it come what follows from the data: some 700 bytes for each chunk of the manifest (names, keys, digests), and
@@ -15,24 +16,37 @@ public struct MemoryPlan: Sendable, Equatable {
   /// Each thread that answers the kernel has one buffer of the largest read.
   public static let threadBufferInBytes = 1 << 20
 
+  /// What a network thread beyond the first keeps beside its buffer.
+  public static let networkThreadInBytes = 256 << 10
+
   static let largestReceiveBufferInBytes = 256 << 10
   static let smallestReceiveBufferInBytes = 32 << 10
 
   public let maxConnections: Int
   public let receiveBufferSizeInBytes: Int
   public let threadCount: Int
+  public let networkThreadCount: Int
 
   /// What the daemon's resident set may reach, beside the manifest.
-  public var peakInBytes: Int { Self.peak(maxConnections, receiveBufferSizeInBytes, threadCount) }
+  public var peakInBytes: Int {
+    Self.peak(maxConnections, receiveBufferSizeInBytes, threadCount, networkThreadCount)
+  }
 
   /// The most generous plan within a limit: first the receive buffers shrink, then the connections become fewer.
   ///
   /// Nil when the limit does not allow even one connection; `smallestLimit` tells what would.
-  public init?(limitInBytes: Int, maxConnections: Int, threadCount: Int) {
+  ///
+  /// - Parameters:
+  ///   - threadCount: threads that answer the kernel.
+  ///   - networkThreadCount: at least 1; there are no more than connections.
+  public init?(
+    limitInBytes: Int, maxConnections: Int, threadCount: Int, networkThreadCount: Int = 1
+  ) {
     self.threadCount = threadCount
     var connections = max(1, maxConnections)
     var buffer = Self.largestReceiveBufferInBytes
-    while Self.peak(connections, buffer, threadCount) > limitInBytes {
+    var networkThreads: Int { min(networkThreadCount, connections) }
+    while Self.peak(connections, buffer, threadCount, networkThreads) > limitInBytes {
       if buffer > Self.smallestReceiveBufferInBytes {
         buffer /= 2
       } else if connections > 1 {
@@ -43,13 +57,17 @@ public struct MemoryPlan: Sendable, Equatable {
     }
     self.maxConnections = connections
     receiveBufferSizeInBytes = buffer
+    self.networkThreadCount = networkThreads
   }
 
   public static func smallestLimitInBytes(threadCount: Int) -> Int {
-    peak(1, smallestReceiveBufferInBytes, threadCount)
+    peak(1, smallestReceiveBufferInBytes, threadCount, 1)
   }
 
-  private static func peak(_ connections: Int, _ buffer: Int, _ threadCount: Int) -> Int {
+  private static func peak(
+    _ connections: Int, _ buffer: Int, _ threadCount: Int, _ networkThreadCount: Int
+  ) -> Int {
     baseInBytes + connections * (buffer + connectionInBytes) + threadCount * threadBufferInBytes
+      + (networkThreadCount - 1) * (buffer + networkThreadInBytes)
   }
 }

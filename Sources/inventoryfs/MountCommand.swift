@@ -87,6 +87,12 @@ struct MountCommand: ParsableCommand {
 
     @Option(
       help: ArgumentHelp(
+        "Threads that receive from the store. (default: one for every four processors, at most 4)",
+        valueName: "count"))
+    var networkThreads: Int?
+
+    @Option(
+      help: ArgumentHelp(
         "The longest that an open or a read waits for the store, failed attempts included: 60, 90s, 2m.",
         valueName: "duration"))
     var readTimeout = TimeSpan(.seconds(60))
@@ -139,6 +145,9 @@ struct MountCommand: ParsableCommand {
   func validate() throws {
     guard (1...1024).contains(resources.maxConnections) else {
       throw ValidationError("--max-connections must be between 1 and 1024")
+    }
+    if let count = resources.networkThreads, !(1...64).contains(count) {
+      throw ValidationError("--network-threads must be between 1 and 64")
     }
     if let size = resources.cacheSize, size.bytes < BlockCache.smallestSizeInBytes {
       throw ValidationError(

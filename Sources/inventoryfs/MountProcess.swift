@@ -104,13 +104,18 @@ final class MountProcess {
     }
   }
 
+  private static var usualNetworkThreadCount: Int {
+    max(1, min(4, sysconf(Int32(_SC_NPROCESSORS_ONLN)) / 4))
+  }
+
   private func planMemory() throws(Failure) -> MemoryPlan {
     let threadCount = MountSession.threadCount + MountSession.replyThreadCount
     let limit = flags.resources.memoryLimit
     guard
       let plan = MemoryPlan(
         limitInBytes: limit.bytes, maxConnections: flags.resources.maxConnections,
-        threadCount: threadCount)
+        threadCount: threadCount,
+        networkThreadCount: flags.resources.networkThreads ?? Self.usualNetworkThreadCount)
     else {
       let smallest = ByteCount(bytes: MemoryPlan.smallestLimitInBytes(threadCount: threadCount))
       throw Failure("--memory-limit \(limit) is too little: one connection takes \(smallest)")
@@ -141,6 +146,7 @@ final class MountProcess {
           secondsSinceEpoch: { Int64(time(nil)) })
       let configuration = ObjectStoreConfiguration(
         endpoint: endpoint, region: region, maxConnections: memory.maxConnections,
+        networkThreadCount: memory.networkThreadCount,
         receiveBufferSizeInBytes: memory.receiveBufferSizeInBytes, readTimeout: readTimeout)
       guard let store = ObjectStore(configuration, credentials: credentials) else {
         throw Failure("libcurl cannot be set up: the system has no memory or threads left")

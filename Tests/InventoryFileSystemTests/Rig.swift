@@ -41,7 +41,7 @@ final class Rig: Sendable {
       ObjectStore(
         ObjectStoreConfiguration(
           endpoint: try S3Endpoint(url: url), region: "us-east-1", maxConnections: maxConnections,
-          receiveBufferSizeInBytes: 64 << 10, readTimeout: readTimeout),
+          networkThreadCount: 2, receiveBufferSizeInBytes: 64 << 10, readTimeout: readTimeout),
         credentials: credentials))
     let inventory = Inventory(
       source: "s3://bucket/manifest.json", manifest: Array("{}".utf8), checksum: nil,

@@ -303,8 +303,8 @@ def test_a_cache_folder_that_is_another_users_symlink_is_refused(lab, seaweedfs,
 
 
 @pytest.mark.parametrize("options", [
-    ["--cache-size", "many"], ["--cache-size", "-1"], ["--max-connections", "0"], ["--memory-limit", "1"],
-    ["--file-mode", "999"], ["--no-such-flag"]])
+    ["--cache-size", "many"], ["--cache-size", "-1"], ["--max-connections", "0"],
+    ["--network-threads", "0"], ["--memory-limit", "1"], ["--file-mode", "999"], ["--no-such-flag"]])
 def test_an_option_that_makes_no_sense_is_refused(lab, csv_inventory, options):
     """Usage errors are the argument parser's: exit 64 (EX_USAGE), or 1 where the value is only too small."""
     result = lab.inventoryfs("mount", csv_inventory.manifest_path, lab.mountpoint(), *options)

@@ -92,11 +92,13 @@ def test_every_request_after_the_first_to_a_chunk_carries_if_match(lab, big_inve
         assert tags.pop().strip('"') == mount.xattr("user.s3.etag", big_inventory.path(key).name).strip('"')
 
 
-def test_the_connections_stay_under_their_cap(lab, big_inventory):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_connections_stay_under_their_cap(lab, big_inventory, threads):
     """More readers and chunks than connections, and a slow store, so that all that may be open is open."""
     cap = 4
     origin = lab.origin(big_inventory.root, "--first-byte-delay-ms", 30)
-    mount = lab.mount(big_inventory.url, "--max-connections", cap, endpoint=origin.endpoint)
+    mount = lab.mount(big_inventory.url, "--max-connections", cap, "--network-threads", threads,
+                      endpoint=origin.endpoint)
     readers = [lab.spawn("cat", path, stdout=subprocess.DEVNULL) for path in sorted(mount.data.iterdir())]
     assert [reader.wait() for reader in readers] == [0] * len(readers)
     # Asking for this is a connection too.

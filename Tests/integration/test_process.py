@@ -285,6 +285,6 @@ def test_help_is_printed_and_names_every_option(lab, arguments):
     assert result.returncode == 0
     if arguments[0] == "mount":
         for option in ("--endpoint-url", "--region", "--profile", "--no-sign-request", "--bucket", "--cache-dir",
-                       "--cache-size", "--max-connections", "--memory-limit", "--uid", "--gid", "--file-mode",
-                       "--dir-mode", "--allow-other", "--foreground", "--log-level", "--log-file"):
+                       "--cache-size", "--max-connections", "--network-threads", "--memory-limit", "--uid", "--gid",
+                       "--file-mode", "--dir-mode", "--allow-other", "--foreground", "--log-level", "--log-file"):
             assert option in result.stdout

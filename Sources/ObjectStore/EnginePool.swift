@@ -1,0 +1,62 @@
+import Locks
+
+/// The engines of a store, each with a thread of its own, between which the transfers are shared out.
+///
+/// The cap on connections is divided between the engines too, and a transfer goes to the one with the most left of its
+/// share: as long as no more transfers run at once than the cap allows, none waits for a connection.
+final class EnginePool: Sendable {
+  /// An engine that a transfer was given to.
+  struct Place: Sendable {
+    let number: Int
+    fileprivate let engine: CurlEngine
+
+    func submit(_ transfer: CurlTransfer) { engine.submit(transfer) }
+
+    /// Ends the transfer soon, with `.cancelled` unless it ends by itself before.
+    func cancel(_ transfer: CurlTransfer) { engine.cancel(transfer) }
+  }
+
+  private let engines: [CurlEngine]
+  /// How many more transfers each engine has a connection for; less than none where some have to wait.
+  private let free: Lock<[Int]>
+
+  /// Nil when libcurl or the system cannot give what it takes.
+  ///
+  /// - Parameter threadCount: at least 1; one thread has at least one connection.
+  init?(threadCount: Int, _ configuration: CurlEngine.Configuration) {
+    let count = max(1, min(threadCount, configuration.maxConnections))
+    let shares = (0..<count).map { number in
+      configuration.maxConnections / count + (number < configuration.maxConnections % count ? 1 : 0)
+    }
+    var engines: [CurlEngine] = []
+    for share in shares {
+      var configuration = configuration
+      configuration.maxConnections = share
+      guard let engine = CurlEngine(configuration) else {
+        for engine in engines { engine.stop() }
+        return nil
+      }
+      engines.append(engine)
+    }
+    self.engines = engines
+    free = Lock(shares)
+  }
+
+  /// A place for one transfer, until `leave`.
+  func take() -> Place {
+    let number = free.withLock { free in
+      // The first of equals, so that few transfers use the connections that are warm.
+      let number = free.indices.reduce(0) { free[$1] > free[$0] ? $1 : $0 }
+      free[number] -= 1
+      return number
+    }
+    return Place(number: number, engine: engines[number])
+  }
+
+  func leave(_ place: Place) { free.withLock { $0[place.number] += 1 } }
+
+  /// Ends all transfers and the threads. Must not be called from a transfer's callback.
+  func stop() {
+    for engine in engines { engine.stop() }
+  }
+}

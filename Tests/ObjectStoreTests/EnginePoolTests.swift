@@ -1,0 +1,98 @@
+import EmbeddedS3Origin
+import Testing
+
+@testable import ObjectStore
+
+@Suite("Transfers shared out between the network's threads", .timeLimit(.minutes(2)))
+struct EnginePoolTests {
+  private static let bytes = (0..<3_000_000).map { UInt8(truncatingIfNeeded: $0 &* 31 >> 3) }
+
+  private func run(
+    threadCount: Int, maxConnections: Int, faults: [FaultRule] = [],
+    _ body: (ObjectStore, EmbeddedS3Origin) async throws -> Void
+  ) async throws {
+    let configuration = OriginConfiguration(
+      firstByteDelay: .milliseconds(5), faultPlan: FaultPlan(rules: faults))
+    try await EmbeddedS3Origin.run(configuration) { origin in
+      origin.put(bucket: "b", key: "k", bytes: Self.bytes)
+      let url = try #require(origin.endpointURL)
+      let store = try #require(
+        ObjectStore(
+          ObjectStoreConfiguration(
+            endpoint: try S3Endpoint(url: url), region: "us-east-1",
+            maxConnections: maxConnections, networkThreadCount: threadCount,
+            receiveBufferSizeInBytes: 32 << 10),
+          credentials: AnonymousCredentials()))
+      defer { store.shutDown() }
+      try await body(store, origin)
+    }
+  }
+
+  private func request(_ range: Range<Int>) -> ObjectRequest {
+    ObjectRequest(
+      S3Location(bucket: "b", key: "k"), range: range, objectSizeInBytes: Self.bytes.count)
+  }
+
+  @Test(
+    "Places are handed out so that no thread has more than its share of the connections",
+    arguments: [(1, 4), (2, 5), (3, 32), (4, 3)])
+  func shares(threadCount: Int, maxConnections: Int) throws {
+    var configuration = CurlEngine.Configuration()
+    configuration.maxConnections = maxConnections
+    let pool = try #require(EnginePool(threadCount: threadCount, configuration))
+    defer { pool.stop() }
+    let most = (maxConnections + min(threadCount, maxConnections) - 1) / threadCount
+    var places = (0..<maxConnections).map { _ in pool.take() }
+    for round in 0..<20 {
+      let counts = Dictionary(grouping: places, by: \.number).mapValues(\.count)
+      #expect(counts.count == min(threadCount, maxConnections))
+      #expect(counts.values.allSatisfy { $0 <= max(1, most) })
+      for _ in 0..<min(3, maxConnections) {
+        pool.leave(places.remove(at: round * 7 % places.count))
+      }
+      while places.count < maxConnections { places.append(pool.take()) }
+    }
+  }
+
+  @Test(
+    "Many requests over three threads bring their own bytes, within the cap", arguments: [1, 3])
+  func many(threadCount: Int) async throws {
+    try await run(threadCount: threadCount, maxConnections: 7) { store, origin in
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for reader in 0..<7 {
+          group.addTask {
+            for part in 0..<8 {
+              let start = (reader * 8 + part) * 50_001
+              let range = start..<start + 50_001
+              let receiver = Collector()
+              _ = store.get(request(range), to: receiver)
+              let isRight = try await receiver.bytes().elementsEqual(Self.bytes[range])
+              #expect(isRight)
+            }
+          }
+        }
+        try await group.waitForAll()
+      }
+      #expect(await origin.connections().mostAtOnce <= 7)
+      #expect(await origin.totals().requests == 56)
+    }
+  }
+
+  @Test("A cancelled request ends, on whichever thread it is, and leaves its place to the next")
+  func cancelled() async throws {
+    let hang = FaultRule(.hangBeforeHead, times: 4)
+    try await run(threadCount: 2, maxConnections: 4, faults: [hang]) { store, origin in
+      let hanging = (0..<4).map { _ in Collector() }
+      let transfers = hanging.map { store.get(request(0..<10), to: $0) }
+      while await origin.requests().count < 4 { try await Task.sleep(for: .milliseconds(2)) }
+      for transfer in transfers { store.cancel(transfer) }
+      for receiver in hanging {
+        let error = await #expect(throws: StoreError.self) { try await receiver.bytes() }
+        #expect(error?.kind == .cancelled)
+      }
+      let after = (0..<4).map { _ in Collector() }
+      for receiver in after { _ = store.get(request(5..<9), to: receiver) }
+      for receiver in after { #expect(try await receiver.bytes() == Array(Self.bytes[5..<9])) }
+    }
+  }
+}
