@@ -132,8 +132,18 @@ public struct CacheLedger: Sendable {
 
   /// Chooses what must leave so that `bytes` will fit; empty when enough is leaving already. The space is free only
   /// once each is confirmed with `evicted(_:)`. Fewer than needed are chosen when the rest is pinned.
-  public mutating func evict(toFit bytes: Int) -> [Segment] {
+  ///
+  /// - Parameter isSpared: what leaves only when nothing else is left.
+  public mutating func evict(
+    toFit bytes: Int, sparing isSpared: (Segment) -> Bool = { _ in false }
+  ) -> [Segment] {
     var victims: [Segment] = []
+    var place = oldest
+    while usedInBytes - leavingInBytes + bytes > boundInBytes, place != Self.none {
+      let next = records[place].newer
+      if !isSpared(records[place].segment) { victims.append(startLeaving(place)) }
+      place = next
+    }
     while usedInBytes - leavingInBytes + bytes > boundInBytes, oldest != Self.none {
       victims.append(startLeaving(oldest))
     }

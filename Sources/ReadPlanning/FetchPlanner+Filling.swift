@@ -186,7 +186,16 @@ extension FetchPlanner {
   /// Evicts a little more than is needed now, so that a full cache does not stop at every part.
   private mutating func evict(toFit bytes: Int) -> [Action] {
     let spare = min(ledger.boundInBytes / 16, PartSizing.largestInBytes)
-    return ledger.evict(toFit: bytes + spare).map { leave($0) }
+    // Not through `self`, a copy of which would have the ledger copied as it changes.
+    let (chunks, chunkOfEntry, handles, expected) = (chunks, chunkOfEntry, handles, expected)
+    let leaving = ledger.evict(toFit: bytes + spare) { segment in
+      // A reader is about to come here, for whom it would have to be fetched again.
+      guard let id = chunkOfEntry[segment.entry], let chunk = chunks[id] else { return false }
+      let bytes = chunk.grid.bytes(of: chunk.grid.blocks(ofSegment: segment.index))
+      if let target = expected[id]?.targetInBytes, bytes.lowerBound < target { return true }
+      return chunk.handles.contains { handles[$0]?.readAhead.isAhead(bytes) ?? false }
+    }
+    return leaving.map { leave($0) }
   }
 }
 

@@ -196,9 +196,8 @@ public struct FetchPlanner: Sendable {
     verification = Verification(mode: verificationMode)
     sizing = PartSizing(maxConnections: maxConnections, cacheBoundInBytes: cacheBoundInBytes)
     concurrency = ConcurrencyLevel(maximum: maxConnections)
-    // A block that was fetched ahead must still be there when its reader comes to it. Between the two, at most one
-    // window of newer blocks is fetched and one window of older ones is touched again: two windows, and some room.
-    maximumWindowInBytes = min(Self.largestWindowInBytes, cacheBoundInBytes * 3 / 8)
+    maximumWindowInBytes = min(
+      Self.largestWindowInBytes, Self.shareOfWindows(inBytes: cacheBoundInBytes))
     ledger = CacheLedger(boundInBytes: cacheBoundInBytes)
   }
 
@@ -483,9 +482,14 @@ public struct FetchPlanner: Sendable {
   func windowLimit() -> Int {
     min(
       maximumWindowInBytes,
-      (ledger.boundInBytes - wholePinnedInBytes - (verification.pinned?.bytes ?? 0)) * 3 / 8)
+      Self.shareOfWindows(
+        inBytes: ledger.boundInBytes - wholePinnedInBytes - (verification.pinned?.bytes ?? 0)))
       / max(1, handles.count)
   }
+
+  /// What all windows together may take of the cache. What lies in them is spared when something has to leave, so that
+  /// no block leaves between its arrival and its reader's; the rest is for what is being read and for who reads elsewhere.
+  private static func shareOfWindows(inBytes bound: Int) -> Int { bound * 5 / 8 }
 
   private func wantsMore(_ handle: HandleID) -> Bool {
     chunkOfPart.count < mostPartsAhead

@@ -94,13 +94,17 @@ public struct ReadAhead: Sendable {
     let startsAtZero = stream.startOffset == 0
     if startsAtZero || stream.bytesRead >= Self.seekerProofInBytes, stream.isDense {
       let factor = startsAtZero ? Self.windowPerByteRead : 1
-      stream.windowInBytes = min(
-        maximumWindowInBytes,
-        max(
-          Self.firstRequestInBytes,
-          (stream.bytesRead + (startsAtZero ? inheritedBytesRead : 0)) * factor))
-      let from = startsAtZero && stream.bytesRead == stream.frontier ? 0 : stream.frontier
-      stream.target = min(sizeInBytes, max(stream.target, from + stream.windowInBytes))
+      let grown = max(
+        Self.firstRequestInBytes,
+        (stream.bytesRead + (startsAtZero ? inheritedBytesRead : 0)) * factor)
+      stream.windowInBytes = min(maximumWindowInBytes, grown)
+      // As it grows the window of a reader of everything so far begins at the first byte: the same whichever of the
+      // kernel's first two requests comes first.
+      let end =
+        startsAtZero && stream.bytesRead == stream.frontier
+        ? min(grown, stream.frontier + maximumWindowInBytes)
+        : stream.frontier + stream.windowInBytes
+      stream.target = min(sizeInBytes, max(stream.target, end))
     } else {
       stream.target = max(stream.target, stream.frontier)
     }
@@ -109,6 +113,13 @@ public struct ReadAhead: Sendable {
 
   /// The stream that read last, if it is being fetched ahead.
   var current: Stream? { streams.first.flatMap { $0.windowInBytes > 0 ? $0 : nil } }
+
+  /// Whether some of these bytes are fetched ahead of the reader, and not read yet.
+  func isAhead(_ bytes: Range<Int>) -> Bool {
+    streams.contains {
+      $0.windowInBytes > 0 && $0.frontier < $0.target && bytes.overlaps($0.frontier..<$0.target)
+    }
+  }
 
   /// Stops fetching ahead until the reader reads again: what it waited for failed.
   mutating func pause() {

@@ -23,6 +23,18 @@ struct CacheLedgerTests {
     #expect(third.isEmpty, "segment 1 is pinned")
   }
 
+  @Test("What is to be spared leaves after everything else, and in its order")
+  func sparing() {
+    var ledger = CacheLedger(boundInBytes: 500)
+    for index in 0..<5 { ledger.reserve(segment(1, index), bytes: 100) }
+    ledger.pin(segment(1, 4))
+    let spared = [segment(1, 0), segment(1, 2)]
+    let first = ledger.evict(toFit: 100, sparing: spared.contains)
+    #expect(first == [segment(1, 1)])
+    let second = ledger.evict(toFit: 400, sparing: spared.contains)
+    #expect(second == [segment(1, 3)] + spared)
+  }
+
   @Test("Space is free only once the hole has been punched")
   func leaving() {
     var ledger = CacheLedger(boundInBytes: 200)

@@ -286,4 +286,50 @@ struct FetchPlannerTests {
     simulation.deliverAll()
     #expect(simulation.planner.ledger.pinnedInBytes == 0, "seed \(seed)")
   }
+
+  @Test("The window moves on with its reader, also past the largest window", arguments: [32, 1024])
+  func longChunk(cacheInMebibytes: Int) {
+    let size = 400 * mebibyte
+    var simulation = PlannerSimulation(
+      sizeInBytes: size, cacheBoundInBytes: cacheInMebibytes * mebibyte)
+    let handle = simulation.open()
+    var waited = 0
+    for start in stride(from: 0, to: size, by: mebibyte) {
+      let requests = simulation.fetched.count
+      simulation.readThrough(handle, start..<start + mebibyte)
+      if simulation.fetched.count > requests, simulation.fetched.last?.bytes.lowerBound == start {
+        waited += 1
+      }
+      simulation.deliverAll()
+      let ahead = simulation.bytesFetched - start - mebibyte
+      #expect(ahead <= min(128, cacheInMebibytes * 5 / 8) * mebibyte)
+      if start > 8 * mebibyte, start < size - 128 * mebibyte {
+        #expect(ahead >= min(100, cacheInMebibytes / 3) * mebibyte)
+      }
+    }
+    #expect(waited <= 1, "only the first read brings its own bytes")
+    #expect(simulation.bytesFetched == size)
+  }
+
+  @Test("What was fetched ahead of a slow reader stays while a fast one goes through the cache")
+  func slowReader() {
+    let size = 200 * mebibyte
+    var simulation = PlannerSimulation(
+      sizeInBytes: size, chunkCount: 3, cacheBoundInBytes: 32 * mebibyte)
+    let slow = simulation.open(0)
+    let fast = simulation.open(2)
+    var position = 0
+    for step in 0..<10 {
+      simulation.readThrough(slow, step * mebibyte..<(step + 1) * mebibyte)
+      for _ in 0..<20 {
+        simulation.readThrough(fast, position..<position + mebibyte)
+        position += mebibyte
+        simulation.deliverAll()
+      }
+    }
+    #expect(simulation.bytesFetchedTwice == 0)
+    let ahead = simulation.bytesFetched - 10 * mebibyte - min(size, position)
+    #expect(ahead >= 9 * mebibyte, "each is fetched ahead by most of its half")
+    #expect(ahead <= 20 * mebibyte)
+  }
 }
