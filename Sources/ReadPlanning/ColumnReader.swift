@@ -45,9 +45,9 @@ public struct ColumnReader: Sendable {
   private var entered = BlockSet(blockCount: 0)
   private var announced = BlockSet(blockCount: 0)
   private var enteredBytes = 0
-  private var firstRowGroup: Int?
+  private var rowGroups: Set<Int> = []
   /// The reader has gone on to a second row group.
-  private(set) var hasFinishedRowGroup = false
+  var hasFinishedRowGroup: Bool { rowGroups.count > 1 }
 
   init(id: UInt64, fileSizeInBytes: Int) {
     self.id = id
@@ -63,6 +63,11 @@ public struct ColumnReader: Sendable {
 
   static func isNearlyAll(_ columns: BlockSet) -> Bool {
     columns.count >= columns.blockCount - columns.blockCount / 8
+  }
+
+  /// Whether the reader has come to at least half of the row groups.
+  func hasBegunMost(of layout: ParquetLayout) -> Bool {
+    !rowGroups.isEmpty && 2 * rowGroups.count >= layout.rowGroupCount
   }
 
   func hasEntered(_ chunk: Int) -> Bool { entered.contains(chunk) }
@@ -97,8 +102,7 @@ public struct ColumnReader: Sendable {
     entered = BlockSet(blockCount: layout.chunkCount)
     announced = entered
     enteredBytes = 0
-    firstRowGroup = nil
-    hasFinishedRowGroup = false
+    rowGroups = []
   }
 
   private mutating func extendStream(
@@ -188,9 +192,7 @@ public struct ColumnReader: Sendable {
       entered.insert(chunk)
       rowGroupsUsing[chunk % layout.columnCount] += 1
       enteredBytes += layout.bytes(ofChunk: chunk).count
-      let rowGroup = chunk / layout.columnCount
-      if let firstRowGroup, rowGroup != firstRowGroup { hasFinishedRowGroup = true }
-      firstRowGroup = firstRowGroup ?? rowGroup
+      rowGroups.insert(chunk / layout.columnCount)
       return true
     }
     if !new.isEmpty {

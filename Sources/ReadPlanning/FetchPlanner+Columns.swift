@@ -9,9 +9,15 @@ extension FetchPlanner {
   /// Takes note of a read of a Parquet chunk, and of the columns that are worth fetching because of it.
   mutating func noteColumns(_ id: ChunkID, _ handle: HandleID, _ bytes: Range<Int>) -> [Action] {
     guard var reader = handles[handle]?.columns else { return [] }
-    let ranges = columns.noteRead(bytes, by: &reader, in: chunks[id]?.layout)
+    let layout = chunks[id]?.layout
+    let hadBegunMost = layout.map(reader.hasBegunMost) ?? false
+    let ranges = columns.noteRead(bytes, by: &reader, in: layout)
     handles[handle]?.columns = reader
     wish(for: ranges, of: id)
+    if let layout, !hadBegunMost, reader.hasBegunMost(of: layout) {
+      isNextChunkWanted = true
+      wishForNextChunk()
+    }
     let readsFooter = bytes.upperBound == chunks[id]?.grid.sizeInBytes && !reader.isWholeFile
     // A footer that came ahead: now its columns may.
     if readsFooter { wishForPredictedColumns(id) }
@@ -52,7 +58,11 @@ extension FetchPlanner {
     case .layout(let layout):
       chunks[id]?.layout = layout
       // Of a chunk that is only expected nobody has read the footer yet.
-      if chunks[id]?.handles.isEmpty == false { wishForPredictedColumns(id) }
+      if chunks[id]?.handles.isEmpty == false {
+        wishForPredictedColumns(id)
+      } else {
+        wishForNextChunk()
+      }
       return actions + fill()
     case .needsMoreBytes(let tailSizeInBytes):
       // Its reader will ask for them.
@@ -65,18 +75,38 @@ extension FetchPlanner {
     }
   }
 
-  /// The next part of the columns that are wished for.
+  /// The next part of the columns that are wished for: of chunks that are read, and then of one that will be.
   func nextColumns() -> Gap? {
-    for (id, chunk) in chunks where !chunk.wishes.isEmpty && chunk.isVersionKnown {
-      for wish in chunk.wishes {
-        guard let run = chunk.missingAhead(in: chunk.grid.blocks(covering: wish)) else { continue }
-        let most = sizing.largestPartInBytes / BlockGrid.blockSizeInBytes
-        return Gap(
-          chunk: id, blocks: run.lowerBound..<min(run.upperBound, run.lowerBound + most),
-          needed: 0..<0)
-      }
+    for (id, chunk) in chunks where !chunk.wishes.isEmpty && !chunk.handles.isEmpty {
+      if let gap = nextColumns(of: id, chunk) { return gap }
+    }
+    for id in expectedOrder {
+      guard let chunk = chunks[id], !chunk.wishes.isEmpty else { continue }
+      if let gap = nextColumns(of: id, chunk) { return gap }
     }
     return nil
+  }
+
+  private func nextColumns(of id: ChunkID, _ chunk: Chunk) -> Gap? {
+    guard chunk.isVersionKnown else { return nil }
+    for wish in chunk.wishes {
+      guard let run = chunk.missingAhead(in: chunk.grid.blocks(covering: wish)) else { continue }
+      let most = sizing.largestPartInBytes / BlockGrid.blockSizeInBytes
+      return Gap(
+        chunk: id, blocks: run.lowerBound..<min(run.upperBound, run.lowerBound + most),
+        needed: 0..<0)
+    }
+    return nil
+  }
+
+  /// The nearest chunk that a query is expected to come to gets its columns ahead of it, once its footer is here: no more
+  /// than that one, because a query may stop.
+  private mutating func wishForNextChunk() {
+    guard isNextChunkWanted, let next = expectedOrder.first, let chunk = chunks[next],
+      chunk.handles.isEmpty, chunk.layout != nil
+    else { return }
+    isNextChunkWanted = false
+    wishForPredictedColumns(next)
   }
 
   private mutating func wishForPredictedColumns(_ id: ChunkID) {

@@ -96,6 +96,7 @@ extension FetchPlanner {
     guard expected.removeValue(forKey: id) != nil else { return [] }
     expectedOrder.removeAll { $0 == id }
     guard let chunk = chunks[id], chunk.handles.isEmpty else { return [] }
+    chunks[id]?.wishes = []
     released.append(id)
     return abandonTransfers(of: id)
   }

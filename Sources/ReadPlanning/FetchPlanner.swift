@@ -169,6 +169,8 @@ public struct FetchPlanner: Sendable {
   var isStarved = false
   var walk = ChunkWalk()
   var columns = ColumnReadAhead()
+  /// A query has begun most of its chunk, and the next one's columns are to be fetched.
+  var isNextChunkWanted = false
   var expected: [ChunkID: Expectation] = [:]
   /// The nearest first.
   var expectedOrder: [ChunkID] = []

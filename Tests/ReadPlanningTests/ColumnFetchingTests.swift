@@ -118,12 +118,40 @@ struct ColumnFetchingTests {
     #expect(simulation.fetched.count == requests, "every column is there before it is read")
   }
 
+  @Test(
+    "As a query comes to the second half of a chunk, the next one's columns are fetched, no others"
+  )
+  func columnsAhead() throws {
+    let layout = try layout()
+    let size = layout.footerOffset + 3000
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 4, layout: layout)
+    let first = simulation.open(0)
+    simulation.readThrough(first, size - 8..<size)
+    func requests(_ chunk: Int) -> Int { simulation.fetched.count { $0.chunk == chunk } }
+    for (number, bytes) in columns(in: layout).enumerated() {
+      simulation.readThrough(first, bytes)
+      simulation.deliverAll()
+      let isSecondHalf = 2 * (number / 2 + 1) >= Self.rowGroups
+      #expect((requests(1) > 1) == isSecondHalf, "column \(number)")
+    }
+    #expect((2...3).allSatisfy { requests($0) == 1 }, "their footers, and nothing else")
+    let second = simulation.open(1)
+    let before = requests(1)
+    simulation.readThrough(second, size - 8..<size)
+    for bytes in columns(in: layout) { simulation.readThrough(second, bytes) }
+    #expect(requests(1) == before, "every column was there before it was read")
+    #expect(requests(2) > 1 && requests(3) == 1)
+    #expect(simulation.bytesFetchedTwice == 0)
+  }
+
   @Test("A chunk whose footer came ahead has its columns fetched when the footer is read")
   func columnsOfNextChunk() throws {
     let layout = try layout()
     let size = layout.footerOffset + 3000
     var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 2, layout: layout)
-    _ = query(0, of: &simulation, in: layout)
+    let first = simulation.open(0)
+    simulation.readThrough(first, size - 8..<size)
+    for bytes in columns(in: layout).prefix(6) { simulation.readThrough(first, bytes) }
     simulation.deliverAll()
     #expect(simulation.fetched.filter { $0.chunk == 1 }.count == 1)
     let second = simulation.open(1)
