@@ -133,7 +133,7 @@ public struct CacheLedger: Sendable {
   /// Chooses what must leave so that `bytes` will fit; empty when enough is leaving already. The space is free only
   /// once each is confirmed with `evicted(_:)`. Fewer than needed are chosen when the rest is pinned.
   ///
-  /// - Parameter isSpared: what leaves only when nothing else is left.
+  /// - Parameter isSpared: what does not leave.
   public mutating func evict(
     toFit bytes: Int, sparing isSpared: (Segment) -> Bool = { _ in false }
   ) -> [Segment] {
@@ -143,9 +143,6 @@ public struct CacheLedger: Sendable {
       let next = records[place].newer
       if !isSpared(records[place].segment) { victims.append(startLeaving(place)) }
       place = next
-    }
-    while usedInBytes - leavingInBytes + bytes > boundInBytes, oldest != Self.none {
-      victims.append(startLeaving(oldest))
     }
     return victims
   }

@@ -65,9 +65,9 @@ public struct ColumnReader: Sendable {
     columns.count >= columns.blockCount - columns.blockCount / 8
   }
 
-  /// Whether the reader has come to at least half of the row groups.
+  /// Whether the reader has come to at least half of the row groups, and to more than one.
   func hasBegunMost(of layout: ParquetLayout) -> Bool {
-    !rowGroups.isEmpty && 2 * rowGroups.count >= layout.rowGroupCount
+    hasFinishedRowGroup && 2 * rowGroups.count >= layout.rowGroupCount
   }
 
   func hasEntered(_ chunk: Int) -> Bool { entered.contains(chunk) }

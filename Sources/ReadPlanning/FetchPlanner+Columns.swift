@@ -15,7 +15,7 @@ extension FetchPlanner {
     handles[handle]?.columns = reader
     wish(for: ranges, of: id)
     if let layout, !hadBegunMost, reader.hasBegunMost(of: layout) {
-      isNextChunkWanted = true
+      nextChunkIsWantedBy = id
       wishForNextChunk()
     }
     let readsFooter = bytes.upperBound == chunks[id]?.grid.sizeInBytes && !reader.isWholeFile
@@ -75,11 +75,16 @@ extension FetchPlanner {
     }
   }
 
-  /// The next part of the columns that are wished for: of chunks that are read, and then of one that will be.
+  /// The next part of the columns that are wished for, of chunks that are being read.
   func nextColumns() -> Gap? {
     for (id, chunk) in chunks where !chunk.wishes.isEmpty && !chunk.handles.isEmpty {
       if let gap = nextColumns(of: id, chunk) { return gap }
     }
+    return nil
+  }
+
+  /// The same of a chunk that will be.
+  func nextExpectedColumns() -> Gap? {
     for id in expectedOrder {
       guard let chunk = chunks[id], !chunk.wishes.isEmpty else { continue }
       if let gap = nextColumns(of: id, chunk) { return gap }
@@ -89,12 +94,12 @@ extension FetchPlanner {
 
   private func nextColumns(of id: ChunkID, _ chunk: Chunk) -> Gap? {
     guard chunk.isVersionKnown else { return nil }
-    for wish in chunk.wishes {
+    for (index, wish) in chunk.wishes.enumerated() {
       guard let run = chunk.missingAhead(in: chunk.grid.blocks(covering: wish)) else { continue }
       let most = sizing.largestPartInBytes / BlockGrid.blockSizeInBytes
       return Gap(
         chunk: id, blocks: run.lowerBound..<min(run.upperBound, run.lowerBound + most),
-        needed: 0..<0)
+        needed: 0..<0, reason: .wish(index))
     }
     return nil
   }
@@ -102,10 +107,10 @@ extension FetchPlanner {
   /// The nearest chunk that a query is expected to come to gets its columns ahead of it, once its footer is here: no more
   /// than that one, because a query may stop.
   private mutating func wishForNextChunk() {
-    guard isNextChunkWanted, let next = expectedOrder.first, let chunk = chunks[next],
+    guard nextChunkIsWantedBy != nil, let next = expectedOrder.first, let chunk = chunks[next],
       chunk.handles.isEmpty, chunk.layout != nil
     else { return }
-    isNextChunkWanted = false
+    nextChunkIsWantedBy = nil
     wishForPredictedColumns(next)
   }
 
@@ -115,7 +120,7 @@ extension FetchPlanner {
   }
 
   private var columnBudgetInBytes: Int {
-    min(ColumnReadAhead.usualBudgetInBytes, maximumWindowInBytes / max(1, handles.count))
+    min(columns.budgetInBytes, maximumWindowInBytes / max(1, handles.count))
   }
 
   private mutating func wish(for ranges: [Range<Int>], of id: ChunkID) {

@@ -62,7 +62,7 @@ extension FetchPlanner {
       stream.bytesRead >= sizeInBytes / 2, sizeInBytes >= 16 * ReadAhead.firstRequestInBytes,
       catalog.sizesInBytes[second.index] > PartSizing.smallChunkInBytes, chunks[second] == nil
     else { return [] }
-    return expect(second, Expectation(inheritedBytesRead: stream.bytesRead))
+    return expect(second, Expectation())
   }
 
   /// A query comes to the next chunks' footers soon: one small request each. Of a small chunk the first request brings
@@ -101,10 +101,28 @@ extension FetchPlanner {
     return abandonTransfers(of: id)
   }
 
-  func nextExpected() -> Gap? {
+  /// How much of the beginnings of expected chunks is wanted: of the nearest first, what readers' windows leave.
+  func expectedTargets() -> [ChunkID: Int] {
+    guard expected.values.contains(where: { $0.targetInBytes != nil }) else { return [:] }
+    let limit = windowLimit()
+    var budget = handles.values.reduce(shareOfWindows) { rest, handle in
+      handle.readAhead.windows(limitInBytes: limit).reduce(rest) { $0 - $1.bytes.count }
+    }
+    var targets: [ChunkID: Int] = [:]
     for id in expectedOrder {
-      guard let expectation = expected[id], let chunk = chunks[id] else { continue }
-      let wanted = expectation.targetInBytes.map { 0..<$0 } ?? chunk.opening
+      guard let target = expected[id]?.targetInBytes else { continue }
+      targets[id] = max(0, min(target, budget))
+      budget -= target
+    }
+    return targets
+  }
+
+  func nextExpected() -> Gap? {
+    let targets = expectedTargets()
+    for id in expectedOrder {
+      guard expected[id] != nil, let chunk = chunks[id] else { continue }
+      let wanted = targets[id].map { 0..<$0 } ?? chunk.opening
+      guard !wanted.isEmpty else { continue }
       let window = chunk.grid.blocks(covering: wanted)
       guard let run = chunk.missingAhead(in: window) else { continue }
       let offset = chunk.grid.bytes(of: run).lowerBound
@@ -131,16 +149,19 @@ extension FetchPlanner {
     guard chunk.scatteredMissCount + 1 >= enough, !chunk.isTableOfContentsRead,
       size <= maximumWindowInBytes / max(1, handles.count)
     else { return }
+    guard chunks[id]?.isBeingFilled == false else { return }
     chunks[id]?.isBeingFilled = true
+    chunks[id]?.filledUpToBlock = 0
   }
 
   func nextFilling() -> Gap? {
     for (id, chunk) in chunks where chunk.isBeingFilled {
-      guard let run = chunk.missingAhead(in: 0..<chunk.grid.blockCount) else { continue }
+      let rest = chunk.filledUpToBlock..<chunk.grid.blockCount
+      guard let run = chunk.missingAhead(in: rest) else { continue }
       let offset = chunk.grid.bytes(of: run).lowerBound
       let end = sizing.partEnd(startingAt: offset, forWindow: chunk.grid.sizeInBytes)
       let blocks = run.clamped(to: chunk.grid.blocks(covering: offset..<end))
-      return Gap(chunk: id, blocks: blocks, needed: 0..<0)
+      return Gap(chunk: id, blocks: blocks, needed: 0..<0, reason: .filling)
     }
     return nil
   }

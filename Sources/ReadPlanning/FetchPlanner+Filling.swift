@@ -9,6 +9,14 @@ extension FetchPlanner {
     let needed: Range<Int>
     /// All blocks of that wait.
     var wanted = 0..<0
+    var reason = Reason.window
+
+    enum Reason {
+      case window
+      case filling
+      /// By its place in the chunk's wishes.
+      case wish(Int)
+    }
   }
 
   /// Starts parts until the connections are in use, nothing is wanted, or the cache has no room.
@@ -75,10 +83,12 @@ extension FetchPlanner {
     return nil
   }
 
-  /// What nobody waits for yet: readers' windows, then chunks with readers all over them, then the next chunks.
+  /// What nobody waits for yet: columns and windows of readers, then chunks with readers all over them, then the next
+  /// chunks.
   private func nextAhead() -> Gap? {
     guard chunkOfPart.count < mostPartsAhead, !isCachingPaused else { return nil }
     return nextColumns() ?? nextReadAhead() ?? nextFilling() ?? nextExpected()
+      ?? nextExpectedColumns()
   }
 
   private func nextReadAhead() -> Gap? {
@@ -97,15 +107,18 @@ extension FetchPlanner {
       return nil
     }
     var best: (lead: Int, gap: Gap)?
-    for stream in handle.readAhead.streams where stream.target > stream.frontier {
-      let window = chunk.grid.blocks(covering: stream.frontier..<stream.target)
-      guard let run = chunk.missingAhead(in: window) else { continue }
+    for window in handle.readAhead.windows(limitInBytes: windowLimit()) {
+      guard let run = chunk.missingAhead(in: chunk.grid.blocks(covering: window.bytes)) else {
+        continue
+      }
       let offset = chunk.grid.bytes(of: run).lowerBound
-      let lead = offset - stream.frontier
+      let lead = offset - window.bytes.lowerBound
       if let best, best.lead <= lead { continue }
-      let end = sizing.partEnd(startingAt: offset, forWindow: stream.windowInBytes)
+      let end = sizing.partEnd(startingAt: offset, forWindow: window.sizeInBytes)
       // A window that has moved on by less than a part waits until it has room for a whole one.
-      if end > stream.target, stream.target < chunk.grid.sizeInBytes { continue }
+      if end > window.bytes.upperBound, window.bytes.upperBound < chunk.grid.sizeInBytes {
+        continue
+      }
       let blocks = run.clamped(to: chunk.grid.blocks(covering: offset..<end))
       best = (lead, Gap(chunk: handle.chunk, blocks: blocks, needed: 0..<0))
     }
@@ -129,7 +142,7 @@ extension FetchPlanner {
     var blocks = gap.blocks
     var bytes = spaceNeeded(for: blocks, in: chunk)
     if !ledger.fits(bytes) {
-      actions += evict(toFit: bytes)
+      actions += evict(toFit: bytes, sparingWindows: gap.needed.isEmpty)
       guard ledger.leavingInBytes == 0, !gap.needed.isEmpty else {
         isStarved = true
         return false
@@ -148,7 +161,26 @@ extension FetchPlanner {
       }
     }
     begin(gap.chunk, blocks, isInMemory: false, &actions)
+    noteBegun(gap)
     return true
+  }
+
+  /// What is fetched for no reader's window is fetched once: should it leave before somebody reads it, it was not worth
+  /// its place.
+  private mutating func noteBegun(_ gap: Gap) {
+    guard gap.needed.isEmpty, let chunk = chunks[gap.chunk] else { return }
+    let end = chunk.grid.bytes(of: gap.blocks).upperBound
+    switch gap.reason {
+    case .window: break
+    case .filling: chunks[gap.chunk]?.filledUpToBlock = gap.blocks.upperBound
+    case .wish(let index):
+      let rest = end..<max(end, chunk.wishes[index].upperBound)
+      if rest.isEmpty {
+        chunks[gap.chunk]?.wishes.remove(at: index)
+      } else {
+        chunks[gap.chunk]?.wishes[index] = rest
+      }
+    }
   }
 
   /// Puts a part on the books. It fits.
@@ -183,19 +215,32 @@ extension FetchPlanner {
       - chunk.allocated.presentRuns(in: blocks).reduce(0) { $0 + chunk.grid.allocatedBytes(of: $1) }
   }
 
-  /// Evicts a little more than is needed now, so that a full cache does not stop at every part.
-  private mutating func evict(toFit bytes: Int) -> [Action] {
+  /// Evicts a little more than is needed now, so that a full cache does not stop at every part: first what no reader is
+  /// about to come to.
+  ///
+  /// - Parameter sparingWindows: and nothing else, so that fetching ahead never takes the place of what was fetched ahead.
+  private mutating func evict(toFit bytes: Int, sparingWindows: Bool) -> [Action] {
     let spare = min(ledger.boundInBytes / 16, PartSizing.largestInBytes)
-    // Not through `self`, a copy of which would have the ledger copied as it changes.
-    let (chunks, chunkOfEntry, handles, expected) = (chunks, chunkOfEntry, handles, expected)
-    let leaving = ledger.evict(toFit: bytes + spare) { segment in
-      // A reader is about to come here, for whom it would have to be fetched again.
-      guard let id = chunkOfEntry[segment.entry], let chunk = chunks[id] else { return false }
-      let bytes = chunk.grid.bytes(of: chunk.grid.blocks(ofSegment: segment.index))
-      if let target = expected[id]?.targetInBytes, bytes.lowerBound < target { return true }
-      return chunk.handles.contains { handles[$0]?.readAhead.isAhead(bytes) ?? false }
+    let (ahead, chunkOfEntry, grids) = (rangesAhead(), chunkOfEntry, chunks.mapValues(\.grid))
+    var leaving = ledger.evict(toFit: bytes + spare) { segment in
+      guard let id = chunkOfEntry[segment.entry], let ranges = ahead[id], let grid = grids[id]
+      else { return false }
+      let bytes = grid.bytes(of: grid.blocks(ofSegment: segment.index))
+      return ranges.contains { $0.overlaps(bytes) }
     }
+    if !sparingWindows { leaving += ledger.evict(toFit: bytes) }
     return leaving.map { leave($0) }
+  }
+
+  /// What readers are about to come to, by chunk: five eighths of the cache at most.
+  private func rangesAhead() -> [ChunkID: [Range<Int>]] {
+    var ranges: [ChunkID: [Range<Int>]] = [:]
+    for handle in handles.values {
+      let windows = handle.readAhead.windows(limitInBytes: windowLimit())
+      if !windows.isEmpty { ranges[handle.chunk, default: []] += windows.map(\.bytes) }
+    }
+    for (id, target) in expectedTargets() { ranges[id, default: []].append(0..<target) }
+    return ranges
   }
 }
 

@@ -252,7 +252,7 @@ extension FetchPlanner {
       && wholePinnedInBytes + size <= ledger.boundInBytes * 7 / 8
   }
 
-  private func sizeOnDisk(of chunk: Chunk) -> Int {
+  func sizeOnDisk(of chunk: Chunk) -> Int {
     chunk.grid.allocatedBytes(of: 0..<chunk.grid.blockCount)
   }
 

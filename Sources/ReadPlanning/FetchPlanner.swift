@@ -106,6 +106,8 @@ public struct FetchPlanner: Sendable {
     var isTableOfContentsRead = false
     /// All of it is being fetched, because its readers are all over it.
     var isBeingFilled = false
+    /// What lies before it has been fetched for that.
+    var filledUpToBlock = 0
     let isParquet: Bool
     var layout: ParquetLayout?
     var isFooterAsked = false
@@ -168,9 +170,9 @@ public struct FetchPlanner: Sendable {
   /// Space was wanted and could not be had: worth another look when something is unpinned.
   var isStarved = false
   var walk = ChunkWalk()
-  var columns = ColumnReadAhead()
-  /// A query has begun most of its chunk, and the next one's columns are to be fetched.
-  var isNextChunkWanted = false
+  var columns: ColumnReadAhead
+  /// The chunk of which a query has begun most, so that the next one's columns are to be fetched.
+  var nextChunkIsWantedBy: ChunkID?
   var expected: [ChunkID: Expectation] = [:]
   /// The nearest first.
   var expectedOrder: [ChunkID] = []
@@ -200,6 +202,8 @@ public struct FetchPlanner: Sendable {
     concurrency = ConcurrencyLevel(maximum: maxConnections)
     maximumWindowInBytes = min(
       Self.largestWindowInBytes, Self.shareOfWindows(inBytes: cacheBoundInBytes))
+    columns = ColumnReadAhead(
+      budgetInBytes: min(ColumnReadAhead.usualBudgetInBytes, cacheBoundInBytes / 4))
     ledger = CacheLedger(boundInBytes: cacheBoundInBytes)
   }
 
@@ -342,6 +346,7 @@ public struct FetchPlanner: Sendable {
     guard let chunk = chunks[closed.chunk] else { return [] }
     for wait in chunk.waits where waits[wait]?.handle == handle { forget(wait) }
     guard chunk.handles.isEmpty else { return fill() }
+    if nextChunkIsWantedBy == closed.chunk { nextChunkIsWantedBy = nil }
     chunks[closed.chunk]?.isBeingFilled = false
     chunks[closed.chunk]?.wishes = []
     chunks[closed.chunk]?.scatteredMissCount = 0
@@ -482,15 +487,20 @@ public struct FetchPlanner: Sendable {
 
   /// Every reader that is fetching ahead gets an even share of what the cache can hold ahead.
   func windowLimit() -> Int {
-    min(
-      maximumWindowInBytes,
-      Self.shareOfWindows(
-        inBytes: ledger.boundInBytes - wholePinnedInBytes - (verification.pinned?.bytes ?? 0)))
-      / max(1, handles.count)
+    min(maximumWindowInBytes, shareOfWindows) / max(1, handles.count)
   }
 
-  /// What all windows together may take of the cache. What lies in them is spared when something has to leave, so that
-  /// no block leaves between its arrival and its reader's; the rest is for what is being read and for who reads elsewhere.
+  /// What may be fetched ahead, all together, of what the cache has room for.
+  var shareOfWindows: Int {
+    let held = verification.held.flatMap { chunks[$0] }.map(sizeOnDisk) ?? 0
+    return Self.shareOfWindows(
+      inBytes: max(
+        0,
+        ledger.boundInBytes - wholePinnedInBytes - (verification.pinned?.bytes ?? 0) - held))
+  }
+
+  /// Read-ahead spares what lies in windows, so that no block leaves between its arrival and its reader's. The rest of
+  /// the cache is for what is being read, and for who reads elsewhere.
   private static func shareOfWindows(inBytes bound: Int) -> Int { bound * 5 / 8 }
 
   private func wantsMore(_ handle: HandleID) -> Bool {

@@ -3,7 +3,8 @@
 /// A reader is *sequential* where its reads continue one another. The kernel's own read-ahead sends up to two
 /// requests of 1 MiB at once and several threads may deliver them in either order, so "continue" allows a slack on
 /// both sides of the frontier, and counts bytes read rather than distance covered: a reader that hops forward
-/// inside the slack without reading what lies between never looks sequential.
+/// inside the slack without reading what lies between never looks sequential. What was passed over continues its stream
+/// however late it is read.
 ///
 /// The window ahead of a sequential reader is a multiple of what it has read, so what a reader that stops leaves
 /// unread is bounded by a multiple of what it used; a reader that seeks has no window at all. A few streams are
@@ -22,6 +23,8 @@ public struct ReadAhead: Sendable {
 
   private static let slackInBytes = 1 << 20
   private static let streamCount = 4
+  /// A stream that so many reads passed by has no window until it is read again.
+  private static let readsUntilPaused = 32
 
   struct Stream: Sendable {
     let startOffset: Int
@@ -35,6 +38,8 @@ public struct ReadAhead: Sendable {
     var target: Int
     /// How much lies between the frontier and the target, at most.
     var windowInBytes: Int
+    /// How many reads there had been when it was last read.
+    var lastRead = 0
 
     /// More was read than passed over.
     var isDense: Bool { bytesRead >= bytesSkipped }
@@ -67,6 +72,7 @@ public struct ReadAhead: Sendable {
   private let inheritedBytesRead: Int
   /// Most recently used first.
   private(set) var streams: [Stream] = []
+  private var readCount = 0
 
   public init(inheritedBytesRead: Int = 0) { self.inheritedBytesRead = inheritedBytesRead }
 
@@ -77,6 +83,7 @@ public struct ReadAhead: Sendable {
   ///   - sizeInBytes: the chunk's length.
   mutating func note(_ read: Range<Int>, maximumWindowInBytes: Int, sizeInBytes: Int) {
     guard !read.isEmpty else { return }
+    readCount += 1
     var stream: Stream
     if let known = streams.firstIndex(where: { Self.continues($0, read) }) {
       stream = streams.remove(at: known)
@@ -108,16 +115,32 @@ public struct ReadAhead: Sendable {
     } else {
       stream.target = max(stream.target, stream.frontier)
     }
+    stream.lastRead = readCount
     streams.insert(stream, at: 0)
+    for index in streams.indices where readCount - streams[index].lastRead > Self.readsUntilPaused {
+      streams[index].target = streams[index].frontier
+    }
   }
 
   /// The stream that read last, if it is being fetched ahead.
   var current: Stream? { streams.first.flatMap { $0.windowInBytes > 0 ? $0 : nil } }
 
-  /// Whether some of these bytes are fetched ahead of the reader, and not read yet.
-  func isAhead(_ bytes: Range<Int>) -> Bool {
-    streams.contains {
-      $0.windowInBytes > 0 && $0.frontier < $0.target && bytes.overlaps($0.frontier..<$0.target)
+  /// What is to be fetched ahead of a stream.
+  struct Window {
+    let bytes: Range<Int>
+    /// What it is cut in parts by.
+    let sizeInBytes: Int
+  }
+
+  /// The windows that are not empty. Together they have at most `limitInBytes`, which may be less than when they were
+  /// opened: the cache is shared with more readers by then.
+  func windows(limitInBytes: Int) -> [Window] {
+    let open = streams.filter { $0.windowInBytes > 0 && $0.target > $0.frontier }
+    let limit = max(0, limitInBytes) / max(1, open.count)
+    return open.map {
+      Window(
+        bytes: $0.frontier..<min($0.target, $0.frontier + limit),
+        sizeInBytes: min($0.windowInBytes, limit))
     }
   }
 
@@ -127,8 +150,8 @@ public struct ReadAhead: Sendable {
   }
 
   private static func continues(_ stream: Stream, _ read: Range<Int>) -> Bool {
-    read.lowerBound >= stream.frontier - slackInBytes
-      && read.lowerBound <= stream.frontier + slackInBytes
-      && read.lowerBound >= stream.startOffset
+    guard read.lowerBound >= stream.startOffset else { return false }
+    return abs(read.lowerBound - stream.frontier) <= slackInBytes
+      || stream.bytesSkipped > 0 && read.upperBound <= stream.frontier
   }
 }
