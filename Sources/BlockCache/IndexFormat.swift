@@ -24,8 +24,8 @@ import ReadPlanning
 /// All integers are little-endian.
 ///
 /// **Steps.** New entry: data file, its length, index file, its length, header. Version: header again, now with the
-/// ETag, before the first block; and with the seal, once the chunk was compared with the manifest's MD5. Block: its
-/// bytes, in pieces, then its entry. Eviction: entries to zero, then the hole. Removal: index file, then data file.
+/// ETag, before the first block; and with the seal, once the chunk was compared with the manifest's MD5. Blocks: their
+/// bytes, in pieces, then their entries. Eviction: entries to zero, then the hole. Removal: index file, then data file.
 /// A process may be killed between any two, and nothing is synced, so that after a power loss any of the steps, in
 /// sectors, may be missing while later ones are there.
 ///

@@ -39,7 +39,7 @@ class ParkedReply: @unchecked Sendable {
     }
   }
 
-  /// Answers with an error, from the pool: the caller may be libfuse's callback or the network's thread.
+  /// Answers with an error, from the pool: the caller may be libfuse's callback or a network thread.
   func fail(_ error: FileSystemError) {
     pool.run { [self] _ in
       willAnswer()

@@ -4,7 +4,7 @@ import PosixThreads
 
 /// Threads that answer reads which had to wait, each with one buffer of the largest read.
 ///
-/// Bytes come in on the network's thread, which must go on receiving: copying a megabyte out of the cache file and
+/// Bytes come in on a network thread, which must go on receiving: copying a megabyte out of the cache file and
 /// into the kernel is done here. Jobs are bounded by the kernel, which has a bounded number of reads under way.
 final class ReplyPool: Sendable {
   typealias Job = @Sendable (UnsafeMutableRawBufferPointer) -> Void

@@ -1,7 +1,7 @@
 import BlockCache
 import ReadPlanning
 
-// What the network's thread reports: bytes, versions and endings of parts.
+// What network threads report: bytes, versions and endings of parts.
 
 extension FetchCoordinator {
   func arrived(_ part: PartID, count: Int) {

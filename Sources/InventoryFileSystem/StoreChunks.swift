@@ -33,7 +33,7 @@ final class StoreChunks: Sendable {
       return try open(node, reference, parked: parked)
     }
     // Without an MD5 in the manifest only the ETag tells versions apart, and it is needed before the cache is looked
-    // into. The store's answer comes on the network's thread, which must not open files.
+    // into. The store's answer comes on a network thread, which must not open files.
     let waiting = parked()
     return .parked(
       ask(index, chunk) { [self] answer in
@@ -56,7 +56,7 @@ final class StoreChunks: Sendable {
 
   /// Asks the store for the chunk's ETag.
   ///
-  /// - Parameter completion: called once, on the network's thread or this one, and must not block.
+  /// - Parameter completion: called once, on a network thread or this one, and must not block.
   private func ask(
     _ index: Int, _ chunk: Inventory.Chunk,
     completion: @escaping @Sendable (Result<String, FileSystemError>) -> Void

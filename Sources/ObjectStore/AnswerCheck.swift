@@ -1,7 +1,7 @@
 import CCurl
 
 /// Reads one answer as it comes in and holds it against the request: status, range and length. What passes goes on to
-/// the receiver; what does not becomes a `StoreError`. Used by the network's thread alone.
+/// the receiver; what does not becomes a `StoreError`. Used by one network thread.
 final class AnswerCheck: @unchecked Sendable {
   private let request: ObjectRequest
   private let endpoint: S3Endpoint
@@ -10,7 +10,7 @@ final class AnswerCheck: @unchecked Sendable {
   /// Whether a refusal led to another request: then the receiver hears of that one.
   private let isCorrected: (StoreError, ResponseHead) -> Bool
 
-  // Touched on the network's thread only.
+  // Touched on a network thread only.
   private var head = ResponseHead()
   private var refusalBody: [UInt8] = []
   private var isRefusal = false

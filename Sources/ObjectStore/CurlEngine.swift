@@ -41,7 +41,18 @@ final class CurlEngine: Sendable {
     case stop
   }
 
+  /// What is usual of the store's answers, which is known once for all engines.
+  final class Experience: Sendable {
+    let patience: Lock<FirstBytePatience>
+    let usualSpeed = Lock(UsualSpeed())
+
+    init(_ configuration: Configuration) {
+      patience = Lock(FirstBytePatience(longest: configuration.firstByteTimeout))
+    }
+  }
+
   private let configuration: Configuration
+  private let experience: Experience
   private let commands = Lock<[Command]>([])
   // Created by `init`, used by the engine's thread alone except for `curl_multi_wakeup`, which libcurl documents as
   // safe from any thread; freed by the thread's end, after which `commands` accepts nothing and nobody wakes it.
@@ -50,12 +61,13 @@ final class CurlEngine: Sendable {
   private let isStopped = Lock(false)
 
   /// Nil when libcurl or the system cannot give what it takes.
-  init?(_ configuration: Configuration) {
+  init?(_ configuration: Configuration, _ experience: Experience) {
     guard curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK, let multi = curl_multi_init()
     else {
       return nil
     }
     self.configuration = configuration
+    self.experience = experience
     self.multi = OpaquePointer(multi)
     let connections = configuration.maxConnections
     inventoryfs_multi_setopt_long(multi, CURLMOPT_MAXCONNECTS, connections)
@@ -96,8 +108,6 @@ final class CurlEngine: Sendable {
     let multi = UnsafeMutableRawPointer(multi)
     var active: [UnsafeMutableRawPointer: CurlTransfer] = [:]
     var idle: [CurlHandle] = []
-    var patience = FirstBytePatience(longest: configuration.firstByteTimeout)
-    var usualSpeed = UsualSpeed()
     let collector = BodyCollector(capacityInBytes: configuration.receiveBufferSizeInBytes)
     var isStopping = false
     func release(_ transfer: CurlTransfer) -> CurlTransfer {
@@ -147,8 +157,9 @@ final class CurlEngine: Sendable {
         let code = inventoryfs_message_result(message)
         let text = handle.errorText(code)
         if let firstByte = transfer.firstByte {
-          patience.note(firstByte - transfer.began)
-          usualSpeed.noteBody(transfer.receivedInBytes, in: SuspendingClock.now - firstByte)
+          experience.patience.withLock { $0.note(firstByte - transfer.began) }
+          let time = SuspendingClock.now - firstByte
+          experience.usualSpeed.withLock { $0.noteBody(transfer.receivedInBytes, in: time) }
         }
         let isDone = code == CURLE_OK && !transfer.isRefused
         release(transfer).end(isDone ? .done : .failed(code: code, text: text))
@@ -159,7 +170,7 @@ final class CurlEngine: Sendable {
         isAnswerAwaited = isAnswerAwaited || transfer.firstByte == nil
         if transfer.isRefused {
           release(transfer).end(.failed(code: CURLE_WRITE_ERROR, text: "refused"))
-        } else if let reason = transfer.lateness(at: now, patience, &usualSpeed) {
+        } else if let reason = transfer.lateness(at: now, experience) {
           release(transfer).end(.failed(code: CURLE_OPERATION_TIMEDOUT, text: reason))
         }
       }
@@ -226,10 +237,10 @@ final class CurlTransfer: @unchecked Sendable {
 
   /// Why the rest is better asked for anew; nil where it is not.
   fileprivate func lateness(
-    at now: SuspendingClock.Instant, _ patience: FirstBytePatience, _ usualSpeed: inout UsualSpeed
+    at now: SuspendingClock.Instant, _ experience: CurlEngine.Experience
   ) -> String? {
     guard let firstByte else {
-      let limit = patience.timeout(attempt: attempt)
+      let limit = experience.patience.withLock { $0.timeout(attempt: attempt) }
       return now - began > limit ? "no answer within \(limit)" : nil
     }
     let last = look ?? (firstByte, 0)
@@ -237,7 +248,10 @@ final class CurlTransfer: @unchecked Sendable {
     guard time >= UsualSpeed.window else { return nil }
     look = (now, receivedInBytes)
     let count = receivedInBytes - last.receivedInBytes
-    return usualSpeed.isStraggler(count, in: time, attempt: attempt)
+    let isStraggler = experience.usualSpeed.withLock {
+      $0.isStraggler(count, in: time, attempt: attempt)
+    }
+    return isStraggler
       ? "only \(count) bytes within \(time), far less than is usual" : nil
   }
 

@@ -20,6 +20,8 @@ final class EnginePool: Sendable {
   /// How many more transfers each engine has a connection for; less than none where some have to wait.
   private let free: Lock<[Int]>
 
+  var freeCount: Int { free.withLock { $0.reduce(0, +) } }
+
   /// Nil when libcurl or the system cannot give what it takes.
   ///
   /// - Parameter threadCount: at least 1; one thread has at least one connection.
@@ -29,10 +31,11 @@ final class EnginePool: Sendable {
       configuration.maxConnections / count + (number < configuration.maxConnections % count ? 1 : 0)
     }
     var engines: [CurlEngine] = []
+    let experience = CurlEngine.Experience(configuration)
     for share in shares {
       var configuration = configuration
       configuration.maxConnections = share
-      guard let engine = CurlEngine(configuration) else {
+      guard let engine = CurlEngine(configuration, experience) else {
         for engine in engines { engine.stop() }
         return nil
       }

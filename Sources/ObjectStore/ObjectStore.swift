@@ -82,7 +82,7 @@ public final class ObjectStore: Sendable {
   private let configuration: ObjectStoreConfiguration
   private let corrections: Corrections
   private let signer = RequestSigner()
-  private let engines: EnginePool
+  let engines: EnginePool
 
   /// Nil when libcurl or the system cannot give what it takes.
   public init?(_ configuration: ObjectStoreConfiguration, credentials: any CredentialsProvider) {
@@ -102,12 +102,12 @@ public final class ObjectStore: Sendable {
   /// Names the store where objects of several are kept apart. AWS's bucket names are unique whatever the region.
   public var identity: String { configuration.endpoint.description }
 
-  /// Starts a GET. The receiver is called on the network's thread.
+  /// Starts a GET. The receiver is called on a network thread.
   public func get(_ request: ObjectRequest, to receiver: any ObjectReceiver) -> ObjectTransfer {
     send(request, isHead: false, receiver)
   }
 
-  /// Starts a HEAD; the answer comes on the network's thread.
+  /// Starts a HEAD; the answer comes on a network thread.
   @discardableResult
   public func head(
     _ location: S3Location, objectSizeInBytes: Int?, attempt: Int = 1,
@@ -138,7 +138,7 @@ public final class ObjectStore: Sendable {
     return transfer
   }
 
-  /// Also called on the network's thread, with a corrected request.
+  /// Also called on a network thread, with a corrected request.
   private func send(
     _ request: ObjectRequest, isHead: Bool, _ receiver: any ObjectReceiver,
     as transfer: ObjectTransfer

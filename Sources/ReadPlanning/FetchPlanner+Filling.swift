@@ -237,7 +237,7 @@ extension FetchPlanner {
     var ranges: [ChunkID: [Range<Int>]] = [:]
     for handle in handles.values {
       let windows = handle.readAhead.windows(limitInBytes: windowLimit())
-      if !windows.isEmpty { ranges[handle.chunk, default: []] += windows.map(\.bytes) }
+      if !windows.isEmpty { ranges[handle.chunk, default: []] += windows.map(\.bytesToSpare) }
     }
     for (id, target) in expectedTargets() { ranges[id, default: []].append(0..<target) }
     return ranges

@@ -32,7 +32,8 @@ public struct MemoryPlan: Sendable, Equatable {
     Self.peak(maxConnections, receiveBufferSizeInBytes, threadCount, networkThreadCount)
   }
 
-  /// The most generous plan within a limit: first the receive buffers shrink, then the connections become fewer.
+  /// The most generous plan within a limit: first the receive buffers shrink, then network threads and then
+  /// connections become fewer.
   ///
   /// Nil when the limit does not allow even one connection; `smallestLimit` tells what would.
   ///
@@ -45,10 +46,12 @@ public struct MemoryPlan: Sendable, Equatable {
     self.threadCount = threadCount
     var connections = max(1, maxConnections)
     var buffer = Self.largestReceiveBufferInBytes
-    var networkThreads: Int { min(networkThreadCount, connections) }
+    var networkThreads = max(1, min(networkThreadCount, connections))
     while Self.peak(connections, buffer, threadCount, networkThreads) > limitInBytes {
       if buffer > Self.smallestReceiveBufferInBytes {
         buffer /= 2
+      } else if networkThreads > 1 {
+        networkThreads -= 1
       } else if connections > 1 {
         connections -= 1
       } else {

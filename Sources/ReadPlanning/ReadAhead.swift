@@ -23,6 +23,8 @@ public struct ReadAhead: Sendable {
 
   private static let slackInBytes = 1 << 20
   private static let streamCount = 4
+  /// So far behind the others a request of the kernel may come: it sends several at once, and four threads take them.
+  private static let latestInBytes = 4 << 20
   /// A stream that so many reads passed by has no window until it is read again.
   private static let readsUntilPaused = 32
 
@@ -128,6 +130,8 @@ public struct ReadAhead: Sendable {
   /// What is to be fetched ahead of a stream.
   struct Window {
     let bytes: Range<Int>
+    /// The same with what lies a little before it, where something was passed over that may be read yet.
+    let bytesToSpare: Range<Int>
     /// What it is cut in parts by.
     let sizeInBytes: Int
   }
@@ -137,10 +141,13 @@ public struct ReadAhead: Sendable {
   func windows(limitInBytes: Int) -> [Window] {
     let open = streams.filter { $0.windowInBytes > 0 && $0.target > $0.frontier }
     let limit = max(0, limitInBytes) / max(1, open.count)
-    return open.map {
-      Window(
-        bytes: $0.frontier..<min($0.target, $0.frontier + limit),
-        sizeInBytes: min($0.windowInBytes, limit))
+    return open.map { stream in
+      let end = min(stream.target, stream.frontier + limit)
+      let late = min(stream.frontier - stream.startOffset, Self.latestInBytes)
+      return Window(
+        bytes: stream.frontier..<end,
+        bytesToSpare: stream.frontier - (stream.bytesSkipped > 0 ? late : 0)..<end,
+        sizeInBytes: min(stream.windowInBytes, limit))
     }
   }
 

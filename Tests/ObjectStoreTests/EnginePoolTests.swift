@@ -75,6 +75,28 @@ struct EnginePoolTests {
       }
       #expect(await origin.connections().mostAtOnce <= 7)
       #expect(await origin.totals().requests == 56)
+      #expect(store.engines.freeCount == 7)
+    }
+  }
+
+  @Test("A refused request, a corrected one and one that nobody wants leave their places")
+  func failures() async throws {
+    let faults = [
+      FaultRule(.status(403, code: "AccessDenied"), times: 1),
+      FaultRule(.cutBody(afterBytes: 100), times: 1),
+      FaultRule(.clockSkew, times: 1),
+    ]
+    try await run(threadCount: 2, maxConnections: 3, faults: faults) { store, _ in
+      for _ in 0..<4 {
+        let receiver = Collector()
+        _ = store.get(request(0..<1000), to: receiver)
+        _ = try? await receiver.bytes()
+        #expect(store.engines.freeCount == 3)
+      }
+      let refusing = Collector(takesBytes: false)
+      _ = store.get(request(0..<1000), to: refusing)
+      await #expect(throws: StoreError.self) { try await refusing.bytes() }
+      #expect(store.engines.freeCount == 3)
     }
   }
 
@@ -90,6 +112,7 @@ struct EnginePoolTests {
         let error = await #expect(throws: StoreError.self) { try await receiver.bytes() }
         #expect(error?.kind == .cancelled)
       }
+      #expect(store.engines.freeCount == 4)
       let after = (0..<4).map { _ in Collector() }
       for receiver in after { _ = store.get(request(5..<9), to: receiver) }
       for receiver in after { #expect(try await receiver.bytes() == Array(Self.bytes[5..<9])) }

@@ -1,6 +1,7 @@
-import ReadPlanning
 import TestSupport
 import Testing
+
+@testable import ReadPlanning
 
 private let mebibyte = 1 << 20
 
@@ -331,5 +332,59 @@ struct FetchPlannerTests {
     let ahead = simulation.bytesFetched - 10 * mebibyte - min(size, position)
     #expect(ahead >= 9 * mebibyte, "each is fetched ahead by most of its half")
     #expect(ahead <= 20 * mebibyte)
+  }
+
+  /// What is fetched ahead of readers that have stopped, in a cache of 64 MiB.
+  enum Leftover: CaseIterable { case abandonedStream, idleReaders, expectedChunk }
+
+  @Test("Windows that are more than the cache can hold come to rest", arguments: Leftover.allCases)
+  func rest(leftover: Leftover) {
+    let size = (leftover == .expectedChunk ? 60 : 300) * mebibyte
+    var simulation = PlannerSimulation(
+      sizeInBytes: size, chunkCount: 8, cacheBoundInBytes: 63 * mebibyte)
+    func read(_ handle: HandleID, _ mebibytes: Range<Int>, _ simulation: inout PlannerSimulation) {
+      for start in mebibytes {
+        simulation.readThrough(handle, start * mebibyte..<(start + 1) * mebibyte)
+      }
+    }
+    switch leftover {
+    case .abandonedStream:
+      let handle = simulation.open(0)
+      read(handle, 0..<4, &simulation)
+      read(handle, 200..<245, &simulation)
+    case .idleReaders:
+      for chunk in [0, 2, 4, 6] { read(simulation.open(chunk), 0..<3, &simulation) }
+    case .expectedChunk:
+      for chunk in [0, 1, 1] {
+        let handle = simulation.open(chunk)
+        read(handle, 0..<(chunk == 0 ? 60 : 8), &simulation)
+        if chunk == 0 { simulation.close(handle) }
+      }
+    }
+    var rounds = 0
+    while !simulation.running.isEmpty, rounds < 5000 {
+      simulation.deliverRound(pieceInBytes: 256 << 10)
+      rounds += 1
+    }
+    #expect(simulation.running.isEmpty, "it fetches and evicts without end")
+    #expect(simulation.bytesFetchedTwice <= 8 * mebibyte)
+  }
+
+  @Test("Requests of the kernel that come late continue their stream", arguments: [32, 1024])
+  func lateRequests(cacheInMebibytes: Int) {
+    let size = 200 * mebibyte
+    var simulation = PlannerSimulation(
+      sizeInBytes: size, cacheBoundInBytes: cacheInMebibytes * mebibyte)
+    let handle = simulation.open()
+    // Of each six in a row, one comes up to three requests too late.
+    for first in stride(from: 0, to: 192, by: 6) {
+      for place in [0, 1, 3, 4, 5, 2] {
+        simulation.readThrough(handle, (first + place) * mebibyte..<(first + place + 1) * mebibyte)
+        simulation.deliverAll()
+      }
+    }
+    #expect(simulation.bytesFetchedTwice == 0)
+    #expect(
+      simulation.planner.handles[HandleID(number: handle.number)]?.readAhead.streams.count == 1)
   }
 }
