@@ -9,6 +9,10 @@ extension FetchPlanner {
   /// Takes note of a read of a Parquet chunk, and of the columns that are worth fetching because of it.
   mutating func noteColumns(_ id: ChunkID, _ handle: HandleID, _ bytes: Range<Int>) -> [Action] {
     guard var reader = handles[handle]?.columns else { return [] }
+    if let chunk = chunks[id], !chunk.wishes.isEmpty {
+      // What has come on a reader's demand need not come again should it leave.
+      chunks[id]?.wishes.removeAll { chunk.missingRun(in: chunk.grid.blocks(covering: $0)) == nil }
+    }
     let layout = chunks[id]?.layout
     let hadBegunMost = layout.map(reader.hasBegunMost) ?? false
     let ranges = columns.noteRead(bytes, by: &reader, in: layout)

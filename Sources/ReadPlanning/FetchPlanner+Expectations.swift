@@ -101,28 +101,27 @@ extension FetchPlanner {
     return abandonTransfers(of: id)
   }
 
-  /// How much of the beginnings of expected chunks is wanted: of the nearest first, what readers' windows leave.
-  func expectedTargets() -> [ChunkID: Int] {
-    guard expected.values.contains(where: { $0.targetInBytes != nil }) else { return [:] }
+  /// What is wanted of expected chunks: of the nearest first, as much as readers' windows leave.
+  func expectedRanges() -> [ChunkID: Range<Int>] {
+    guard !expected.isEmpty else { return [:] }
     let limit = windowLimit()
     var budget = handles.values.reduce(shareOfWindows) { rest, handle in
       handle.readAhead.windows(limitInBytes: limit).reduce(rest) { $0 - $1.bytes.count }
     }
-    var targets: [ChunkID: Int] = [:]
-    for id in expectedOrder {
-      guard let target = expected[id]?.targetInBytes else { continue }
-      targets[id] = max(0, min(target, budget))
-      budget -= target
+    var ranges: [ChunkID: Range<Int>] = [:]
+    for id in expectedOrder where budget > 0 {
+      guard let chunk = chunks[id] else { continue }
+      let wanted = expected[id]?.targetInBytes.map { 0..<$0 } ?? chunk.opening
+      ranges[id] = wanted.lowerBound..<min(wanted.upperBound, wanted.lowerBound + budget)
+      budget -= wanted.count
     }
-    return targets
+    return ranges
   }
 
   func nextExpected() -> Gap? {
-    let targets = expectedTargets()
+    let ranges = expectedRanges()
     for id in expectedOrder {
-      guard expected[id] != nil, let chunk = chunks[id] else { continue }
-      let wanted = targets[id].map { 0..<$0 } ?? chunk.opening
-      guard !wanted.isEmpty else { continue }
+      guard let wanted = ranges[id], let chunk = chunks[id] else { continue }
       let window = chunk.grid.blocks(covering: wanted)
       guard let run = chunk.missingAhead(in: window) else { continue }
       let offset = chunk.grid.bytes(of: run).lowerBound

@@ -239,7 +239,7 @@ extension FetchPlanner {
       let windows = handle.readAhead.windows(limitInBytes: windowLimit())
       if !windows.isEmpty { ranges[handle.chunk, default: []] += windows.map(\.bytesToSpare) }
     }
-    for (id, target) in expectedTargets() { ranges[id, default: []].append(0..<target) }
+    for (id, wanted) in expectedRanges() { ranges[id, default: []].append(wanted) }
     return ranges
   }
 }

@@ -3,8 +3,8 @@
 /// A reader is *sequential* where its reads continue one another. The kernel's own read-ahead sends up to two
 /// requests of 1 MiB at once and several threads may deliver them in either order, so "continue" allows a slack on
 /// both sides of the frontier, and counts bytes read rather than distance covered: a reader that hops forward
-/// inside the slack without reading what lies between never looks sequential. What was passed over continues its stream
-/// however late it is read.
+/// inside the slack without reading what lies between never looks sequential. What was passed over may also be read a
+/// little later than that.
 ///
 /// The window ahead of a sequential reader is a multiple of what it has read, so what a reader that stops leaves
 /// unread is bounded by a multiple of what it used; a reader that seeks has no window at all. A few streams are
@@ -87,7 +87,9 @@ public struct ReadAhead: Sendable {
     guard !read.isEmpty else { return }
     readCount += 1
     var stream: Stream
-    if let known = streams.firstIndex(where: { Self.continues($0, read) }) {
+    if let known = streams.firstIndex(where: { Self.continues($0, read) })
+      ?? streams.firstIndex(where: { Self.isLate(read, in: $0) })
+    {
       stream = streams.remove(at: known)
       stream.advance(by: read)
     } else {
@@ -139,14 +141,17 @@ public struct ReadAhead: Sendable {
   /// The windows that are not empty. Together they have at most `limitInBytes`, which may be less than when they were
   /// opened: the cache is shared with more readers by then.
   func windows(limitInBytes: Int) -> [Window] {
-    let open = streams.filter { $0.windowInBytes > 0 && $0.target > $0.frontier }
+    // Where there is not enough for all, the latest used ones get it: a window of less than a part is none.
+    let open = streams.lazy.filter { $0.windowInBytes > 0 && $0.target > $0.frontier }
+      .prefix(max(1, limitInBytes / (2 * PartSizing.smallestInBytes)))
     let limit = max(0, limitInBytes) / max(1, open.count)
     return open.map { stream in
-      let end = min(stream.target, stream.frontier + limit)
-      let late = min(stream.frontier - stream.startOffset, Self.latestInBytes)
+      let late =
+        stream.bytesSkipped == 0
+        ? 0 : min(stream.frontier - stream.startOffset, Self.latestInBytes, limit / 4)
+      let end = min(stream.target, stream.frontier + limit - late)
       return Window(
-        bytes: stream.frontier..<end,
-        bytesToSpare: stream.frontier - (stream.bytesSkipped > 0 ? late : 0)..<end,
+        bytes: stream.frontier..<end, bytesToSpare: stream.frontier - late..<end,
         sizeInBytes: min(stream.windowInBytes, limit))
     }
   }
@@ -156,9 +161,15 @@ public struct ReadAhead: Sendable {
     for index in streams.indices { streams[index].target = streams[index].frontier }
   }
 
+  /// Whether the read is of something that the stream has passed over a moment ago.
+  private static func isLate(_ read: Range<Int>, in stream: Stream) -> Bool {
+    stream.bytesSkipped > 0 && read.lowerBound >= stream.startOffset
+      && read.upperBound <= stream.frontier
+      && read.lowerBound >= stream.frontier - latestInBytes
+  }
+
   private static func continues(_ stream: Stream, _ read: Range<Int>) -> Bool {
-    guard read.lowerBound >= stream.startOffset else { return false }
-    return abs(read.lowerBound - stream.frontier) <= slackInBytes
-      || stream.bytesSkipped > 0 && read.upperBound <= stream.frontier
+    read.lowerBound >= stream.startOffset
+      && abs(read.lowerBound - stream.frontier) <= slackInBytes
   }
 }

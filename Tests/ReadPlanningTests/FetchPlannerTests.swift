@@ -361,14 +361,32 @@ struct FetchPlannerTests {
         if chunk == 0 { simulation.close(handle) }
       }
     }
-    var rounds = 0
-    while !simulation.running.isEmpty, rounds < 5000 {
-      simulation.deliverRound(pieceInBytes: 256 << 10)
-      rounds += 1
-    }
+    for _ in 0..<2000 { simulation.deliverRound(pieceInBytes: 256 << 10) }
     #expect(simulation.running.isEmpty, "it fetches and evicts without end")
     #expect(simulation.bytesFetchedTwice <= 8 * mebibyte)
   }
+
+  @Test("The footers of the next chunks come to rest, also where they are all of small chunks")
+  func footersOfSmallChunks() throws {
+    let size = 4 * mebibyte
+    let columns = ThriftWriter.column(data: 4, size: size - 3000)
+    let tail = ThriftWriter.tail(ThriftWriter.footer([[columns]]).bytes)
+    guard
+      case .layout(let layout) = ParquetLayout.decode(tail: tail, fileSizeInBytes: size)
+    else { throw ParquetLayoutMissing() }
+    var simulation = PlannerSimulation(
+      sizeInBytes: size, chunkCount: 40, cacheBoundInBytes: 63 * mebibyte, layout: layout)
+    for chunk in 0..<2 {
+      let handle = simulation.open(chunk)
+      simulation.readThrough(handle, size - 8..<size)
+    }
+    for _ in 0..<2000 { simulation.deliverRound(pieceInBytes: 256 << 10) }
+    #expect(simulation.running.isEmpty, "it fetches and evicts without end")
+    #expect(simulation.bytesFetchedTwice == 0)
+    #expect(Set(simulation.fetched.map(\.chunk)).count > 4, "several are fetched")
+  }
+
+  private struct ParquetLayoutMissing: Error {}
 
   @Test("Requests of the kernel that come late continue their stream", arguments: [32, 1024])
   func lateRequests(cacheInMebibytes: Int) {
