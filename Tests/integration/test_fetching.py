@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from harness.inventory import entry, write_manifest
 
 MIB = 1 << 20
