@@ -54,7 +54,8 @@ final class CacheDirectory: Sendable {
   /// The names in the chunk folder.
   func listChunkFolder() -> [String] { Self.list(chunks.raw) }
 
-  /// Removes the chunk folders of other versions of the format, and of other checksums: nobody can read them, and nobody counts them.
+  /// Removes the chunk folders of other versions of the format, and of other checksums: nobody can read them, and nobody
+  /// counts them.
   func removeOtherVersions() {
     for folder in Self.list(root.raw)
     where folder.hasPrefix("chunks-v") && folder != Self.chunkFolderName {

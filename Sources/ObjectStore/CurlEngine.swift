@@ -5,8 +5,9 @@ import PosixThreads
 /// Runs HTTP transfers on one thread, with one curl multi handle.
 ///
 /// A transfer's work is moving bytes from a socket to a file, of which one core does about 1 GB/s; where the network
-/// brings more, several engines share the transfers (`EnginePool`). Requests come in from any thread through `submit` and `cancel`, which wake the thread; a transfer's
-/// callbacks are called on the thread, one at a time, and must not block for long.
+/// brings more, several engines share the transfers (`EnginePool`). Requests come in from any thread through `submit` and
+/// `cancel`, which wake the thread; a transfer's callbacks are called on the thread, one at a time, and must not block for
+/// long.
 ///
 /// Connections are kept alive and reused, HTTP/1.1 only: with HTTP/2 curl would send all parts down one connection,
 /// whose rate S3 limits to that of one.

@@ -50,9 +50,10 @@ struct ChunkWalk: Sendable {
   private static let rememberedCount = 8
 
   private var recent: [ChunkID] = []
+  private(set) var order: ChunkCatalog.Order?
+
   /// Whether no chunk but this one was ever opened.
   func hasSeenOnly(_ chunk: ChunkID) -> Bool { recent == [chunk] }
-  private(set) var order: ChunkCatalog.Order?
 
   /// - Returns: false for a chunk that is neither one of the last few nor follows one of them.
   mutating func opened(_ chunk: ChunkID, in catalog: ChunkCatalog) -> Bool {

@@ -9,10 +9,6 @@ extension FetchPlanner {
   /// Takes note of a read of a Parquet chunk, and of the columns that are worth fetching because of it.
   mutating func noteColumns(_ id: ChunkID, _ handle: HandleID, _ bytes: Range<Int>) -> [Action] {
     guard var reader = handles[handle]?.columns else { return [] }
-    if let chunk = chunks[id], !chunk.wishes.isEmpty {
-      // What has come on a reader's demand need not come again should it leave.
-      chunks[id]?.wishes.removeAll { chunk.missingRun(in: chunk.grid.blocks(covering: $0)) == nil }
-    }
     let layout = chunks[id]?.layout
     let hadBegunMost = layout.map(reader.hasBegunMost) ?? false
     let ranges = columns.noteRead(bytes, by: &reader, in: layout)
@@ -127,8 +123,9 @@ extension FetchPlanner {
     min(columns.budgetInBytes, maximumWindowInBytes / max(1, handles.count))
   }
 
+  /// Adds wishes, and drops those that have come, also on a reader's demand: they need not come again should they leave.
   private mutating func wish(for ranges: [Range<Int>], of id: ChunkID) {
-    guard !ranges.isEmpty, let chunk = chunks[id] else { return }
+    guard let chunk = chunks[id], !(ranges.isEmpty && chunk.wishes.isEmpty) else { return }
     let open = (chunk.wishes + ranges).filter {
       chunk.missingRun(in: chunk.grid.blocks(covering: $0)) != nil
     }

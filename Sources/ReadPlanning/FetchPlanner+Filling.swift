@@ -221,26 +221,30 @@ extension FetchPlanner {
   /// - Parameter sparingWindows: and nothing else, so that fetching ahead never takes the place of what was fetched ahead.
   private mutating func evict(toFit bytes: Int, sparingWindows: Bool) -> [Action] {
     let spare = min(ledger.boundInBytes / 16, PartSizing.largestInBytes)
-    let (ahead, chunkOfEntry, grids) = (rangesAhead(), chunkOfEntry, chunks.mapValues(\.grid))
+    let ahead = segmentsAhead()
     var leaving = ledger.evict(toFit: bytes + spare) { segment in
-      guard let id = chunkOfEntry[segment.entry], let ranges = ahead[id], let grid = grids[id]
-      else { return false }
-      let bytes = grid.bytes(of: grid.blocks(ofSegment: segment.index))
-      return ranges.contains { $0.overlaps(bytes) }
+      ahead[segment.entry]?.contains { $0.contains(segment.index) } ?? false
     }
     if !sparingWindows { leaving += ledger.evict(toFit: bytes) }
     return leaving.map { leave($0) }
   }
 
-  /// What readers are about to come to, by chunk: five eighths of the cache at most.
-  private func rangesAhead() -> [ChunkID: [Range<Int>]] {
-    var ranges: [ChunkID: [Range<Int>]] = [:]
+  /// The segments that readers are about to come to: five eighths of the cache at most.
+  private func segmentsAhead() -> [EntryID: [Range<Int>]] {
+    var ranges = expectedRanges().map { ($0.key, $0.value) }
+    let limit = windowLimit()
     for handle in handles.values {
-      let windows = handle.readAhead.windows(limitInBytes: windowLimit())
-      if !windows.isEmpty { ranges[handle.chunk, default: []] += windows.map(\.bytesToSpare) }
+      for window in handle.readAhead.windows(limitInBytes: limit) {
+        ranges.append((handle.chunk, window.bytesToSpare))
+      }
     }
-    for (id, wanted) in expectedRanges() { ranges[id, default: []].append(wanted) }
-    return ranges
+    var segments: [EntryID: [Range<Int>]] = [:]
+    for (id, bytes) in ranges where !bytes.isEmpty {
+      guard let chunk = chunks[id] else { continue }
+      let blocks = chunk.grid.blocks(covering: bytes)
+      segments[chunk.entry, default: []].append(chunk.grid.segments(covering: blocks))
+    }
+    return segments
   }
 }
 
