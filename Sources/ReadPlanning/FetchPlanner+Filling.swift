@@ -175,7 +175,7 @@ extension FetchPlanner {
     case .filling: chunks[gap.chunk]?.filledUpToBlock = gap.blocks.upperBound
     case .wish(let index):
       let rest = end..<max(end, chunk.wishes[index].upperBound)
-      if rest.isEmpty {
+      if chunk.missingRun(in: chunk.grid.blocks(covering: rest)) == nil {
         chunks[gap.chunk]?.wishes.remove(at: index)
       } else {
         chunks[gap.chunk]?.wishes[index] = rest

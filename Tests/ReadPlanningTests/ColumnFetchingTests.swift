@@ -144,6 +144,29 @@ struct ColumnFetchingTests {
     #expect(simulation.bytesFetchedTwice == 0)
   }
 
+  @Test("Columns that came ahead and left unread are not fetched ahead again")
+  func columnsThatLeft() throws {
+    let layout = try layout()
+    let size = layout.footerOffset + 3000
+    var simulation = PlannerSimulation(
+      sizeInBytes: size, chunkCount: 4, maxConnections: 2, cacheBoundInBytes: 63 << 20,
+      layout: layout)
+    let query = simulation.open(0)
+    simulation.readThrough(query, size - 8..<size)
+    for bytes in columns(in: layout).prefix(4) { simulation.readThrough(query, bytes) }
+    simulation.deliverAll()
+    func requests() -> Int { simulation.fetched.count { $0.chunk == 0 } }
+    let before = requests()
+    #expect(before > 4)
+    // Somebody else fills the cache.
+    let other = simulation.open(2)
+    for start in stride(from: 0, to: size - mebibyte, by: mebibyte) {
+      simulation.readThrough(other, start..<start + mebibyte)
+      simulation.deliverAll()
+    }
+    #expect(requests() == before)
+  }
+
   @Test("A chunk whose footer came ahead has its columns fetched when the footer is read")
   func columnsOfNextChunk() throws {
     let layout = try layout()

@@ -366,6 +366,29 @@ struct FetchPlannerTests {
     #expect(simulation.bytesFetchedTwice <= 8 * mebibyte)
   }
 
+  @Test("A chunk that was filled once is not filled again as it leaves")
+  func filledOnce() {
+    let size = 30 * mebibyte
+    var simulation = PlannerSimulation(
+      sizeInBytes: size, chunkCount: 8, cacheBoundInBytes: 63 * mebibyte)
+    let scattered = simulation.open(0)
+    for block in stride(from: 20, to: 400, by: 47) {
+      simulation.readThrough(scattered, block << 16..<(block + 1) << 16)
+    }
+    simulation.deliverAll()
+    #expect(simulation.bytesFetched == size)
+    for chunk in [3, 5, 7] {
+      let handle = simulation.open(chunk)
+      for start in stride(from: 0, to: size, by: mebibyte) {
+        simulation.readThrough(handle, start..<start + mebibyte)
+      }
+      simulation.close(handle)
+    }
+    for _ in 0..<2000 { simulation.deliverRound(pieceInBytes: 256 << 10) }
+    #expect(simulation.bytesFetchedTwice == 0)
+    #expect(simulation.bytesFetched == 4 * size)
+  }
+
   @Test("The footers of the next chunks come to rest, also where they are all of small chunks")
   func footersOfSmallChunks() throws {
     let size = 4 * mebibyte
