@@ -25,7 +25,8 @@ extension InventoryFileSystem {
   public func lend(_ file: OpenFile) -> Int32? {
     switch (file.content, content) {
     case (.localFile(let descriptor), _): descriptor
-    case (.chunk(let id, _), .store(let chunks)): chunks.coordinator.lend(id)
+    case (.chunk(let id, let handle), .store(let chunks)):
+      chunks.coordinator.lend(id, to: handle)
     default: nil
     }
   }

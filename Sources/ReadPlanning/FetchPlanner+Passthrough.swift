@@ -28,6 +28,17 @@ extension FetchPlanner {
     return isStarved ? fill() : []
   }
 
+  /// What the reader reads of a chunk that is lent to the kernel will not be heard of. Whoever came to it on a walk is
+  /// believed to read it through, so that the walk's next chunks go on coming.
+  public mutating func chunkIsLent(_ id: ChunkID, to handle: HandleID) -> [Action] {
+    guard let size = chunks[id]?.grid.sizeInBytes, handles[handle]?.readAhead.isOfWalk == true
+    else { return [] }
+    let window = windowLimit()
+    handles[handle]?.readAhead.note(
+      0..<size, maximumWindowInBytes: window, sizeInBytes: size)
+    return expectFollowers(of: id, handle) + fill()
+  }
+
   /// Whether `pinWhole(_:)` would succeed.
   public func canPinWhole(_ id: ChunkID) -> Bool {
     guard let chunk = chunks[id], chunk.isVersionKnown, chunk.grid.blockCount > 0,

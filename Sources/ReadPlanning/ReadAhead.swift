@@ -78,6 +78,9 @@ public struct ReadAhead: Sendable {
 
   public init(inheritedBytesRead: Int = 0) { self.inheritedBytesRead = inheritedBytesRead }
 
+  /// Whether the reader was expected, because it read the chunk before this one through.
+  var isOfWalk: Bool { inheritedBytesRead > 0 }
+
   /// Takes note of a read and moves the target of the stream it belongs to.
   ///
   /// - Parameters:

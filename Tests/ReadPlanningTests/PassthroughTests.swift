@@ -93,4 +93,40 @@ struct PassthroughTests {
     _ = planner.unpinWhole(first)
     #expect(planner.isIdle(first))
   }
+
+  @Test(
+    "A walk goes on although the kernel reads by itself what came ahead: every chunk is there when it is opened",
+    arguments: [2 * mebibyte, 20 * mebibyte])
+  func walk(size: Int) throws {
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 60)
+    for chunk in 0..<2 {
+      let handle = simulation.open(chunk)
+      for start in stride(from: 0, to: size, by: mebibyte) {
+        simulation.readThrough(handle, start..<start + mebibyte)
+      }
+      simulation.close(handle)
+    }
+    simulation.deliverAll()
+    for chunk in 2..<50 {
+      let handle = simulation.openLent(chunk)
+      simulation.deliverAll()
+      simulation.closeLent(try #require(handle, "chunk \(chunk)"))
+    }
+    #expect(simulation.bytesFetchedTwice == 0)
+    let bytesAhead = simulation.bytesFetched - 50 * size
+    #expect((1...min(16 * size, 128 * mebibyte)).contains(bytesAhead))
+  }
+
+  @Test(
+    "Who opens what is cached, one chunk after the other, brings nothing of the chunks that follow")
+  func noWalk() throws {
+    var simulation = PlannerSimulation(
+      sizeInBytes: 2 * mebibyte, chunkCount: 60, cachedChunks: 0..<3)
+    for chunk in 0..<3 {
+      let handle = simulation.openLent(chunk)
+      simulation.closeLent(try #require(handle))
+    }
+    simulation.deliverAll()
+    #expect(simulation.bytesFetched == 0)
+  }
 }

@@ -8,6 +8,8 @@ struct PlannerSimulation {
   let sizeInBytes: Int
   /// What every chunk's footer says, where the chunks are Parquet.
   private let layout: ParquetLayout?
+  /// Those that are wholly cached before.
+  private let cachedChunks: Range<Int>
   private(set) var planner: FetchPlanner
   private(set) var fetched: [(chunk: Int, bytes: Range<Int>)] = []
   private(set) var answered: Set<WaitID> = []
@@ -23,10 +25,12 @@ struct PlannerSimulation {
 
   init(
     sizeInBytes: Int, chunkCount: Int = 1, maxConnections: Int = 32,
-    cacheBoundInBytes: Int = 1 << 30, layout: ParquetLayout? = nil
+    cacheBoundInBytes: Int = 1 << 30, layout: ParquetLayout? = nil,
+    cachedChunks: Range<Int> = 0..<0
   ) {
     self.sizeInBytes = sizeInBytes
     self.layout = layout
+    self.cachedChunks = cachedChunks
     planner = FetchPlanner(
       maxConnections: maxConnections, cacheBoundInBytes: cacheBoundInBytes,
       catalog: ChunkCatalog(
@@ -36,12 +40,12 @@ struct PlannerSimulation {
   }
 
   private mutating func load(_ chunk: Int, isVersionKnown: Bool) {
+    var present = BlockSet(blockCount: BlockGrid(sizeInBytes: sizeInBytes).blockCount)
+    if cachedChunks.contains(chunk) { present.insert(0..<present.blockCount) }
     planner.load(
       ChunkID(index: chunk), sizeInBytes: sizeInBytes, entry: EntryID(number: chunk),
-      overheadInBytes: 4096,
-      present: BlockSet(blockCount: BlockGrid(sizeInBytes: sizeInBytes).blockCount),
-      isVersionKnown: isVersionKnown,
-      opening: opening)
+      overheadInBytes: 4096, present: present,
+      isVersionKnown: isVersionKnown || cachedChunks.contains(chunk), opening: opening)
   }
 
   /// A Parquet chunk's footer, another's beginning, a small one whole.
@@ -58,6 +62,20 @@ struct PlannerSimulation {
       ChunkID(index: chunk), handle: handle, wait: WaitID(number: number()))
     perform(actions)
     return handle
+  }
+
+  /// Opens a chunk for a reader whom the kernel serves by itself. Nil where it cannot be lent.
+  mutating func openLent(_ chunk: Int) -> HandleID? {
+    let handle = open(chunk)
+    guard planner.pinWhole(ChunkID(index: chunk)) else { return nil }
+    perform(planner.chunkIsLent(ChunkID(index: chunk), to: handle))
+    return handle
+  }
+
+  mutating func closeLent(_ handle: HandleID) {
+    guard let chunk = chunkOfHandle[handle] else { return }
+    perform(planner.unpinWhole(chunk))
+    close(handle)
   }
 
   /// Nil when the bytes were present; they are unpinned at once then.

@@ -14,6 +14,7 @@ import threading
 
 import pytest
 
+from harness.inventory import entry, write_manifest
 from harness.lab import NOBODY, needs_root
 from harness.processes import is_mounted, unmount_lazily, wait_until
 from test_cache_bound import BOUND, MIB, Sampler, read_and_compare
@@ -284,3 +285,25 @@ def test_a_source_may_be_named_as_it_likes(lab, csv_inventory, name):
     assert [text.encode().decode("unicode_escape") for text in shown] == [str(manifest)]
     for chunk in csv_inventory.chunks:
         assert_same(mount, csv_inventory, chunk)
+
+
+def test_a_walk_goes_on_where_the_kernel_reads_by_itself(lab):
+    names = [f"{number:02}.csv.gz" for number in range(40)]
+    content = bytes(range(256)) * 1000
+    made = write_manifest(lab.folder, [entry(lab.folder, f"small/{name}", content) for name in names])
+    origin = lab.origin(lab.folder)
+    mount = lab.mount(made.url, "--verify=off", endpoint=origin.endpoint)
+
+    def wait_for(name):
+        wait_until(lambda: mount.cached_bytes(name) == len(content), f"{name} to be fetched")
+
+    for name in names[:2]:
+        assert (mount.data / name).read_bytes() == content
+    # Sixteen chunks ahead of the second one's reader.
+    wait_for(names[17])
+    assert mount.cached_bytes(names[18]) == 0
+    for name, ahead in zip(names[2:], names[18:]):
+        assert read_path(mount, name) == "passthrough"
+        assert (mount.data / name).read_bytes() == content
+        wait_for(ahead)
+    assert all(len(origin.settled_requests(f"small/{name}")) == 1 for name in names)
