@@ -193,17 +193,19 @@ private struct ReferenceProgram {
   /// What a retry heals, rarely enough not to use up the attempts of one part; also where a chunk without MD5 is opened,
   /// for which the store is asked by a HEAD.
   private mutating func setFaults() {
-    let faults: [Fault] = [
-      .cutBody(afterBytes: Int.random(in: 0...300_000, using: &generator)),
-      .resetBody(afterBytes: Int.random(in: 0...300_000, using: &generator)),
-      .status(500, code: "InternalError"), .status(503, code: "SlowDown", retryAfter: 0),
-      .status(503, code: "ServiceUnavailable"), .status(400, code: "RequestTimeout"),
-      .delay(.milliseconds(Int.random(in: 1...20, using: &generator))),
+    let faults: [(fault: Fault, method: String?)] = [
+      (.cutBody(afterBytes: Int.random(in: 0...300_000, using: &generator)), nil),
+      (.resetBody(afterBytes: Int.random(in: 0...300_000, using: &generator)), nil),
+      (.status(500, code: "InternalError"), nil),
+      (.status(503, code: "SlowDown", retryAfter: 0), nil),
+      (.status(503, code: "ServiceUnavailable"), nil),
+      // The answer to a HEAD has no body, and so no code that tells it from refusals.
+      (.status(400, code: "RequestTimeout"), "GET"),
+      (.delay(.milliseconds(Int.random(in: 1...20, using: &generator))), nil),
     ]
     let rules = (0..<3).map { _ in
-      FaultRule(
-        faults[Int.random(in: 0..<faults.count, using: &generator)],
-        when: FaultMatch(probability: 0.1))
+      let (fault, method) = faults[Int.random(in: 0..<faults.count, using: &generator)]
+      return FaultRule(fault, when: FaultMatch(method: method, probability: 0.1))
     }
     action = "faults"
     origin.setFaultPlan(
