@@ -422,8 +422,10 @@ public struct FetchPlanner: Sendable {
     guard let chunk = chunks[id], !hasFailed(id) else { return (.wait, [.fail(wait)]) }
     chunks[id]?.verification.readCount += 1
     let window = windowLimit()
+    let end = chunk.layout.flatMap { handles[handle]?.columns?.endOfUse(at: bytes, in: $0) }
     handles[handle]?.readAhead.note(
-      bytes, maximumWindowInBytes: window, sizeInBytes: chunk.grid.sizeInBytes)
+      bytes, maximumWindowInBytes: window, sizeInBytes: chunk.grid.sizeInBytes,
+      endOfUse: end)
     let preparations = expectFollowers(of: id, handle) + noteColumns(id, handle, bytes)
     if bytes.upperBound == chunk.grid.sizeInBytes { chunks[id]?.isTableOfContentsRead = true }
     if isAvailable(bytes, in: chunk) {

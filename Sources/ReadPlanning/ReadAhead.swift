@@ -86,7 +86,10 @@ public struct ReadAhead: Sendable {
   /// - Parameters:
   ///   - maximumWindowInBytes: what the cache and the connections allow this reader.
   ///   - sizeInBytes: the chunk's length.
-  mutating func note(_ read: Range<Int>, maximumWindowInBytes: Int, sizeInBytes: Int) {
+  ///   - endOfUse: where a reader that has come for something has all of it; nil where that is not known.
+  mutating func note(
+    _ read: Range<Int>, maximumWindowInBytes: Int, sizeInBytes: Int, endOfUse: Int? = nil
+  ) {
     guard !read.isEmpty else { return }
     readCount += 1
     var stream: Stream
@@ -118,7 +121,8 @@ public struct ReadAhead: Sendable {
         startsAtZero && stream.bytesRead == stream.frontier
         ? min(grown, stream.frontier + maximumWindowInBytes)
         : stream.frontier + stream.windowInBytes
-      stream.target = min(sizeInBytes, max(stream.target, end))
+      let limit = startsAtZero ? sizeInBytes : min(sizeInBytes, endOfUse ?? sizeInBytes)
+      stream.target = min(limit, max(stream.target, end))
     } else {
       stream.target = max(stream.target, stream.frontier)
     }

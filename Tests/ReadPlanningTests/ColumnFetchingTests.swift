@@ -241,6 +241,42 @@ struct ColumnFetchingTests {
     #expect(held == 16)
   }
 
+  @Test(
+    "Who reads what lies between two columns now and then gets that, and not what the next row group begins with"
+  )
+  func between() throws {
+    let layout = try layout()
+    let size = layout.footerOffset + 3000
+    var simulation = PlannerSimulation(sizeInBytes: size, layout: layout)
+    let handle = simulation.open()
+    simulation.readThrough(handle, size - 8..<size)
+    var wanted = columns(in: layout) + [size - (128 << 10)..<size]
+    for rowGroup in 0..<Self.rowGroups - 1 {
+      let columns = Self.used.map { layout.bytes(ofColumn: $0, inRowGroup: rowGroup) }
+      if rowGroup % 3 != 2 {
+        for bytes in columns { simulation.readThrough(handle, bytes) }
+        continue
+      }
+      // In requests of 1 MiB, the last of which the kernel makes ahead.
+      for start in stride(
+        from: columns[0].lowerBound, to: columns[1].upperBound + mebibyte, by: mebibyte)
+      {
+        let request = start..<start + mebibyte
+        wanted.append(request)
+        simulation.readThrough(handle, request)
+        simulation.deliverAll()
+      }
+    }
+    let grid = BlockGrid(sizeInBytes: size)
+    var blocks = BlockSet(blockCount: grid.blockCount)
+    for bytes in wanted { blocks.insert(grid.blocks(covering: bytes)) }
+    let strays = simulation.fetched.map(\.bytes).filter {
+      !blocks.containsAll(grid.blocks(covering: $0))
+    }
+    #expect(strays.isEmpty)
+    #expect(simulation.bytesFetchedTwice == 0)
+  }
+
   @Test("A reader of everything is served by its window alone")
   func everything() throws {
     let layout = try layout()
