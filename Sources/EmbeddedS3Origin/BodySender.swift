@@ -11,7 +11,8 @@ final class BodySender {
   /// Large enough that the work per piece does not show, small enough to be a count's precision.
   private static let pieceSizeInBytes = 1 << 18
   private static let mostPiecesInFlight = 2
-  private static let trickleInterval = TimeAmount.milliseconds(50)
+  /// At a set pace a piece takes at most this long.
+  private static let piecesPerSecond = 20
 
   private let context: ChannelHandlerContext
   private let delivery: Delivery
@@ -19,6 +20,7 @@ final class BodySender {
   private let didEnd: () -> Void
 
   private var position = 0
+  private var startTime = NIODeadline.now()
   private var piecesInFlight = 0
   private var isPumping = false
   private var isOver = false
@@ -39,6 +41,7 @@ final class BodySender {
 
   func start() {
     guard delivery.answer.body.sizeInBytes > 0 else { return end() }
+    startTime = .now()
     pump()
   }
 
@@ -56,8 +59,10 @@ final class BodySender {
 
   private func sendPiece() {
     let body = delivery.answer.body
-    let pace = delivery.bytesPerSecond.map { max(1, $0 / 20) } ?? Self.pieceSizeInBytes
-    let piece = position..<min(position + min(pace, Self.pieceSizeInBytes), body.sizeInBytes)
+    let size = delivery.bytesPerSecond.map { max(1, $0 / Self.piecesPerSecond) }
+    let piece =
+      position..<min(
+        position + min(size ?? .max, Self.pieceSizeInBytes), body.sizeInBytes)
     position = piece.upperBound
     piecesInFlight += 1
     context.writeAndFlush(ConnectionHandler.wrapOutboundOut(.body(outgoing(piece))))
@@ -70,12 +75,16 @@ final class BodySender {
         self.didSend(piece.count)
         if self.position == body.sizeInBytes {
           if self.piecesInFlight == 0 { self.end() }
-        } else if self.delivery.bytesPerSecond == nil {
-          self.pump()
-        } else {
-          self.context.eventLoop.assumeIsolated().scheduleTask(in: Self.trickleInterval) {
+        } else if let bytesPerSecond = self.delivery.bytesPerSecond {
+          // Of what was sent, so that a loop that is late makes up for it.
+          let seconds = Double(self.position) / Double(bytesPerSecond)
+          self.context.eventLoop.assumeIsolated().scheduleTask(
+            deadline: self.startTime + .nanoseconds(Int64(min(seconds, 1e9) * 1e9))
+          ) {
             self.pump()
           }
+        } else {
+          self.pump()
         }
       }
   }

@@ -135,7 +135,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     _ context: ChannelHandlerContext
   ) {
     guard context.channel.isActive else { return }
-    var delivery = Delivery(answer, fault: fault)
+    var delivery = Delivery(
+      answer, fault: fault, bytesPerSecond: service.configuration.bytesPerSecond)
     let status = HTTPResponseStatus(statusCode: answer.status)
     if !status.mayHaveResponseBody { delivery.dropBody() }
     if let record {

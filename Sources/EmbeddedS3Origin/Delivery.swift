@@ -19,8 +19,10 @@ struct Delivery: Sendable {
   private(set) var spoiltOffset: Int?
   private(set) var bytesPerSecond: Int?
 
-  init(_ answer: Answer, fault: Fault?) {
+  /// - Parameter bytesPerSecond: the pace where the fault does not set another.
+  init(_ answer: Answer, fault: Fault?, bytesPerSecond: Int?) {
     self.answer = answer
+    self.bytesPerSecond = bytesPerSecond
     let bodySize = answer.body.sizeInBytes
     switch fault {
     case .cutBody(let afterBytes):
@@ -51,7 +53,7 @@ struct Delivery: Sendable {
     case .wrongBytes(let offset):
       if bodySize > 0 { spoiltOffset = min(max(0, offset), bodySize - 1) }
     case .trickle(let pace):
-      bytesPerSecond = max(1, pace)
+      self.bytesPerSecond = max(1, pace)
     case .ignoreRange, .hangBeforeHead, .status, .redirect, .wrongRegion, .clockSkew, .delay,
       .refuse, nil:
       // These act before there is an answer.

@@ -18,6 +18,8 @@ public struct OriginConfiguration: Sendable {
   public var region: String
   /// How long every request waits before its answer begins: a stand-in for a distant store.
   public var firstByteDelay: Duration
+  /// At most so fast each body goes out, as S3 gives each connection some 90 MB/s. Nil: as fast as can be.
+  public var bytesPerSecond: Int?
   /// How far this server's clock is from the machine's, in the Date header and in what the skew
   /// check compares with.
   public var clockOffset: Duration
@@ -38,6 +40,7 @@ public struct OriginConfiguration: Sendable {
     rootFolder: String? = nil, bucketFolders: [String: String] = [:], port: Int = 0,
     credentials: [String: OriginCredential] = [:], allowsAnonymous: Bool = false,
     region: String = "us-east-1", firstByteDelay: Duration = .zero,
+    bytesPerSecond: Int? = nil,
     clockOffset: Duration = .zero, threads: Int = 1, faultPlan: FaultPlan = FaultPlan(),
     willAnswer: (@Sendable (RequestRecord) -> Void)? = nil,
     didAnswer: (@Sendable (RequestRecord) -> Void)? = nil,
@@ -50,6 +53,7 @@ public struct OriginConfiguration: Sendable {
     self.allowsAnonymous = allowsAnonymous
     self.region = region
     self.firstByteDelay = firstByteDelay
+    self.bytesPerSecond = bytesPerSecond
     self.clockOffset = clockOffset
     self.threads = threads
     self.faultPlan = faultPlan

@@ -5,6 +5,10 @@ extension FetchPlanner {
   /// How many chunks ahead of a reader are fetched, where they are small.
   static let expectedChunkCount = 16
 
+  /// So much of the next chunks is fetched for the first walker already: what comes within a round trip (30 ms at 1 GB/s).
+  /// More than that is as much as the walk has read, so that what is left unread where it ends is bounded by that.
+  static let fewestFollowingBytes = 32 << 20
+
   /// Scattered reads of a chunk each cost a round trip. When so many have that the rest of the chunk would have come
   /// meanwhile (30 ms at 1 GB/s is 30 MB), it is believed that as many are to come, and the chunk is fetched whole.
   static let bytesPerScatteredMiss = 32 << 20
@@ -26,11 +30,14 @@ extension FetchPlanner {
 
   /// As a reader's window reaches the end of its chunk, what is left of it covers the next chunks' beginnings.
   mutating func expectFollowers(of id: ChunkID, _ handle: HandleID) -> [Action] {
-    guard let stream = handles[handle]?.readAhead.current,
+    guard let readAhead = handles[handle]?.readAhead, let stream = readAhead.current,
       let size = chunks[id]?.grid.sizeInBytes, stream.target >= size
     else { return [] }
     guard let order = walk.order else { return expectSecond(after: id, stream, size) }
-    var budget = stream.windowInBytes - (size - stream.frontier)
+    let bytesRead = stream.bytesRead + readAhead.inheritedBytesRead
+    var budget = min(
+      stream.windowInBytes - (size - stream.frontier),
+      max(Self.fewestFollowingBytes, bytesRead))
     var actions: [Action] = []
     var follower = id
     for _ in 0..<Self.expectedChunkCount {
@@ -48,7 +55,7 @@ extension FetchPlanner {
         next,
         Expectation(
           targetInBytes: max(expected[next]?.targetInBytes ?? 0, target),
-          inheritedBytesRead: stream.bytesRead))
+          inheritedBytesRead: bytesRead))
     }
     return actions
   }

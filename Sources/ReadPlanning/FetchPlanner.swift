@@ -134,7 +134,7 @@ public struct FetchPlanner: Sendable {
   struct Expectation: Sendable {
     /// How much of its beginning is wanted; nil where only its opening range is, with a Parquet chunk's footer.
     var targetInBytes: Int?
-    /// What the reader has read of the chunk before.
+    /// What the reader has read of the chunks before.
     var inheritedBytesRead = 0
   }
 

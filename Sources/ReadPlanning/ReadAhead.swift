@@ -70,15 +70,15 @@ public struct ReadAhead: Sendable {
     }
   }
 
-  /// What the reader is believed to have read of the chunk before this one: its window goes on from there.
-  private let inheritedBytesRead: Int
+  /// What the reader is believed to have read of the chunks before this one: its window goes on from there.
+  let inheritedBytesRead: Int
   /// Most recently used first.
   private(set) var streams: [Stream] = []
   private var readCount = 0
 
   public init(inheritedBytesRead: Int = 0) { self.inheritedBytesRead = inheritedBytesRead }
 
-  /// Whether the reader was expected, because it read the chunk before this one through.
+  /// Whether the reader was expected, because the chunk before this one was read through.
   var isOfWalk: Bool { inheritedBytesRead > 0 }
 
   /// Takes note of a read and moves the target of the stream it belongs to.

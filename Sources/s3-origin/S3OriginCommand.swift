@@ -51,6 +51,9 @@ struct S3OriginCommand: AsyncParsableCommand {
   @Option(help: "Milliseconds that every answer waits before it begins.")
   var firstByteDelayMs = 0
 
+  @Option(help: "Bytes per second that every answer's body goes out at, at most.")
+  var bytesPerSecond: Int?
+
   @Option(help: "Event loop threads.")
   var threads = 1
 
@@ -79,9 +82,14 @@ struct S3OriginCommand: AsyncParsableCommand {
     if accessKey == nil && sessionToken != nil {
       throw ValidationError("--session-token goes with --access-key.")
     }
-    guard (0...65_535).contains(port), firstByteDelayMs >= 0, (1...64).contains(threads) else {
+    guard (0...65_535).contains(port), firstByteDelayMs >= 0, bytesPerSecond ?? 1 >= 1,
+      (1...64).contains(threads)
+    else {
       throw ValidationError(
-        "--port is 0 to 65535, --first-byte-delay-ms at least 0, --threads 1 to 64.")
+        """
+        --port is 0 to 65535, --first-byte-delay-ms at least 0, --bytes-per-second at least 1, \
+        --threads 1 to 64.
+        """)
     }
     for folder in [root].compactMap(\.self) + bucket.map(\.path) {
       var facts = stat()
@@ -109,7 +117,8 @@ struct S3OriginCommand: AsyncParsableCommand {
       rootFolder: root,
       bucketFolders: Dictionary(bucket.map { ($0.name, $0.path) }) { _, last in last },
       port: port, allowsAnonymous: anonymous, region: region,
-      firstByteDelay: .milliseconds(firstByteDelayMs), threads: threads)
+      firstByteDelay: .milliseconds(firstByteDelayMs), bytesPerSecond: bytesPerSecond,
+      threads: threads)
     if let accessKey, let secretKey {
       configuration.credentials[accessKey] = OriginCredential(
         secretKey: secretKey, sessionToken: sessionToken)

@@ -125,14 +125,25 @@ import Testing
     }
   }
 
-  @Test("trickle brings everything, no faster than told")
-  func trickle() async throws {
-    try await withFault(.trickle(bytesPerSecond: 20_000)) { origin in
-      let start = ContinuousClock.now
-      let answer = try origin.ask("GET", "/b/o", [("Range", "bytes=0-4999")])
-      #expect(answer.body == Array(bytes[..<5000]))
-      // A lower bound, which a slow machine cannot break: 5 pieces with 4 waits of 50 ms.
-      #expect(start.duration(to: .now) >= .milliseconds(190))
+  @Test(
+    "trickle and bytesPerSecond bring everything, no faster than told",
+    arguments: [(20_000, 5000), (10, 3)])
+  func trickle(bytesPerSecond: Int, count: Int) async throws {
+    for isFault in [true, false] {
+      var configuration = OriginConfiguration()
+      if isFault {
+        configuration.faultPlan.rules = [FaultRule(.trickle(bytesPerSecond: bytesPerSecond))]
+      } else {
+        configuration.bytesPerSecond = bytesPerSecond
+      }
+      try await EmbeddedS3Origin.run(configuration) { origin in
+        origin.put(bucket: "b", key: "o", bytes: bytes)
+        let start = ContinuousClock.now
+        let answer = try origin.ask("GET", "/b/o", [("Range", "bytes=0-\(count - 1)")])
+        #expect(answer.body == Array(bytes[..<count]))
+        // A lower bound, which a slow machine cannot break: the last piece of 50 ms, or byte, does not wait for anybody.
+        #expect(start.duration(to: .now) >= .milliseconds(190))
+      }
     }
   }
 

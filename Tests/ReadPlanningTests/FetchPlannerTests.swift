@@ -147,6 +147,27 @@ struct FetchPlannerTests {
     #expect(simulation.fetched.count(where: { $0.chunk > 2 }) == 17 + chunksAhead)
   }
 
+  @Test(
+    "Of the next chunks no more is fetched than the walk has read, or what comes in a round trip")
+  func endOfAWalk() {
+    let size = 40 * mebibyte
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 20)
+    var read = 0
+    for chunk in 0..<3 {
+      let handle = simulation.open(chunk)
+      for start in stride(from: 0, to: size, by: mebibyte) {
+        simulation.readThrough(handle, start..<start + mebibyte)
+        read += mebibyte
+        simulation.deliverAll()
+        let ahead = simulation.fetched.filter { $0.chunk > chunk }.reduce(0) { $0 + $1.bytes.count }
+        // To the end of a part, and the first request of a chunk.
+        #expect(ahead <= max(32 * mebibyte, read) + 9 * mebibyte, "after \(read) bytes")
+        if start + mebibyte == size, chunk > 0 { #expect(ahead >= min(2, chunk) * size) }
+      }
+      simulation.close(handle)
+    }
+  }
+
   @Test("Chunks in no order bring nothing of others")
   func noWalk() {
     let size = 20 * mebibyte
