@@ -20,6 +20,7 @@ final class BodySender {
   private let didEnd: () -> Void
 
   private var position = 0
+  /// When the body would have begun, had it gone out at its pace ever since.
   private var startTime = NIODeadline.now()
   private var piecesInFlight = 0
   private var isPumping = false
@@ -46,24 +47,41 @@ final class BodySender {
   }
 
   private func pump() {
+    if let bytesPerSecond = delivery.bytesPerSecond { return sendPiece(at: bytesPerSecond) }
     // A write may complete at once, and then calls back from within this loop.
     guard !isPumping else { return }
     isPumping = true
     defer { isPumping = false }
     repeat {
-      sendPiece()
-      // At a set pace the next piece waits for its time.
-    } while !isOver && delivery.bytesPerSecond == nil && piecesInFlight < Self.mostPiecesInFlight
+      send(nextPiece(ofAtMost: Self.pieceSizeInBytes))
+    } while !isOver && piecesInFlight < Self.mostPiecesInFlight
       && position < delivery.answer.body.sizeInBytes
   }
 
-  private func sendPiece() {
-    let body = delivery.answer.body
-    let size = delivery.bytesPerSecond.map { max(1, $0 / Self.piecesPerSecond) }
-    let piece =
-      position..<min(
-        position + min(size ?? .max, Self.pieceSizeInBytes), body.sizeInBytes)
-    position = piece.upperBound
+  /// Sends the next piece when its last byte is due.
+  private func sendPiece(at bytesPerSecond: Int) {
+    let piece = nextPiece(
+      ofAtMost: min(Self.pieceSizeInBytes, max(1, bytesPerSecond / Self.piecesPerSecond)))
+    func time(for count: Int) -> TimeAmount {
+      .nanoseconds(Int64(min(Double(count) / Double(bytesPerSecond), 1e9) * 1e9))
+    }
+    let due = startTime + time(for: piece.upperBound)
+    context.eventLoop.assumeIsolated().scheduleTask(deadline: due) {
+      guard !self.isOver else { return }
+      // What a slow client or a busy loop has cost is not made up for by a burst; a moment of the timer's is.
+      let late = NIODeadline.now() - due
+      if late > time(for: piece.count) { self.startTime = self.startTime + late }
+      self.send(piece)
+    }
+  }
+
+  private func nextPiece(ofAtMost size: Int) -> Range<Int> {
+    let end = min(delivery.answer.body.sizeInBytes, position + size)
+    defer { position = end }
+    return position..<end
+  }
+
+  private func send(_ piece: Range<Int>) {
     piecesInFlight += 1
     context.writeAndFlush(ConnectionHandler.wrapOutboundOut(.body(outgoing(piece))))
       .assumeIsolated().whenComplete { outcome in
@@ -73,18 +91,10 @@ final class BodySender {
           return
         }
         self.didSend(piece.count)
-        if self.position == body.sizeInBytes {
-          if self.piecesInFlight == 0 { self.end() }
-        } else if let bytesPerSecond = self.delivery.bytesPerSecond {
-          // Of what was sent, so that a loop that is late makes up for it.
-          let seconds = Double(self.position) / Double(bytesPerSecond)
-          self.context.eventLoop.assumeIsolated().scheduleTask(
-            deadline: self.startTime + .nanoseconds(Int64(min(seconds, 1e9) * 1e9))
-          ) {
-            self.pump()
-          }
-        } else {
+        if self.position < self.delivery.answer.body.sizeInBytes {
           self.pump()
+        } else if self.piecesInFlight == 0 {
+          self.end()
         }
       }
   }

@@ -40,8 +40,8 @@ public struct OriginConfiguration: Sendable {
     rootFolder: String? = nil, bucketFolders: [String: String] = [:], port: Int = 0,
     credentials: [String: OriginCredential] = [:], allowsAnonymous: Bool = false,
     region: String = "us-east-1", firstByteDelay: Duration = .zero,
-    bytesPerSecond: Int? = nil,
-    clockOffset: Duration = .zero, threads: Int = 1, faultPlan: FaultPlan = FaultPlan(),
+    bytesPerSecond: Int? = nil, clockOffset: Duration = .zero, threads: Int = 1,
+    faultPlan: FaultPlan = FaultPlan(),
     willAnswer: (@Sendable (RequestRecord) -> Void)? = nil,
     didAnswer: (@Sendable (RequestRecord) -> Void)? = nil,
     logger: Logger = Logger(label: "s3-origin") { _ in SwiftLogNoOpLogHandler() }

@@ -29,7 +29,7 @@ final class BackingFiles: Sendable {
   ///
   /// - Returns: the backing id to answer with, or nil for cached mode.
   func opened(_ file: OpenFile) -> UInt32? {
-    uses.withLock { uses in
+    let backing = uses.withLock { uses in
       if uses[file.node] != nil {
         uses[file.node]?.count += 1
       } else {
@@ -37,6 +37,9 @@ final class BackingFiles: Sendable {
       }
       return uses[file.node]?.backing
     }
+    // Not under the lock: it may begin requests for the next chunks.
+    if backing != nil { fileSystem.kernelServes(file) }
+    return backing
   }
 
   /// To be called before the file system closes the file.

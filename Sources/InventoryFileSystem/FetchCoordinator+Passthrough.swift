@@ -9,23 +9,25 @@ extension FetchCoordinator {
   /// moment after it has told us.
   private static let longestMappingCheckInMilliseconds = 1000
 
-  /// Lends the chunk's cache file to the kernel, for a handle that is about to be given out, if all of it is there and
-  /// checked: none of it is evicted until `takeBack(_:)`.
+  /// Lends the chunk's cache file to the kernel, for a handle that was just opened, if all of it is there and checked:
+  /// none of it is evicted until `takeBack(_:)`.
   ///
   /// - Returns: its descriptor, open while the chunk is.
   func lend(_ id: ChunkID, to handle: HandleID) -> Int32? {
-    var descriptor: Int32?
-    perform { state in
+    state.withLock { state in
       guard let chunk = state.open[id], !state.isShutDown, !state.changed.contains(id),
-        chunk.entry.isWhollyChecked, state.planner.mayLend(id),
+        chunk.entry.isWhollyChecked, state.planner.mayLend(id, to: handle),
         // Where it cannot be told when the last mapping is gone, nothing is lent.
         state.planner.wholePinCount(id) > 0 || chunk.entry.isOpenElsewhere() == false,
         state.planner.pinWhole(id)
-      else { return [] }
-      descriptor = chunk.entry.dataDescriptor
-      return state.planner.chunkIsLent(id, to: handle)
+      else { return nil }
+      return chunk.entry.dataDescriptor
     }
-    return descriptor
+  }
+
+  /// The kernel serves this handle by itself, from a file that it was lent.
+  func kernelServes(_ id: ChunkID, _ handle: HandleID) {
+    perform { $0.planner.chunkIsLent(id, to: handle) }
   }
 
   /// Ends a loan, as soon as nobody reads the file any more: a mapping goes on when the handle that it was made

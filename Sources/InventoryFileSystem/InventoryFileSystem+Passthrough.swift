@@ -31,6 +31,13 @@ extension InventoryFileSystem {
     }
   }
 
+  /// The kernel reads this open file, from which nothing will be heard: it, or another of its node, was lent.
+  public func kernelServes(_ file: OpenFile) {
+    if case (.chunk(let id, let handle), .store(let chunks)) = (file.content, content) {
+      chunks.coordinator.kernelServes(id, handle)
+    }
+  }
+
   /// Ends a loan; to be called while `file`, or another handle of the same node, is open.
   public func takeBack(_ file: OpenFile) {
     if case (.chunk(let id, _), .store(let chunks)) = (file.content, content) {

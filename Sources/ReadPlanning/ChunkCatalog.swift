@@ -46,11 +46,24 @@ public struct ChunkCatalog: Sendable {
 ///
 /// An order is believed when a chunk is opened that follows one of the last few opened in it (several workers share
 /// one walk), and given up when something else is opened.
+///
+/// Whether the chunks are read through is another question, and what is read of those that are lent to the kernel is not
+/// heard of. They count as read through after one that was; but after so many bytes of them one is not lent, to hear.
 struct ChunkWalk: Sendable {
   private static let rememberedCount = 8
+  static let mostUnheardInBytes = 128 << 20
 
   private var recent: [ChunkID] = []
   private(set) var order: ChunkCatalog.Order?
+  /// Of chunks that were lent since one was read through, as far as was heard.
+  private var unheardInBytes = Self.mostUnheardInBytes
+
+  /// Whether a chunk that is lent will be read through, too.
+  var isBelieved: Bool { unheardInBytes < Self.mostUnheardInBytes }
+
+  mutating func heardReadingThrough() { unheardInBytes = 0 }
+
+  mutating func lent(_ sizeInBytes: Int) { unheardInBytes += sizeInBytes }
 
   /// Whether no chunk but this one was ever opened.
   func hasSeenOnly(_ chunk: ChunkID) -> Bool { recent == [chunk] }

@@ -74,13 +74,15 @@ public struct ColumnReader: Sendable {
   func hasEntered(_ chunk: Int) -> Bool { entered.contains(chunk) }
 
   /// Where the last column ends that the reader uses of the row group it is in: who reads what lies between columns goes no
-  /// further. Nil for a reader of everything, and where none of that is known.
+  /// further. Nil for a reader of everything, for one that has not shown its columns by reading the footer and a row group,
+  /// and where the place is not known.
   func endOfUse(at bytes: Range<Int>, in layout: ParquetLayout) -> Int? {
-    guard columns.blockCount == layout.columnCount, !columns.isEmpty, !usesNearlyAllColumns
-    else { return nil }
+    guard hasReadFooter, hasFinishedRowGroup, !usesNearlyAllColumns else { return nil }
     // The request may be one that the kernel makes ahead.
     let reached = max(0, bytes.lowerBound - Self.kernelReadAheadInBytes)
-    guard let place = layout.columnChunk(at: reached) else { return nil }
+    guard
+      let place = layout.columnChunk(at: reached) ?? layout.columnChunk(at: bytes.lowerBound)
+    else { return nil }
     return columns.presentRuns(in: 0..<layout.columnCount).joined()
       .map { layout.bytes(ofColumn: $0, inRowGroup: place.rowGroup).upperBound }.max()
   }

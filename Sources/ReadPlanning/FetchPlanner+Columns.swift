@@ -120,7 +120,7 @@ extension FetchPlanner {
   }
 
   private var columnBudgetInBytes: Int {
-    min(columns.budgetInBytes, maximumWindowInBytes / max(1, handles.count))
+    min(columns.budgetInBytes, maximumWindowInBytes / readerCount)
   }
 
   /// Adds wishes, and drops those that have come, also on a reader's demand: they need not come again should they leave.

@@ -5,13 +5,11 @@ extension FetchPlanner {
   /// How many chunks ahead of a reader are fetched, where they are small.
   static let expectedChunkCount = 16
 
-  /// So much of the next chunks is fetched for the first walker already: what comes within a round trip (30 ms at 1 GB/s).
-  /// More than that is as much as the walk has read, so that what is left unread where it ends is bounded by that.
-  static let fewestFollowingBytes = 32 << 20
+  /// What would come during a round trip: 30 ms at 1 GB/s.
+  static let bytesPerRoundTrip = 32 << 20
 
   /// Scattered reads of a chunk each cost a round trip. When so many have that the rest of the chunk would have come
-  /// meanwhile (30 ms at 1 GB/s is 30 MB), it is believed that as many are to come, and the chunk is fetched whole.
-  static let bytesPerScatteredMiss = 32 << 20
+  /// meanwhile, it is believed that as many are to come, and the chunk is fetched whole.
   static let fewestScatteredMisses = 4
 
   // MARK: The next chunks
@@ -28,16 +26,25 @@ extension FetchPlanner {
     return chunks[id] == nil ? [.prepare(id)] : []
   }
 
-  /// As a reader's window reaches the end of its chunk, what is left of it covers the next chunks' beginnings.
+  /// Half of a chunk is enough: the next one may be opened before it is closed.
+  mutating func noteReadingThrough(_ id: ChunkID, _ handle: HandleID) {
+    guard let size = chunks[id]?.grid.sizeInBytes,
+      let bytesRead = handles[handle]?.readAhead.bytesRead
+    else { return }
+    if bytesRead >= size / 2 { walk.heardReadingThrough() }
+  }
+
+  /// As a reader's window reaches the end of its chunk, what is left of it covers the next chunks' beginnings: no more than
+  /// the reader has read of this chunk and the one before, or what comes in a round trip, so that what is left unread
+  /// where a walk ends is bounded by that.
   mutating func expectFollowers(of id: ChunkID, _ handle: HandleID) -> [Action] {
     guard let readAhead = handles[handle]?.readAhead, let stream = readAhead.current,
       let size = chunks[id]?.grid.sizeInBytes, stream.target >= size
     else { return [] }
     guard let order = walk.order else { return expectSecond(after: id, stream, size) }
-    let bytesRead = stream.bytesRead + readAhead.inheritedBytesRead
     var budget = min(
       stream.windowInBytes - (size - stream.frontier),
-      max(Self.fewestFollowingBytes, bytesRead))
+      max(Self.bytesPerRoundTrip, stream.bytesRead + readAhead.inheritedBytesRead))
     var actions: [Action] = []
     var follower = id
     for _ in 0..<Self.expectedChunkCount {
@@ -55,7 +62,7 @@ extension FetchPlanner {
         next,
         Expectation(
           targetInBytes: max(expected[next]?.targetInBytes ?? 0, target),
-          inheritedBytesRead: bytesRead))
+          inheritedBytesRead: stream.bytesRead))
     }
     return actions
   }
@@ -69,7 +76,7 @@ extension FetchPlanner {
       stream.bytesRead >= sizeInBytes / 2, sizeInBytes >= 16 * ReadAhead.firstRequestInBytes,
       catalog.sizesInBytes[second.index] > PartSizing.smallChunkInBytes, chunks[second] == nil
     else { return [] }
-    return expect(second, Expectation())
+    return expect(second, Expectation(inheritedBytesRead: stream.bytesRead))
   }
 
   /// A query comes to the next chunks' footers soon: one small request each. Of a small chunk the first request brings
@@ -150,10 +157,10 @@ extension FetchPlanner {
     guard let chunk = chunks[id] else { return }
     chunks[id]?.scatteredMissCount += 1
     let size = chunk.grid.sizeInBytes
-    let enough = max(Self.fewestScatteredMisses, size / Self.bytesPerScatteredMiss)
+    let enough = max(Self.fewestScatteredMisses, size / Self.bytesPerRoundTrip)
     // Who has read a table of contents knows what it wants, and it is not all.
     guard chunk.scatteredMissCount + 1 >= enough, !chunk.isTableOfContentsRead,
-      size <= maximumWindowInBytes / max(1, handles.count)
+      size <= maximumWindowInBytes / readerCount
     else { return }
     guard chunks[id]?.isBeingFilled == false else { return }
     chunks[id]?.isBeingFilled = true

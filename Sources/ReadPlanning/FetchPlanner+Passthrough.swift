@@ -28,15 +28,19 @@ extension FetchPlanner {
     return isStarved ? fill() : []
   }
 
-  /// What the reader reads of a chunk that is lent to the kernel will not be heard of. Whoever came to it on a walk is
-  /// believed to read it through, so that the walk's next chunks go on coming.
-  public mutating func chunkIsLent(_ id: ChunkID, to handle: HandleID) -> [Action] {
-    guard let size = chunks[id]?.grid.sizeInBytes, handles[handle]?.readAhead.isOfWalk == true
+  /// The kernel serves the reader by itself from now on: nothing more is heard of it, and it needs no window. Whoever
+  /// came on a walk is believed to read the chunk through, so that the next ones go on coming.
+  public mutating func chunkIsLent(_ id: ChunkID, to reader: HandleID) -> [Action] {
+    guard let size = chunks[id]?.grid.sizeInBytes, let handle = handles[reader], !handle.isLent
     else { return [] }
+    handles[reader]?.isLent = true
+    lentHandleCount += 1
+    guard handle.readAhead.isOfWalk else { return [] }
+    walk.lent(size)
     let window = windowLimit()
-    handles[handle]?.readAhead.note(
+    handles[reader]?.readAhead.note(
       0..<size, maximumWindowInBytes: window, sizeInBytes: size)
-    return expectFollowers(of: id, handle) + fill()
+    return expectFollowers(of: id, reader) + fill()
   }
 
   /// Whether `pinWhole(_:)` would succeed.

@@ -23,6 +23,11 @@ extension FetchPlanner {
     verification.mode != .strict || verificationState(of: id) == .ok
   }
 
+  /// The same for a reader that has just opened it.
+  public func mayLend(_ id: ChunkID, to handle: HandleID) -> Bool {
+    mayLend(id) && handles[handle]?.isToBeHeard == false
+  }
+
   /// Whether pages that the kernel has of the chunk are as good as ours.
   public func mayKeepPages(of id: ChunkID) -> Bool {
     (chunks[id]?.verification ?? verification.remembered[id])?.wasWrong != true

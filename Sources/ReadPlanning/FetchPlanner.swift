@@ -134,7 +134,7 @@ public struct FetchPlanner: Sendable {
   struct Expectation: Sendable {
     /// How much of its beginning is wanted; nil where only its opening range is, with a Parquet chunk's footer.
     var targetInBytes: Int?
-    /// What the reader has read of the chunks before.
+    /// What the reader has read of the chunk before.
     var inheritedBytesRead = 0
   }
 
@@ -143,6 +143,11 @@ public struct FetchPlanner: Sendable {
     var readAhead: ReadAhead
     /// Nil where the chunk is not Parquet.
     var columns: ColumnReader?
+    /// Its reads are worth more than the speed of the kernel's own: the chunk was not here when it was opened, or the
+    /// walk that it is on has to show that it goes on.
+    let isToBeHeard: Bool
+    /// The kernel serves it by itself.
+    var isLent = false
   }
 
   // Constants
@@ -157,6 +162,7 @@ public struct FetchPlanner: Sendable {
   var chunks: [ChunkID: Chunk] = [:]
   var chunkOfEntry: [EntryID: ChunkID] = [:]
   var handles: [HandleID: Handle] = [:]
+  var lentHandleCount = 0
   var waits: [WaitID: Wait] = [:]
   /// Oldest first. Ids of waits that have been answered stay until they reach the front.
   var demand: Deque<WaitID> = []
@@ -314,12 +320,15 @@ public struct FetchPlanner: Sendable {
     let abandoned = noteWalk(to: id)
     let inherited = expected.removeValue(forKey: id)?.inheritedBytesRead ?? 0
     expectedOrder.removeAll { $0 == id }
+    let isWaiting = !chunk.isVersionKnown && chunk.grid.blockCount > 0
+    let readAhead = ReadAhead(inheritedBytesRead: inherited)
     handles[handle] = Handle(
-      chunk: id, readAhead: ReadAhead(inheritedBytesRead: inherited),
+      chunk: id, readAhead: readAhead,
       columns: chunk.isParquet
-        ? columns.makeReader(fileSizeInBytes: chunk.grid.sizeInBytes) : nil)
+        ? columns.makeReader(fileSizeInBytes: chunk.grid.sizeInBytes) : nil,
+      isToBeHeard: isWaiting || readAhead.isOfWalk && !walk.isBelieved)
     chunks[id]?.handles.insert(handle)
-    guard !chunk.isVersionKnown, chunk.grid.blockCount > 0 else { return (.present, abandoned) }
+    guard isWaiting else { return (.present, abandoned) }
     enqueue(Wait(id: wait, chunk: id, handle: handle, bytes: 0..<0))
     return (.wait, abandoned + fill())
   }
@@ -342,6 +351,7 @@ public struct FetchPlanner: Sendable {
   public mutating func close(_ handle: HandleID) -> [Action] {
     guard let closed = handles.removeValue(forKey: handle) else { return [] }
     if let reader = closed.columns { columns.noteClosed(reader) }
+    if closed.isLent { lentHandleCount -= 1 }
     chunks[closed.chunk]?.handles.remove(handle)
     guard let chunk = chunks[closed.chunk] else { return [] }
     for wait in chunk.waits where waits[wait]?.handle == handle { forget(wait) }
@@ -426,6 +436,7 @@ public struct FetchPlanner: Sendable {
     handles[handle]?.readAhead.note(
       bytes, maximumWindowInBytes: window, sizeInBytes: chunk.grid.sizeInBytes,
       endOfUse: end)
+    noteReadingThrough(id, handle)
     let preparations = expectFollowers(of: id, handle) + noteColumns(id, handle, bytes)
     if bytes.upperBound == chunk.grid.sizeInBytes { chunks[id]?.isTableOfContentsRead = true }
     if isAvailable(bytes, in: chunk) {
@@ -489,8 +500,11 @@ public struct FetchPlanner: Sendable {
 
   /// Every reader that is fetching ahead gets an even share of what the cache can hold ahead.
   func windowLimit() -> Int {
-    min(maximumWindowInBytes, shareOfWindows) / max(1, handles.count)
+    min(maximumWindowInBytes, shareOfWindows) / readerCount
   }
+
+  /// Among how many readers what is fetched ahead is shared, at least one: those that the kernel serves need nothing.
+  var readerCount: Int { max(1, handles.count - lentHandleCount) }
 
   /// What may be fetched ahead, all together, of what the cache has room for.
   var shareOfWindows: Int {

@@ -70,7 +70,7 @@ public struct ReadAhead: Sendable {
     }
   }
 
-  /// What the reader is believed to have read of the chunks before this one: its window goes on from there.
+  /// What the reader is believed to have read of the chunk before this one: its window goes on from there.
   let inheritedBytesRead: Int
   /// Most recently used first.
   private(set) var streams: [Stream] = []
@@ -78,15 +78,18 @@ public struct ReadAhead: Sendable {
 
   public init(inheritedBytesRead: Int = 0) { self.inheritedBytesRead = inheritedBytesRead }
 
-  /// Whether the reader was expected, because the chunk before this one was read through.
+  /// Whether the reader was expected, as the next one of a walk.
   var isOfWalk: Bool { inheritedBytesRead > 0 }
+
+  /// By the streams that are followed.
+  var bytesRead: Int { streams.reduce(0) { $0 + $1.bytesRead } }
 
   /// Takes note of a read and moves the target of the stream it belongs to.
   ///
   /// - Parameters:
   ///   - maximumWindowInBytes: what the cache and the connections allow this reader.
   ///   - sizeInBytes: the chunk's length.
-  ///   - endOfUse: where a reader that has come for something has all of it; nil where that is not known.
+  ///   - endOfUse: where a reader that did not begin at the first byte has what it came for; nil where that is not known.
   mutating func note(
     _ read: Range<Int>, maximumWindowInBytes: Int, sizeInBytes: Int, endOfUse: Int? = nil
   ) {

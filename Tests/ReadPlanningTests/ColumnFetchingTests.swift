@@ -277,6 +277,27 @@ struct ColumnFetchingTests {
     #expect(simulation.bytesFetchedTwice == 0)
   }
 
+  @Test("Who reads on from the middle of a chunk, whose footer another looked at, is no query")
+  func fromTheMiddle() throws {
+    // What is large looks used, what is small does not.
+    let layout = try layout(columnSizes: [4_000_000] + Array(repeating: 300_000, count: 20))
+    let size = layout.footerOffset + 3000
+    var simulation = PlannerSimulation(sizeInBytes: size, layout: layout)
+    simulation.readThrough(simulation.open(), size - 8..<size)
+    let handle = simulation.open()
+    let grid = BlockGrid(sizeInBytes: size)
+    for position in stride(from: 20 * mebibyte, to: 60 * mebibyte, by: mebibyte) {
+      var there = BlockSet(blockCount: grid.blockCount)
+      for (_, bytes) in simulation.fetched { there.insert(grid.blocks(covering: bytes)) }
+      let request = position..<position + mebibyte
+      // The first two, as of any reader that begins elsewhere than at the first byte.
+      #expect(position < 22 * mebibyte || there.containsAll(grid.blocks(covering: request)))
+      simulation.readThrough(handle, request)
+      simulation.deliverAll()
+    }
+    #expect(simulation.bytesFetchedTwice == 0)
+  }
+
   @Test("A reader of everything is served by its window alone")
   func everything() throws {
     let layout = try layout()

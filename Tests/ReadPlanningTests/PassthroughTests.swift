@@ -95,38 +95,88 @@ struct PassthroughTests {
   }
 
   @Test(
-    "A walk goes on although the kernel reads by itself what came ahead: every chunk is there when it is opened",
+    "A walk goes on although the kernel reads by itself what came ahead; now and then a chunk is not lent, to hear",
     arguments: [2 * mebibyte, 20 * mebibyte])
-  func walk(size: Int) throws {
-    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 60)
-    for chunk in 0..<2 {
-      let handle = simulation.open(chunk)
-      for start in stride(from: 0, to: size, by: mebibyte) {
-        simulation.readThrough(handle, start..<start + mebibyte)
+  func walk(size: Int) {
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 160)
+    var heard: [Int] = []
+    for chunk in 0..<140 {
+      let before = simulation.fetched.count
+      if !simulation.visit(chunk, reading: size) { heard.append(chunk) }
+      if chunk > 1 {
+        #expect(
+          simulation.fetched[before...].allSatisfy { $0.chunk > chunk }, "\(chunk) was there")
       }
-      simulation.close(handle)
     }
-    simulation.deliverAll()
-    for chunk in 2..<50 {
-      let handle = simulation.openLent(chunk)
-      simulation.deliverAll()
-      simulation.closeLent(try #require(handle, "chunk \(chunk)"))
-    }
+    let mostInARow = (128 * mebibyte + size - 1) / size
+    #expect(zip(heard, heard.dropFirst()).dropFirst().allSatisfy { $1 - $0 == mostInARow + 1 })
+    #expect(heard.count == 2 + 138 / (mostInARow + 1))
     #expect(simulation.bytesFetchedTwice == 0)
-    let bytesAhead = simulation.bytesFetched - 50 * size
-    #expect((1...min(16 * size, 128 * mebibyte)).contains(bytesAhead))
+    let bytesAhead = simulation.bytesFetched - 140 * size
+    #expect((1...max(32 * mebibyte, 2 * size)).contains(bytesAhead))
+  }
+
+  @Test(
+    "Who reads chunks through, and then the beginning of each that follows, gets no more of those than a while of it",
+    arguments: [2 * mebibyte, 20 * mebibyte])
+  func walkThatEnds(size: Int) {
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 400)
+    for chunk in 0..<5 { _ = simulation.visit(chunk, reading: size) }
+    let before = simulation.bytesFetched
+    for chunk in 5..<300 { _ = simulation.visit(chunk, reading: 64 << 10) }
+    // Of small chunks the first request is all of them.
+    let opened = size <= PartSizing.smallChunkInBytes ? size : mebibyte
+    let more = simulation.bytesFetched - before - 295 * opened
+    #expect(more <= 200 * mebibyte)
   }
 
   @Test(
     "Who opens what is cached, one chunk after the other, brings nothing of the chunks that follow")
-  func noWalk() throws {
+  func noWalk() {
     var simulation = PlannerSimulation(
       sizeInBytes: 2 * mebibyte, chunkCount: 60, cachedChunks: 0..<3)
     for chunk in 0..<3 {
-      let handle = simulation.openLent(chunk)
-      simulation.closeLent(try #require(handle))
+      let isLent = simulation.visit(chunk, reading: 2 * mebibyte)
+      #expect(isLent)
     }
-    simulation.deliverAll()
     #expect(simulation.bytesFetched == 0)
+  }
+
+  @Test(
+    "A chunk that was not there when it was opened is not lent to that reader: it may begin a walk")
+  func opening() {
+    var planner = planner(chunkCount: 0)
+    let grid = BlockGrid(sizeInBytes: mebibyte)
+    planner.load(
+      first, sizeInBytes: mebibyte, entry: EntryID(number: 1), overheadInBytes: 4096,
+      present: BlockSet(blockCount: grid.blockCount), isVersionKnown: false, opening: 0..<mebibyte)
+    let (reader, later) = (HandleID(number: 1), HandleID(number: 2))
+    let (_, actions) = planner.open(first, handle: reader, wait: WaitID(number: 1))
+    _ = planner.versionIsKnown(first)
+    for case .fetch(let part) in actions {
+      _ = planner.arrived(part.id, count: part.bytes.count)
+      _ = planner.finished(part.id)
+    }
+    #expect(planner.canPinWhole(first))
+    #expect(!planner.mayLend(first, to: reader))
+    _ = planner.open(first, handle: later, wait: WaitID(number: 2))
+    #expect(planner.mayLend(first, to: later))
+  }
+
+  @Test("Readers whom the kernel serves take nothing from the windows of others")
+  func shares() {
+    let size = 100 * mebibyte
+    func ahead(ofReaderBeside count: Int) -> Int {
+      var simulation = PlannerSimulation(
+        sizeInBytes: size, chunkCount: 60, cacheBoundInBytes: 16 << 30, cachedChunks: 10..<40)
+      for chunk in 0..<count { simulation.openLent(10 + 2 * chunk) }
+      let handle = simulation.open(50)
+      for start in stride(from: 0, to: 8 * mebibyte, by: mebibyte) {
+        simulation.readThrough(handle, start..<start + mebibyte)
+      }
+      simulation.deliverAll()
+      return simulation.bytesFetched
+    }
+    #expect(ahead(ofReaderBeside: 10) == ahead(ofReaderBeside: 0))
   }
 }

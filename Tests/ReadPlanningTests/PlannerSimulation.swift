@@ -64,18 +64,30 @@ struct PlannerSimulation {
     return handle
   }
 
-  /// Opens a chunk for a reader whom the kernel serves by itself. Nil where it cannot be lent.
-  mutating func openLent(_ chunk: Int) -> HandleID? {
-    let handle = open(chunk)
-    guard planner.pinWhole(ChunkID(index: chunk)) else { return nil }
-    perform(planner.chunkIsLent(ChunkID(index: chunk), to: handle))
-    return handle
+  /// Opens a chunk, and lends it to the kernel if that may be.
+  @discardableResult
+  mutating func openLent(_ chunk: Int) -> (HandleID, isLent: Bool) {
+    let (id, handle) = (ChunkID(index: chunk), open(chunk))
+    guard planner.mayLend(id, to: handle), planner.pinWhole(id) else { return (handle, false) }
+    perform(planner.chunkIsLent(id, to: handle))
+    return (handle, true)
   }
 
-  mutating func closeLent(_ handle: HandleID) {
-    guard let chunk = chunkOfHandle[handle] else { return }
-    perform(planner.unpinWhole(chunk))
+  /// A reader opens the chunk, reads so much from its beginning, and closes it; by itself, unheard of, where the chunk is
+  /// lent to the kernel.
+  ///
+  /// - Returns: whether it was lent.
+  mutating func visit(_ chunk: Int, reading count: Int) -> Bool {
+    let (handle, isLent) = openLent(chunk)
+    if !isLent {
+      for start in stride(from: 0, to: count, by: 1 << 20) {
+        readThrough(handle, start..<min(count, start + 1 << 20))
+      }
+    }
+    deliverAll()
+    if isLent { perform(planner.unpinWhole(ChunkID(index: chunk))) }
     close(handle)
+    return isLent
   }
 
   /// Nil when the bytes were present; they are unpinned at once then.
