@@ -2,16 +2,16 @@ import Glibc
 import NIOCore
 import NIOHTTP1
 
-/// Sends one body in pieces, the next one when the kernel has taken the one before the last, so
-/// that memory stays bounded by two pieces (none at all for files, which go by sendfile(2)) and
-/// the count of bytes sent is right to a piece.
+/// Sends one body in pieces, the next one when the kernel has taken the one before the last (at a set
+/// pace: the last), so that memory stays bounded by two pieces (none at all for files, which go by
+/// sendfile(2)) and the count of bytes sent is right to a piece.
 ///
 /// Belongs to one connection's event loop.
 final class BodySender {
   /// Large enough that the work per piece does not show, small enough to be a count's precision.
   private static let pieceSizeInBytes = 1 << 18
   private static let mostPiecesInFlight = 2
-  /// At a set pace a piece takes at most this long.
+  /// At a set pace, unless that is so slow that a piece is one byte.
   private static let piecesPerSecond = 20
 
   private let context: ChannelHandlerContext
@@ -43,6 +43,8 @@ final class BodySender {
   func start() {
     guard delivery.answer.body.sizeInBytes > 0 else { return end() }
     startTime = .now()
+    // The head does not wait for the first piece, which may be due much later.
+    context.flush()
     pump()
   }
 

@@ -22,7 +22,7 @@ struct Delivery: Sendable {
   /// - Parameter bytesPerSecond: the pace where the fault does not set another.
   init(_ answer: Answer, fault: Fault?, bytesPerSecond: Int?) {
     self.answer = answer
-    self.bytesPerSecond = bytesPerSecond
+    self.bytesPerSecond = bytesPerSecond.map { max(1, $0) }
     let bodySize = answer.body.sizeInBytes
     switch fault {
     case .cutBody(let afterBytes):

@@ -29,15 +29,22 @@ final class BackingFiles: Sendable {
   ///
   /// - Returns: the backing id to answer with, or nil for cached mode.
   func opened(_ file: OpenFile) -> UInt32? {
+    var isRefused = false
     let backing = uses.withLock { uses in
-      if uses[file.node] != nil {
+      if let use = uses[file.node] {
         uses[file.node]?.count += 1
-      } else {
-        uses[file.node] = Use(backing: openBacking(file))
+        return use.backing
       }
-      return uses[file.node]?.backing
+      var backing: UInt32?
+      if device.isPassthroughOn, let descriptor = fileSystem.lend(file) {
+        backing = device.openBacking(descriptor)
+        isRefused = backing == nil
+      }
+      uses[file.node] = Use(backing: backing)
+      return backing
     }
-    // Not under the lock: it may begin requests for the next chunks.
+    // Not under the lock: both may begin requests.
+    if isRefused { fileSystem.takeBack(file) }
     if backing != nil { fileSystem.kernelServes(file) }
     return backing
   }
@@ -56,12 +63,5 @@ final class BackingFiles: Sendable {
     guard let backing = unused?.backing else { return }
     device.closeBacking(backing)
     fileSystem.takeBack(file)
-  }
-
-  private func openBacking(_ file: OpenFile) -> UInt32? {
-    guard device.isPassthroughOn, let descriptor = fileSystem.lend(file) else { return nil }
-    if let backing = device.openBacking(descriptor) { return backing }
-    fileSystem.takeBack(file)
-    return nil
   }
 }

@@ -48,7 +48,7 @@ extension FetchCoordinator {
     }
   }
 
-  /// Whether the kernel has the chunk's file, or would get it with the next open: an inode that is open otherwise stays so.
+  /// Whether the kernel has the chunk's file, or can get it with the next open: an inode that is open otherwise stays so.
   func isLendable(_ id: ChunkID) -> Bool {
     state.withLock { state in
       if state.planner.wholePinCount(id) > 0 { return true }

@@ -3,7 +3,7 @@ import Synchronization
 
 /// How a chunk's bytes come to a reader: the value of the extended attribute `user.inventoryfs.read_path`.
 enum ReadPath: String {
-  /// The kernel has the file that they are in, or would get it with the next open; reads do not come here.
+  /// The kernel has the file that they are in, or can get it with the next open; reads do not come here.
   case passthrough
   /// All bytes are on the local disk, and pass through this process.
   case cached

@@ -48,7 +48,8 @@ public struct ChunkCatalog: Sendable {
 /// one walk), and given up when something else is opened.
 ///
 /// Whether the chunks are read through is another question, and what is read of those that are lent to the kernel is not
-/// heard of. They count as read through after one that was; but after so many bytes of them one is not lent, to hear.
+/// heard of. They count as read through after one of the last few was, as far as that was heard, until so many bytes have
+/// been lent; then one is not lent, to hear.
 struct ChunkWalk: Sendable {
   private static let rememberedCount = 8
   static let mostUnheardInBytes = 128 << 20
@@ -57,11 +58,22 @@ struct ChunkWalk: Sendable {
   private(set) var order: ChunkCatalog.Order?
   /// Of chunks that were lent since one was read through, as far as was heard.
   private var unheardInBytes = Self.mostUnheardInBytes
+  /// A chunk whose readers are listened to, until one has read it through.
+  private var listenedTo: ChunkID?
 
   /// Whether a chunk that is lent will be read through, too.
   var isBelieved: Bool { unheardInBytes < Self.mostUnheardInBytes }
 
-  mutating func heardReadingThrough() { unheardInBytes = 0 }
+  func listens(to chunk: ChunkID) -> Bool { chunk == listenedTo }
+
+  mutating func listen(to chunk: ChunkID) { listenedTo = chunk }
+
+  /// Says nothing of the walk if the chunk is not one of the last few.
+  mutating func heardReadingThrough(_ chunk: ChunkID) {
+    guard recent.contains(chunk) else { return }
+    unheardInBytes = 0
+    listenedTo = nil
+  }
 
   mutating func lent(_ sizeInBytes: Int) { unheardInBytes += sizeInBytes }
 

@@ -31,7 +31,7 @@ extension FetchPlanner {
     guard let size = chunks[id]?.grid.sizeInBytes,
       let bytesRead = handles[handle]?.readAhead.bytesRead
     else { return }
-    if bytesRead >= size / 2 { walk.heardReadingThrough() }
+    if bytesRead >= size / 2 { walk.heardReadingThrough(id) }
   }
 
   /// As a reader's window reaches the end of its chunk, what is left of it covers the next chunks' beginnings: no more than

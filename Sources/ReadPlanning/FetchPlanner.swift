@@ -143,8 +143,8 @@ public struct FetchPlanner: Sendable {
     var readAhead: ReadAhead
     /// Nil where the chunk is not Parquet.
     var columns: ColumnReader?
-    /// Its reads are worth more than the speed of the kernel's own: the chunk was not here when it was opened, or the
-    /// walk that it is on has to show that it goes on.
+    /// Its reads are worth more than the speed of the kernel's own: the chunk's version was not known when it was opened,
+    /// or the walk that it is on has to show that it goes on.
     let isToBeHeard: Bool
     /// The kernel serves it by itself.
     var isLent = false
@@ -322,11 +322,15 @@ public struct FetchPlanner: Sendable {
     expectedOrder.removeAll { $0 == id }
     let isWaiting = !chunk.isVersionKnown && chunk.grid.blockCount > 0
     let readAhead = ReadAhead(inheritedBytesRead: inherited)
+    // A program may open a chunk to look what it is, and once more to read it.
+    let isToBeHeard =
+      isWaiting || !walk.isBelieved && (readAhead.isOfWalk || walk.listens(to: id))
+    if isToBeHeard { walk.listen(to: id) }
     handles[handle] = Handle(
       chunk: id, readAhead: readAhead,
       columns: chunk.isParquet
         ? columns.makeReader(fileSizeInBytes: chunk.grid.sizeInBytes) : nil,
-      isToBeHeard: isWaiting || readAhead.isOfWalk && !walk.isBelieved)
+      isToBeHeard: isToBeHeard)
     chunks[id]?.handles.insert(handle)
     guard isWaiting else { return (.present, abandoned) }
     enqueue(Wait(id: wait, chunk: id, handle: handle, bytes: 0..<0))

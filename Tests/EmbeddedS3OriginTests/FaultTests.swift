@@ -147,6 +147,18 @@ import Testing
     }
   }
 
+  @Test("At a set pace the head does not wait for the first byte that is due")
+  func headAtOnce() async throws {
+    try await withFault(.trickle(bytesPerSecond: 1)) { origin in
+      let client = try origin.client()
+      client.send("GET", "/b/o", [("Range", "bytes=0-0"), ("Connection", "close")])
+      #expect(client.receive(toHead: true).status == 206)
+      let head = ContinuousClock.now
+      #expect(client.end() == .closed)
+      #expect(head.duration(to: .now) >= .milliseconds(100))
+    }
+  }
+
   @Test(
     "status answers with S3's XML, and with Retry-After if asked",
     arguments: [

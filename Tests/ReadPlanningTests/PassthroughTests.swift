@@ -121,13 +121,38 @@ struct PassthroughTests {
     arguments: [2 * mebibyte, 20 * mebibyte])
   func walkThatEnds(size: Int) {
     var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 400)
+    // Has read a chunk through, and says nothing of those that others read.
+    let other = simulation.open(390)
+    for start in stride(from: 0, to: size, by: mebibyte) {
+      simulation.readThrough(other, start..<start + mebibyte)
+    }
     for chunk in 0..<5 { _ = simulation.visit(chunk, reading: size) }
     let before = simulation.bytesFetched
-    for chunk in 5..<300 { _ = simulation.visit(chunk, reading: 64 << 10) }
+    for chunk in 5..<300 {
+      _ = simulation.visit(chunk, reading: 64 << 10)
+      simulation.readThrough(other, 0..<mebibyte)
+    }
     // Of small chunks the first request is all of them.
     let opened = size <= PartSizing.smallChunkInBytes ? size : mebibyte
     let more = simulation.bytesFetched - before - 295 * opened
     #expect(more <= 200 * mebibyte)
+  }
+
+  @Test(
+    "A walk of a program that opens each chunk twice, to look what it is and to read it, goes on",
+    arguments: [2 * mebibyte, 20 * mebibyte])
+  func openedTwice(size: Int) {
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 160)
+    for chunk in 0..<140 {
+      let before = simulation.fetched.count
+      _ = simulation.visit(chunk, reading: 64 << 10)
+      _ = simulation.visit(chunk, reading: size)
+      if chunk > 1 {
+        #expect(
+          simulation.fetched[before...].allSatisfy { $0.chunk > chunk }, "\(chunk) was there")
+      }
+    }
+    #expect(simulation.bytesFetchedTwice == 0)
   }
 
   @Test(
@@ -143,14 +168,16 @@ struct PassthroughTests {
   }
 
   @Test(
-    "A chunk that was not there when it was opened is not lent to that reader: it may begin a walk")
+    "A chunk that was not there when it was opened is not lent until it was read: it may begin a walk"
+  )
   func opening() {
     var planner = planner(chunkCount: 0)
     let grid = BlockGrid(sizeInBytes: mebibyte)
     planner.load(
       first, sizeInBytes: mebibyte, entry: EntryID(number: 1), overheadInBytes: 4096,
       present: BlockSet(blockCount: grid.blockCount), isVersionKnown: false, opening: 0..<mebibyte)
-    let (reader, later) = (HandleID(number: 1), HandleID(number: 2))
+    let (reader, next) = (HandleID(number: 1), HandleID(number: 2))
+    let later = HandleID(number: 3)
     let (_, actions) = planner.open(first, handle: reader, wait: WaitID(number: 1))
     _ = planner.versionIsKnown(first)
     for case .fetch(let part) in actions {
@@ -159,7 +186,10 @@ struct PassthroughTests {
     }
     #expect(planner.canPinWhole(first))
     #expect(!planner.mayLend(first, to: reader))
-    _ = planner.open(first, handle: later, wait: WaitID(number: 2))
+    _ = planner.open(first, handle: next, wait: WaitID(number: 2))
+    #expect(!planner.mayLend(first, to: next))
+    _ = planner.read(first, handle: next, bytes: 0..<mebibyte / 2, wait: WaitID(number: 3))
+    _ = planner.open(first, handle: later, wait: WaitID(number: 4))
     #expect(planner.mayLend(first, to: later))
   }
 
