@@ -344,15 +344,9 @@ public final class BlockCache: Sendable {
     let present = files.readPresent(grid)
     guard !present.isEmpty else { return nil }
     trim(files, grid, present, allocatedInBytes: measured.allocatedInBytes)
-    let segments = (0..<grid.segmentCount).map {
-      (
-        index: $0,
-        allocatedInBytes: FetchPlanner.allocatedInBytes(segment: $0, grid: grid, present: present)
-      )
-    }
     return Found(
       entry: id, overheadInBytes: CacheEntry.overheadInBytes(grid),
-      segments: segments.filter { $0.allocatedInBytes > 0 })
+      segments: grid.segments(holding: present))
   }
 
   /// Punches what is allocated but named by no index entry.

@@ -58,7 +58,8 @@ extension FetchCoordinator {
       var followUps: [FetchPlanner.Action] = []
       if failure.isRetryable {
         state.lastFailures[part.chunk] = failure
-        let pause = state.planner.paused(part.id, isThrottled: failure.isThrottling)
+        let pause = state.planner.paused(
+          part.id, isThrottled: failure.isThrottling, isToldToWait: failure.retryAfter != nil)
         followUps = pause?.actions ?? []
         if let pause,
           let delay = retries.delay(

@@ -71,4 +71,20 @@ public struct BlockGrid: Sendable, Hashable {
     let unit = Self.allocationUnitInBytes
     return (bytes.upperBound + unit - 1) / unit * unit - bytes.lowerBound / unit * unit
   }
+
+  /// The segments that hold any of these blocks, and what each takes on disk.
+  public func segments(holding present: BlockSet) -> [(index: Int, allocatedInBytes: Int)] {
+    var found: [(index: Int, allocatedInBytes: Int)] = []
+    for run in present.presentRuns(in: 0..<blockCount) {
+      for segment in segments(covering: run) {
+        let bytes = allocatedBytes(of: run.clamped(to: blocks(ofSegment: segment)))
+        if let last = found.last, last.index == segment {
+          found[found.count - 1].allocatedInBytes += bytes
+        } else {
+          found.append((segment, bytes))
+        }
+      }
+    }
+    return found
+  }
 }

@@ -3,6 +3,8 @@
 extension FetchPlanner {
   /// How much of a chunk's end is looked at for its footer, to begin with.
   static let footerTailInBytes = 128 << 10
+  /// What the layouts of all chunks may take of memory; one of S3's takes a few KB. Chunks beyond it are read as any other.
+  static let mostLayoutBytes = 4 << 20
   /// Ranges that wait to be fetched for one chunk; a query needs a few dozen.
   private static let mostWishes = 256
 
@@ -56,6 +58,8 @@ extension FetchPlanner {
     let actions = finishedReading(id, bytes: tail)
     switch decoding {
     case .layout(let layout):
+      guard layoutsInBytes + layout.footprintInBytes <= Self.mostLayoutBytes else { return actions }
+      layoutsInBytes += layout.footprintInBytes
       chunks[id]?.layout = layout
       // Of a chunk that is only expected nobody has read the footer yet.
       if chunks[id]?.handles.isEmpty == false {

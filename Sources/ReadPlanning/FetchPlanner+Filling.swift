@@ -24,10 +24,12 @@ extension FetchPlanner {
     guard isCacheKnown else { return [] }
     var actions = dropIdleBlocks()
     isStarved = false
-    resumeReadyParts(&actions)
+    if partsToldToWait.isEmpty { resumeReadyParts(&actions) }
     forgetAnsweredDemand()
     chooseHold(&actions)
-    while runningCount < mostConnections, let gap = nextDemand() ?? nextAhead() {
+    while partsToldToWait.isEmpty, runningCount < mostConnections,
+      let gap = nextDemand() ?? nextAhead()
+    {
       guard start(gap, &actions) else { break }
     }
     planVerification(&actions)

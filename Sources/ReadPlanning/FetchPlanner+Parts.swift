@@ -45,14 +45,20 @@ extension FetchPlanner {
   /// The part's request failed and may be worth another attempt, which `retry(_:)` will start. Nil when nobody has the
   /// chunk open and nobody is expected to: then it is not.
   ///
-  /// - Parameter isThrottled: the store asks for fewer requests.
-  public mutating func paused(_ id: PartID, isThrottled: Bool = false) -> Pause? {
+  /// - Parameters:
+  ///   - isThrottled: the store asks for fewer requests.
+  ///   - isToldToWait: it named a time (Retry-After), which is its own and not this part's: until `retry(_:)` no request is
+  ///     made at all.
+  public mutating func paused(
+    _ id: PartID, isThrottled: Bool = false, isToldToWait: Bool = false
+  ) -> Pause? {
     guard let (chunkID, index) = find(id), let chunk = chunks[chunkID] else { return nil }
     let transfer = chunk.transfers[index]
     if isThrottled { concurrency.noteThrottled(sentIn: transfer.epoch) }
     guard !chunk.handles.isEmpty || expected[chunkID] != nil else { return nil }
     if transfer.state == .running { runningCount -= 1 }
     chunks[chunkID]?.transfers[index].state = .pausing
+    if isToldToWait { partsToldToWait.insert(id) }
     let isWaitedFor = chunk.waits.contains { isHit($0, in: chunk, by: transfer) }
     return Pause(attempts: transfer.attempts, isWaitedFor: isWaitedFor, actions: fill())
   }
@@ -72,6 +78,7 @@ extension FetchPlanner {
       return []
     }
     chunks[chunk]?.transfers[index].state = .ready
+    partsToldToWait.remove(id)
     readyParts.append(id)
     return fill()
   }
@@ -128,6 +135,7 @@ extension FetchPlanner {
     guard let (chunkID, index) = find(id), var chunk = take(chunkID) else { return nil }
     let transfer = chunk.transfers.remove(at: index)
     chunkOfPart[id] = nil
+    partsToldToWait.remove(id)
     if transfer.state == .running { runningCount -= 1 }
     let untouched = chunk.grid.blocks(inside: transfer.arrived..<transfer.part.bytes.upperBound)
     if transfer.arrived < transfer.part.bytes.upperBound, !transfer.part.isInMemory, !keepsSpace {

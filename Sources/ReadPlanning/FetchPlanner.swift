@@ -170,6 +170,8 @@ public struct FetchPlanner: Sendable {
   /// Parts whose delay after a failure is over.
   var readyParts: [PartID] = []
   var runningCount = 0
+  /// Parts that the store refused for a time that it named: until that is over nothing is asked for.
+  var partsToldToWait: Set<PartID> = []
   /// How many parts may run at once: fewer than `sizing.maxConnections` after the store has asked for fewer.
   public internal(set) var concurrency: ConcurrencyLevel
   var nextPart: UInt64 = 1
@@ -177,6 +179,8 @@ public struct FetchPlanner: Sendable {
   var isStarved = false
   var walk = ChunkWalk()
   var columns: ColumnReadAhead
+  /// What the chunks' layouts take of memory.
+  var layoutsInBytes = 0
   /// The chunk of which a query has begun most, so that the next one's columns are to be fetched.
   var nextChunkIsWantedBy: ChunkID?
   var expected: [ChunkID: Expectation] = [:]
@@ -295,21 +299,12 @@ public struct FetchPlanner: Sendable {
     } else {
       // Not scanned yet, or new: what is here counts from now on.
       adopt(
-        entry, overheadInBytes: overheadInBytes,
-        segments: (0..<grid.segmentCount).map {
-          ($0, Self.allocatedInBytes(segment: $0, grid: grid, present: present))
-        })
+        entry, overheadInBytes: overheadInBytes, segments: grid.segments(holding: present))
     }
     chunk.allocated = chunk.present
     chunks[id] = chunk
     chunkOfEntry[entry] = id
     noteCompletion(id)
-  }
-
-  /// What a segment takes on disk with these blocks present.
-  public static func allocatedInBytes(segment: Int, grid: BlockGrid, present: BlockSet) -> Int {
-    present.presentRuns(in: grid.blocks(ofSegment: segment))
-      .reduce(0) { $0 + grid.allocatedBytes(of: $1) }
   }
 
   /// A reader opens the chunk. `.wait` when its version is not known yet.
@@ -422,6 +417,7 @@ public struct FetchPlanner: Sendable {
   public mutating func unload(_ id: ChunkID) -> Bool {
     guard let chunk = chunks.removeValue(forKey: id) else { return false }
     chunkOfEntry[chunk.entry] = nil
+    layoutsInBytes -= chunk.layout?.footprintInBytes ?? 0
     memory.removeAll { $0.chunk == id }
     rememberVerification(id, chunk.verification)
     return ledger.isEmpty(chunk.entry)

@@ -3,7 +3,7 @@
 ///     memory = base + connections × (receive buffer + connection) + threads × largest read
 ///            + further network threads × (receive buffer + thread)
 ///
-/// Nothing else grows: bodies stream to disk, parked reads hold no buffer, and the kernel's page cache is not ours.
+/// Nothing else grows by more than a few MiB: bodies stream to disk, parked reads hold no buffer, and the kernel's page cache is not ours.
 /// Beside it come what follows from the data: some 700 bytes for each chunk of the manifest (names, keys, digests), and
 /// the ledger's 120 bytes for each MiB in the cache. And while the cache's disk is full or fails, reads go through
 /// memory: 4 MiB (`FetchPlanner.mostBlocksInMemory`), in which the default plan of 50 MiB stays below its 64 MiB.

@@ -21,9 +21,9 @@ public struct ParquetLayout: Sendable, Equatable {
   }
 
   /// A footer of a chunk with 1,000 row groups of 20 columns is about 3 MB.
-  public static let largestFooterInBytes = 16 << 20
-  /// Columns × row groups: a layout takes 16 MB at most (24 MB if its columns are out of order).
-  public static let mostColumnChunks = 1_000_000
+  public static let largestFooterInBytes = 4 << 20
+  /// Columns × row groups: a layout takes 512 KiB at most (640 KiB if its columns are out of order).
+  public static let mostColumnChunks = 32 << 10
   /// The footer's length and the magic number.
   public static let trailerInBytes = 8
 
@@ -70,6 +70,12 @@ public struct ParquetLayout: Sendable, Equatable {
     } catch {
       return .notParquet
     }
+  }
+
+  /// What it takes of memory.
+  var footprintInBytes: Int {
+    chunkBytes.count * MemoryLayout<Range<Int>>.stride
+      + (order?.count ?? 0) * MemoryLayout<UInt32>.stride
   }
 
   /// The bytes of a column in a row group, from its dictionary page on where it has one.

@@ -277,6 +277,26 @@ struct ColumnFetchingTests {
     #expect(simulation.bytesFetchedTwice == 0)
   }
 
+  @Test("Chunks with very many columns have their places kept until that takes 4 MiB of memory")
+  func manyColumns() throws {
+    // Of 16 bytes each: 8 chunks' are 4 MiB.
+    let layout = try layout(
+      rowGroups: 512, columnSizes: [200_000] + Array(repeating: 1, count: 63))
+    let size = layout.footerOffset + 3000
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 12, layout: layout)
+    let column = layout.bytes(ofColumn: 0, inRowGroup: 250)
+    var whole = 0
+    for chunk in 0..<12 {
+      let handle = simulation.open(chunk)
+      simulation.readThrough(handle, size - 8..<size)
+      let before = simulation.bytesFetched
+      simulation.readThrough(handle, column.lowerBound..<column.lowerBound + 4096)
+      simulation.deliverAll()
+      if simulation.bytesFetched - before >= column.count { whole += 1 }
+    }
+    #expect(whole == 8)
+  }
+
   @Test("Who reads on from the middle of a chunk, whose footer another looked at, is no query")
   func fromTheMiddle() throws {
     // What is large looks used, what is small does not.

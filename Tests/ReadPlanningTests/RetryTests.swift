@@ -176,9 +176,10 @@ struct FailingPartTests {
     }
 
     mutating func pause(
-      _ part: FetchPlanner.Part, isThrottled: Bool = false
+      _ part: FetchPlanner.Part, isThrottled: Bool = false, isToldToWait: Bool = false
     ) throws -> FetchPlanner.Pause {
-      let pause = planner.paused(part.id, isThrottled: isThrottled)
+      let pause = planner.paused(
+        part.id, isThrottled: isThrottled, isToldToWait: isToldToWait)
       note(pause?.actions ?? [])
       return try #require(pause)
     }
@@ -263,6 +264,37 @@ struct FailingPartTests {
       desk.note(desk.planner.finished(part.id))
     }
     #expect(desk.running.count - first.count == 8, "others go on in their place")
+  }
+
+  @Test("While the store has asked to wait, nothing is asked for, whoever wants it")
+  func toldToWait() throws {
+    var desk = Desk()
+    for index in 0..<3 { desk.read(UInt64(10 + index), mebibyte: 5 + 7 * index) }
+    let parts = desk.running
+    #expect(parts.count == 3)
+    _ = try desk.pause(parts[0], isThrottled: true, isToldToWait: true)
+    _ = try desk.pause(parts[1], isThrottled: true, isToldToWait: true)
+    _ = try desk.pause(parts[2])
+    for index in 3..<7 { desk.read(UInt64(10 + index), mebibyte: 5 + 7 * index) }
+    // One whose own delay is over, and one of the two that were told to wait.
+    desk.note(desk.planner.retry(parts[2].id))
+    desk.note(desk.planner.retry(parts[0].id))
+    #expect(desk.running.count == 3)
+    desk.note(desk.planner.retry(parts[1].id))
+    #expect(desk.running.count > 3)
+  }
+
+  @Test("Where a part that was told to wait is not wanted any more, others do not wait for it")
+  func toldToWaitAndLeft() throws {
+    var desk = Desk()
+    desk.read(2, mebibyte: 5)
+    _ = try desk.pause(desk.running[0], isToldToWait: true)
+    desk.note(desk.planner.close(desk.handle))
+    let later = HandleID(number: 2)
+    desk.note(desk.planner.open(desk.chunk, handle: later, wait: WaitID(number: 3)).1)
+    desk.note(
+      desk.planner.read(desk.chunk, handle: later, bytes: 0..<65536, wait: WaitID(number: 4)).1)
+    #expect(desk.running.count == 2)
   }
 
   @Test("Parts between two attempts leave no room for more read-ahead")
