@@ -263,7 +263,7 @@ private struct FaultSimulation {
       take(planner.failed(id))
     case 1, 2:
       running[id] = nil
-      if let pause = planner.paused(id) {
+      if let pause = planner.paused(id, isToldToWait: id.number % 2 == 0) {
         pausing.append(id)
         take(pause.actions)
       } else {
