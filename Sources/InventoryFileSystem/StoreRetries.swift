@@ -84,7 +84,7 @@ final class RetriedRequest<Value: Sendable>: Sendable {
 
   /// - Parameters:
   ///   - timeout: attempts are begun for this long, counted anew when one brings more bytes than those before.
-  ///   - unreachableTimeout: the same where the store's host is unknown or refuses the connection, counted once.
+  ///   - unreachableTimeout: the same where nobody is there who could answer (`isUnreachable`), counted once.
   ///   - endsThen: ends also the attempt that is under way at that time. Otherwise it goes on as long as bytes come in.
   ///   - completion: called once, on any thread, and must not block for long.
   init(
@@ -183,10 +183,10 @@ final class RetriedRequest<Value: Sendable>: Sendable {
 }
 
 extension StoreError {
-  /// Nobody is there who could answer: a wrong endpoint, or a store that is down.
+  /// Nobody is there who could answer: a wrong endpoint, one that does not speak TLS, or a store that is down.
   var isUnreachable: Bool {
     switch kind {
-    case .connection(.unknownHost, _), .connection(.refused, _): true
+    case .connection(.unknownHost, _), .connection(.refused, _), .connection(.handshake, _): true
     default: false
     }
   }

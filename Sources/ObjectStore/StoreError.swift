@@ -67,7 +67,12 @@ public struct StoreError: Error, Sendable, Equatable {
   }
 
   public enum ConnectionProblem: String, Sendable, Equatable, CaseIterable {
-    case unknownHost, refused, timeout, tls, broken
+    case unknownHost, refused, timeout
+    /// The handshake of TLS did not come to its end.
+    case handshake
+    /// A certificate that is not accepted, or none to hold it against.
+    case tls
+    case broken
   }
 
   /// Whether the same request may succeed a little later, without anybody doing anything.
@@ -278,6 +283,11 @@ extension StoreError: CustomStringConvertible {
       )
     case .timeout:
       return ("the store does not answer in time", "Check the network, firewalls and proxies.")
+    case .handshake:
+      return (
+        "the TLS handshake with the store broke off",
+        "Try again; if it goes on, check that --endpoint-url speaks https, the network and proxies."
+      )
     case .tls:
       return (
         "no secure connection to the store",

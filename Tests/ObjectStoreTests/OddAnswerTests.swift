@@ -1,5 +1,6 @@
 import Glibc
 import ObjectStore
+import TestSupport
 import Testing
 
 /// Answers that no orderly server gives, and that must neither hold a request for ever nor mislead it.
@@ -109,7 +110,8 @@ import Testing
         #expect(!connection.request.lowercased().contains("authorization"))
         connection.send("HTTP/1.1 200 Connection established\r\n\r\n")
       })
-    // Only this test asks a store by https.
+    // Other tests ask servers of this machine by https.
+    setenv("no_proxy", "127.0.0.1", 1)
     setenv("https_proxy", "http://127.0.0.1:\(proxy.port)", 1)
     defer { unsetenv("https_proxy") }
     let store = try store("https://store.example")

@@ -181,7 +181,7 @@ import Testing
     let retryable: [StoreError.Kind] = [
       .throttled(retryAfterInSeconds: 1), .serverError, .connection(.timeout, text: ""),
       .connection(.broken, text: ""), .connection(.refused, text: ""),
-      .connection(.unknownHost, text: ""),
+      .connection(.unknownHost, text: ""), .connection(.handshake, text: ""),
     ]
     let final: [StoreError.Kind] = [
       .accessDenied, .expiredToken, .noSuchKey, .noSuchBucket, .wrongRegion(expected: nil),

@@ -2,15 +2,16 @@ import Glibc
 import Locks
 
 /// A server that says to each connection what a test wants, byte for byte, and nothing that an HTTP library would add.
-final class PlainServer: Sendable {
-  /// One connection, whose request's head has been read.
-  struct Connection {
+public final class PlainServer: Sendable {
+  /// One connection.
+  public struct Connection: Sendable {
     let descriptor: Int32
-    let request: String
+    /// The request's head; empty where it is not read.
+    public let request: String
 
     /// False when the client has gone.
     @discardableResult
-    func send(_ text: String) -> Bool {
+    public func send(_ text: String) -> Bool {
       var bytes = Array(text.utf8)[...]
       while !bytes.isEmpty {
         let count = bytes.withUnsafeBytes {
@@ -22,22 +23,36 @@ final class PlainServer: Sendable {
       return true
     }
 
+    /// Waits until the client has sent something, and leaves it unread.
+    public func waitForBytes() {
+      var byte: UInt8 = 0
+      recv(descriptor, &byte, 1, Int32(MSG_PEEK))
+    }
+
+    /// Sends no more, and takes in what the client sends until it closes.
+    public func sendEnd() {
+      shutdown(descriptor, Int32(SHUT_WR))
+      waitForEnd()
+    }
+
     /// Waits until the client closes.
-    func waitForEnd() {
+    public func waitForEnd() {
       var byte: UInt8 = 0
       while recv(descriptor, &byte, 1, 0) > 0 {}
     }
   }
 
-  let port: Int
+  public let port: Int
   private let listener: Int32
   private let counter = Counter()
 
   /// How many connections there have been.
-  var connectionCount: Int { counter.value.withLock { $0 } }
+  public var connectionCount: Int { counter.value.withLock { $0 } }
 
-  /// - Parameter serve: called for each connection, on a thread of its own; the connection is closed when it returns.
-  init?(_ serve: @escaping @Sendable (Connection) -> Void) {
+  /// - Parameters:
+  ///   - readsRequest: whether a request's head is read before `serve` is called.
+  ///   - serve: called for each connection, on a thread of its own; the connection is closed when it returns.
+  public init?(readsRequest: Bool = true, _ serve: @escaping @Sendable (Connection) -> Void) {
     listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
@@ -63,7 +78,9 @@ final class PlainServer: Sendable {
         Self.run {
           var head: [UInt8] = []
           var byte: UInt8 = 0
-          while !head.suffix(4).elementsEqual("\r\n\r\n".utf8), recv(descriptor, &byte, 1, 0) == 1 {
+          while readsRequest, !head.suffix(4).elementsEqual("\r\n\r\n".utf8),
+            recv(descriptor, &byte, 1, 0) == 1
+          {
             head.append(byte)
           }
           serve(
