@@ -58,12 +58,10 @@ final class AnswerCheck: @unchecked Sendable {
     return true
   }
 
-  /// Whether all that counts has come, although the transfer may not have ended as it should: a refusal that goes on and on,
-  /// or a range after which the connection broke.
+  /// Whether all that counts has come, although the transfer may not have ended as it should: the head of a refusal, whose
+  /// body may be endless, cut off or stalled, or a range after which the connection broke.
   private var isComplete: Bool {
-    isRefusal
-      ? refusalBody.count == S3ErrorBody.maximumSizeInBytes
-      : problem == nil && request.range != nil && received == expected
+    isRefusal || problem == nil && request.range != nil && received == expected
   }
 
   func end(_ ending: CurlTransfer.Ending) {

@@ -85,6 +85,25 @@ import Testing
     }
   }
 
+  @Test("A handshake in which the connection ends may succeed later", arguments: [true, false])
+  func brokenHandshake(isReset: Bool) async throws {
+    let server = try #require(
+      PlainServer(readsRequest: false) { connection in
+        // What is closed with bytes that nobody has read is reset.
+        isReset ? connection.waitForBytes() : connection.sendEnd()
+      })
+    let store = try store("https://127.0.0.1:\(server.port)")
+    defer { store.shutDown() }
+    let receiver = Collector()
+    _ = store.get(ObjectRequest(Self.object), to: receiver)
+    let error = await #expect(throws: StoreError.self) { try await receiver.bytes() }
+    guard case .connection(.handshake, _) = error?.kind else {
+      Issue.record("\(String(describing: error?.kind))")
+      return
+    }
+    #expect(error?.isRetryable == true)
+  }
+
   @Test("A redirect to another host is not followed", arguments: [301, 302, 303, 307, 308])
   func redirect(status: Int) async throws {
     let other = try #require(PlainServer { _ in })
