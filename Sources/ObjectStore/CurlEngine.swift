@@ -304,6 +304,9 @@ private final class CurlHandle {
     // What a proxy answers to CONNECT is not the store's answer.
     inventoryfs_setopt_long(raw, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1)
     inventoryfs_setopt_long(raw, CURLOPT_NOSIGNAL, 1)
+    // A transfer that ends while a name is being looked up does not wait for the name server: taking the handle from the
+    // multi handle would join the thread that asks it, and hold up all transfers of this one.
+    inventoryfs_setopt_long(raw, CURLOPT_QUICK_EXIT, 1)
     inventoryfs_setopt_long(raw, CURLOPT_TCP_KEEPALIVE, 1)
     inventoryfs_setopt_long(
       raw, CURLOPT_CONNECTTIMEOUT_MS, configuration.connectTimeout.inMilliseconds)
