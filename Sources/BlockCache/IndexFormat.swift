@@ -54,6 +54,8 @@ enum IndexFormat {
   static let headerSizeInBytes = 4096
   static let entrySizeInBytes = 8
   static let maximumETagLength = 1024
+  /// The largest chunk, 50 TiB, as the manifest's format has it too: a header that says more is none.
+  static let maximumChunkSizeInBytes = 50 << 40
 
   private static let magic = Array("IFSINDEX".utf8)
   private static let eTagOffset = 58
@@ -92,7 +94,7 @@ enum IndexFormat {
     guard bytes.count >= headerSizeInBytes, bytes.starts(with: magic),
       integer(UInt32.self, bytes, at: 8) == version,
       integer(UInt32.self, bytes, at: 12) == UInt32(BlockGrid.blockSizeInBytes),
-      let size = Int(exactly: integer(UInt64.self, bytes, at: 16)),
+      let size = Int(exactly: integer(UInt64.self, bytes, at: 16)), size <= maximumChunkSizeInBytes,
       integer(UInt32.self, bytes, at: headerChecksumOffset)
         == bytes[..<headerChecksumOffset].withUnsafeBytes({ BlockChecksum(of: $0).value })
     else { return nil }

@@ -33,8 +33,8 @@ public final class InventoryFileSystem: Sendable {
     self.content = content
     self.logger = logger
     totals = FileSystemTotals(
-      sizeInBytes: inventory.chunks.reduce(0) { $0 + $1.sizeInBytes }
-        + inventory.manifest.count + (inventory.checksum?.count ?? 0),
+      sizesInBytes: inventory.chunks.map(\.sizeInBytes)
+        + [inventory.manifest.count, inventory.checksum?.count ?? 0],
       fileCount: inventory.chunks.count + (inventory.checksum == nil ? 1 : 2),
       longestName: ChunkNames.maximumLengthInBytes)
     chunkIndices = Dictionary(

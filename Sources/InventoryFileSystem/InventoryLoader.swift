@@ -92,12 +92,18 @@ public struct InventoryLoader: Sendable {
     logger.info(
       "asking the store for the size of \(unknown.count) chunks that the manifest does not tell")
     var sizes: [Int: Size] = [:]
-    var pending: [(index: Int, PendingHead)] = []
+    var pending: [(index: Int, S3Location, PendingHead)] = []
     func takeFirst() {
-      let (index, head) = pending.removeFirst()
+      let (index, location, head) = pending.removeFirst()
       switch head.wait() {
       case .success(let head):
-        sizes[index] = Size(sizeInBytes: head.contentLength ?? 0, eTag: head.eTag)
+        sizes[index] = Self.size(head)
+        if sizes[index]?.failure != nil {
+          let found = head.contentLength.map { "\($0)" } ?? "none"
+          logger.error(
+            "\(location): the store's answer to HEAD should have a Content-Length of at most \(InventoryManifest.Chunk.maximumSizeInBytes), and has \(found); the chunk cannot be opened"
+          )
+        }
       case .failure(let error):
         logger.error("\(error)")
         sizes[index] = Size(failure: FetchFailure.store(error).fileSystemError)
@@ -108,10 +114,17 @@ public struct InventoryLoader: Sendable {
       let location = S3Location(bucket: bucket, key: manifest.chunks[index].key)
       let head = PendingHead(
         location, objectSizeInBytes: nil, from: store, retries, timeout: readTimeout)
-      pending.append((index, head))
+      pending.append((index, location, head))
     }
     while !pending.isEmpty { takeFirst() }
     return sizes
+  }
+
+  /// What an answer to HEAD says, or that it says nothing of use.
+  private static func size(_ head: ResponseHead) -> Size {
+    guard let length = head.contentLength, length <= InventoryManifest.Chunk.maximumSizeInBytes
+    else { return Size(failure: .inputOutput) }
+    return Size(sizeInBytes: length, eTag: head.eTag)
   }
 
   // MARK: From a disk

@@ -73,7 +73,16 @@ public struct DirectoryItem: Sendable {
 
 /// The sums that `statfs` shows.
 public struct FileSystemTotals: Sendable, Equatable {
+  /// At most 4 EiB, so that it can be rounded up.
   public let sizeInBytes: Int
   public let fileCount: Int
   public let longestName: Int
+
+  init(sizesInBytes: [Int], fileCount: Int, longestName: Int) {
+    let most = 1 << 62
+    // No size is larger either, so that the sum of two fits.
+    sizeInBytes = sizesInBytes.reduce(0) { min(most, $0 + min(most, $1)) }
+    self.fileCount = fileCount
+    self.longestName = longestName
+  }
 }

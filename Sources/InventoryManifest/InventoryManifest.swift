@@ -36,14 +36,6 @@ public struct InventoryManifest: Sendable, Equatable {
   /// The chunk files in the manifest's order, which is not the order of their names. May be empty.
   public var chunks: [Chunk]
 
-  /// The sum of the known chunk sizes, held at `UInt64.max` should it not fit.
-  public var totalSizeInBytes: UInt64 {
-    chunks.reduce(0) { total, chunk in
-      let (sum, overflow) = total.addingReportingOverflow(chunk.sizeInBytes ?? 0)
-      return overflow ? .max : sum
-    }
-  }
-
   public init(
     sourceBucket: String? = nil, destinationBucket: String? = nil, version: String? = nil,
     creationTime: CreationTime? = nil, fileFormat: FileFormat, fileSchema: String? = nil,
@@ -60,8 +52,9 @@ public struct InventoryManifest: Sendable, Equatable {
 
   /// One chunk file of the inventory.
   public struct Chunk: Sendable, Hashable {
-    /// The largest size believed, 1 PiB: twenty times the largest object that S3 stores.
-    public static let maximumSizeInBytes: UInt64 = 1 << 50
+    /// The largest size believed, 50 TiB, whoever says it: an object of S3 has at most 10,000 parts of 5 GiB, 48.8 TiB
+    /// ("Amazon S3 objects overview" in the Amazon S3 user guide).
+    public static let maximumSizeInBytes: UInt64 = 50 << 40
 
     /// The object's key, verbatim: never decoded, never built from parts.
     public var key: String

@@ -18,6 +18,15 @@ import Testing
     }
   }
 
+  @Test("A header of a chunk that is larger than any object is none")
+  func hugeChunk() {
+    for (size, isRead) in [(50 << 40, true), ((50 << 40) + 1, false), (Int.max, false)] {
+      let bytes = IndexFormat.encode(
+        IndexFormat.Header(sizeInBytes: size, identityDigest: Self.digest))
+      #expect((IndexFormat.decodeHeader(bytes) != nil) == isRead, "\(size)")
+    }
+  }
+
   @Test("A header with any one bit flipped is none")
   func damagedHeader() {
     let whole = IndexFormat.encode(

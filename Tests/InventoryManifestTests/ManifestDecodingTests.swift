@@ -52,7 +52,6 @@ func manifest(withEntry entry: String) -> String {
             .init(key: "inv/src/daily/data/0.csv.gz", sizeInBytes: 3),
           ]))
     #expect(manifest.chunks[0].md5 != nil)
-    #expect(manifest.totalSizeInBytes == 2_147_483_650)
   }
 
   @Test("A manifest without anything optional is read, and an inventory may be empty")
@@ -119,7 +118,7 @@ func manifest(withEntry entry: String) -> String {
     "A size may be a number, text, or unknown",
     arguments: [
       (#""size": 0"#, 0), (#""size": 12"#, 12), (#""size": "12""#, 12), (#""size": 12.0"#, 12),
-      (#""size": null"#, nil), (#""other": 1"#, nil), (#""size": 1125899906842624"#, 1 << 50),
+      (#""size": null"#, nil), (#""other": 1"#, nil), (#""size": 54975581388800"#, 50 << 40),
     ] as [(String, UInt64?)])
   func size(field: String, sizeInBytes: UInt64?) throws {
     let manifest = try decode(manifest(withEntry: #""key": "k", \#(field)"#))
@@ -130,7 +129,7 @@ func manifest(withEntry entry: String) -> String {
     "An absurd size is an error that names the entry, its key and the size",
     arguments: [
       ("-1", "-1"), ("1.5", "1.5"), (#""12 MB""#, "'12 MB'"), (#""""#, "''"), (#""-3""#, "'-3'"),
-      ("1e30", "1e+30"), ("18446744073709551616", "e+19"), ("1125899906842625", "1125899906842625"),
+      ("1e30", "1e+30"), ("18446744073709551616", "e+19"), ("54975581388801", "54975581388801"),
       ("true", "other than a number"), ("[1]", "other than a number"),
     ])
   func absurdSize(json: String, named: String) {
@@ -168,13 +167,6 @@ func manifest(withEntry entry: String) -> String {
   func byteOrderMark() throws {
     let manifest = try decode("\u{feff}\r\n\t " + #"{"files":[],"fileFormat":"CSV"}"# + "\n")
     #expect(manifest.fileFormat == .csv)
-  }
-
-  @Test("The total of sizes that do not fit is held at the largest number")
-  func totalSize() {
-    let chunks = Array(
-      repeating: InventoryManifest.Chunk(key: "k", sizeInBytes: .max / 2), count: 3)
-    #expect(InventoryManifest(fileFormat: .csv, chunks: chunks).totalSizeInBytes == .max)
   }
 
   @Test("A hundred thousand chunks keep their order")
