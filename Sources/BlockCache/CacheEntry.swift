@@ -99,6 +99,9 @@ public final class CacheEntry: Sendable {
   /// The version that all blocks belong to.
   public var eTag: String? { state.withLock { $0.eTag } }
 
+  /// What `record(eTag:)` takes.
+  public static let maximumETagLengthInBytes = IndexFormat.maximumETagLength
+
   /// Notes the version, before the first block of it is stored. Where the index cannot be written now, that is tried
   /// again with the first bytes, and until then none are stored.
   public func record(eTag: String) {

@@ -80,7 +80,8 @@ enum IndexFormat {
     append(UInt32(BlockGrid.blockSizeInBytes), to: &bytes)
     append(UInt64(header.sizeInBytes), to: &bytes)
     bytes += header.identityDigest
-    let eTag = Array((header.eTag ?? "").utf8.prefix(maximumETagLength))
+    let eTag = Array((header.eTag ?? "").utf8)
+    precondition(eTag.count <= maximumETagLength, "the beginning of an ETag is another")
     append(UInt16(eTag.count), to: &bytes)
     bytes += eTag
     bytes += [UInt8](repeating: 0, count: sealOffset - bytes.count)

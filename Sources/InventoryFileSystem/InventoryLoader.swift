@@ -124,7 +124,8 @@ public struct InventoryLoader: Sendable {
   private static func size(_ head: ResponseHead) -> Size {
     guard let length = head.contentLength, length <= InventoryManifest.Chunk.maximumSizeInBytes
     else { return Size(failure: .inputOutput) }
-    return Size(sizeInBytes: length, eTag: head.eTag)
+    // Without a version it is asked for again, and the failure told, when the chunk is opened.
+    return Size(sizeInBytes: length, eTag: try? head.version())
   }
 
   // MARK: From a disk

@@ -69,8 +69,7 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
 
   /// The store has checked status, range and lengths; here the answer meets the version.
   private func check(_ head: ResponseHead) throws(FetchFailure) {
-    guard let eTag = head.eTag, !eTag.isEmpty else { throw .noETag }
-    try coordinator.versionSeen(eTag, of: chunk)
+    try coordinator.versionSeen(try head.version(), of: chunk)
   }
 
   private func store(_ body: UnsafeRawBufferPointer) throws(BlockCacheError) {
@@ -99,6 +98,17 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
   }
 }
 
+extension ResponseHead {
+  /// The ETag, where it is one by which the object's versions can be told apart, also after a start: longer ones than the
+  /// cache can store are refused, because the beginning of one is another.
+  func version() throws(FetchFailure) -> String {
+    guard let eTag, !eTag.isEmpty else { throw .noETag }
+    let length = eTag.utf8.count
+    guard length <= CacheEntry.maximumETagLengthInBytes else { throw .longETag(length) }
+    return eTag
+  }
+}
+
 /// For the trace of requests.
 extension PartTransfer: CustomStringConvertible {
   var description: String {
@@ -113,6 +123,8 @@ enum FetchFailure: Error {
   case cache(BlockCacheError)
   case versionChanged(expected: String, found: String)
   case noETag
+  /// Longer than the cache can store; its length in bytes.
+  case longETag(Int)
 
   /// Whether the same request may succeed a little later.
   var isRetryable: Bool {
@@ -157,7 +169,7 @@ enum FetchFailure: Error {
       default: .inputOutput
       }
     case .versionChanged: .stale
-    case .cache, .noETag: .inputOutput
+    case .cache, .noETag, .longETag: .inputOutput
     }
   }
 
@@ -173,6 +185,9 @@ enum FetchFailure: Error {
         + "close it and open it again"
     case .noETag:
       "\(object): the store's answer has no ETag, so that versions cannot be told apart"
+    case .longETag(let length):
+      "\(object): the store's answer has an ETag of \(length) bytes; at most "
+        + "\(CacheEntry.maximumETagLengthInBytes) were expected"
     }
   }
 }

@@ -130,7 +130,7 @@ final class StoreChunks: Sendable {
       .first { !coordinator.isGone($0, of: id) }
   }
 
-  /// The object must be as long as the manifest says, and have an ETag.
+  /// The object must be as long as the manifest says, and have an ETag that can be stored.
   private func check(
     _ result: Result<ResponseHead, StoreError>, _ chunk: Inventory.Chunk
   ) throws(FileSystemError) -> String {
@@ -140,10 +140,10 @@ final class StoreChunks: Sendable {
       if error.kind == .cancelled, !coordinator.isShutDown { throw .interrupted }
       failure = .store(error)
     case .success(let head):
-      if let eTag = head.eTag, !eTag.isEmpty {
-        return eTag
-      } else {
-        failure = .noETag
+      do throws(FetchFailure) {
+        return try head.version()
+      } catch {
+        failure = error
       }
     }
     logger.error("\(failure.message(about: references.location(of: chunk)))")

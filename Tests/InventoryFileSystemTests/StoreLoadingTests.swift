@@ -69,6 +69,17 @@ import Testing
     #expect(chunk.failure == nil && chunk.sizeInBytes == 50 << 40 && chunk.eTag == "\"x\"")
   }
 
+  @Test("An ETag that the cache cannot store is not taken")
+  func longETag() throws {
+    for (length, isTaken) in [(1024, true), (1025, false)] {
+      let eTag = String(repeating: "x", count: length)
+      let server = try server(
+        manifest: manifest(#"{"key":"k"}"#),
+        head: "HTTP/1.1 200 OK\r\nETag: \(eTag)\r\nContent-Length: 7\r\n")
+      #expect(try load(server).chunks.first?.eTag == (isTaken ? eTag : nil))
+    }
+  }
+
   @Test("An endpoint that does not speak TLS ends the loading within 5 s")
   func plainEndpoint() throws {
     let server = try #require(PlainServer(readsRequest: false) { $0.waitForBytes() })

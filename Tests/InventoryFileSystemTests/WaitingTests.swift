@@ -389,6 +389,19 @@ import Testing
     }
   }
 
+  @Test("An object whose ETag the cache cannot store is not read", arguments: [true, false])
+  func longETag(hasMD5: Bool) async throws {
+    let chunk = Rig.Chunk(key: "chunk", bytes: content(1000), hasMD5: hasMD5)
+    try await Rig.run([chunk]) { rig, origin in
+      for (length, failure): (Int, FileSystemError?) in [(1025, .inputOutput), (1024, nil)] {
+        origin.put(
+          bucket: Rig.bucket, key: "chunk", bytes: chunk.bytes,
+          eTag: String(repeating: "x", count: length))
+        #expect(await rig.failure("chunk") == failure, "\(length) bytes")
+      }
+    }
+  }
+
   @Test("A part of read-ahead that is given up takes nothing else with it")
   func lostReadAhead() async throws {
     // Seven failures in a row for one range: more attempts than are made for what nobody waits for.
