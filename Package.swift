@@ -68,8 +68,8 @@ let package = Package(
     target(
       "InventoryFileSystem",
       [
-        "BlockCache", "InventoryManifest", "Locks", "ObjectStore", "PosixThreads", "ReadPlanning",
-        logging, system,
+        "BlockCache", "CLinux", "InventoryManifest", "Locks", "ObjectStore", "PosixThreads",
+        "ReadPlanning", logging, system,
       ]),
     target(
       "FuseMount",

@@ -197,7 +197,9 @@ public final class InventoryFileSystem: Sendable {
       content[bytes].withUnsafeBytes { buffer.copyMemory(from: $0) }
       return .copied(bytes.count)
     case .localFile(let descriptor):
-      return .copied(try LocalChunks.read(descriptor, bytes, into: buffer))
+      guard case .folder(let chunks) = content else { throw .inputOutput }
+      try chunks.read(try chunk(of: file.node).chunk, descriptor, bytes, into: buffer)
+      return .copied(bytes.count)
     case .chunk(let id, let handle):
       guard case .store(let chunks) = content else { throw .inputOutput }
       switch try chunks.coordinator.read(

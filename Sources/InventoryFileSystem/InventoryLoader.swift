@@ -144,30 +144,27 @@ public struct InventoryLoader: Sendable {
     let root = try findRoot(path, firstKey: manifest.chunks.first?.key)
     return inventory(source: path, manifest, bytes, checksum, place: .folder(root)) { _, chunk in
       if let size = chunk.sizeInBytes { return Size(sizeInBytes: size) }
-      var info = stat()
-      guard let file = LocalChunks.path(ofKey: chunk.key, under: root), stat(file, &info) == 0
-      else {
+      guard let size = LocalChunks.sizeInBytes(ofKey: chunk.key, under: root) else {
         logger.error(
           "\(chunk.key): the manifest does not tell its size, and there is no such file under \(root)"
         )
         return Size(failure: .notFound)
       }
-      return Size(sizeInBytes: UInt64(max(0, info.st_size)))
+      return Size(sizeInBytes: size)
     }
   }
 
-  /// The nearest folder above the manifest under which the first chunk's key is a file.
+  /// The nearest folder above the manifest under which the first chunk's key is a file. Never "/", under which any file of
+  /// this machine could be named.
   private func findRoot(_ path: String, firstKey: String?) throws(InventoryLoadError) -> String {
     var folder = FilePath(path)
     folder.removeLastComponent()
     guard let firstKey else { return folder.string }
-    while true {
-      if let file = LocalChunks.path(ofKey: firstKey, under: folder.string), access(file, F_OK) == 0
-      {
-        return folder.string
-      }
-      guard folder.removeLastComponent() else { throw .noRoot(manifest: path, key: firstKey) }
+    while !folder.components.isEmpty {
+      if LocalChunks.holds(firstKey, under: folder.string) { return folder.string }
+      folder.removeLastComponent()
     }
+    throw .noRoot(manifest: path, key: firstKey)
   }
 
   private static func absolute(_ path: String) throws(InventoryLoadError) -> String {

@@ -71,7 +71,7 @@ public enum InventoryLoadError: Error, Sendable, CustomStringConvertible {
     case .noBucket(let source):
       "\(source): the manifest names no destinationBucket; say where the chunks are with --bucket"
     case .noRoot(let manifest, let key):
-      "\(manifest): no folder above it holds the first chunk, \(key); "
+      "\(manifest): no folder above it, / aside, holds the first chunk, \(key), without a link that leads out of it; "
         + "keep the manifest in the folder tree that it was downloaded in"
     }
   }

@@ -1,4 +1,6 @@
+import CLinux
 import Glibc
+import InventoryManifest
 import Logging
 import SystemPackage
 
@@ -10,16 +12,15 @@ struct LocalChunks: Sendable {
   let logger: Logger
 
   func open(_ node: NodeID, _ chunk: Inventory.Chunk) throws(FileSystemError) -> OpenFile {
-    guard let path = Self.path(ofKey: chunk.key, under: root) else {
-      logger.error("chunk key '\(chunk.key)' leads out of \(root); it is not opened")
-      throw .notFound
-    }
-    let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else {
-      let code = Errno(rawValue: errno)
-      logger.error("\(path): \(code)")
-      switch code {
-      case .noSuchFileOrDirectory: throw .notFound
+    let descriptor: Int32
+    do throws(Errno) {
+      // Who opens a pipe does not wait for its writer, so that it can be seen that it is one.
+      descriptor = try Self.open(chunk.key, under: root, O_RDONLY | O_NONBLOCK)
+    } catch {
+      let problem = error == .improperLink ? "it leads out of the folder" : "\(error)"
+      logger.error("\(chunk.key) under \(root): \(problem)")
+      switch error {
+      case .noSuchFileOrDirectory, .improperLink: throw .notFound
       case .permissionDenied: throw .accessDenied
       case .tooManyOpenFiles, .tooManyOpenFilesInSystem: throw .tooManyOpenFiles
       default: throw .inputOutput
@@ -28,18 +29,24 @@ struct LocalChunks: Sendable {
     let file = OpenFile(
       node: node, content: .localFile(descriptor), sizeInBytes: chunk.sizeInBytes)
     var info = stat()
-    guard fstat(descriptor, &info) == 0, Int(info.st_size) == chunk.sizeInBytes else {
+    guard fstat(descriptor, &info) == 0, info.st_mode & S_IFMT == S_IFREG else {
+      logger.error("\(chunk.key) under \(root): it is not a regular file")
+      throw .inputOutput
+    }
+    guard Int(info.st_size) == chunk.sizeInBytes else {
       logger.error(
-        "\(path): the manifest says \(chunk.sizeInBytes) bytes, the file has \(info.st_size); it is not the object that the inventory was made of"
+        "\(chunk.key) under \(root): the manifest says \(chunk.sizeInBytes) bytes, the file has \(info.st_size); it is not the object that the inventory was made of"
       )
       throw .inputOutput
     }
     return file
   }
 
-  static func read(
-    _ descriptor: Int32, _ bytes: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
-  ) throws(FileSystemError) -> Int {
+  /// Fills the buffer's beginning with `bytes`, all of which lie within the size that the file had when it was opened.
+  func read(
+    _ chunk: Inventory.Chunk, _ descriptor: Int32, _ bytes: Range<Int>,
+    into buffer: UnsafeMutableRawBufferPointer
+  ) throws(FileSystemError) {
     var done = 0
     while done < bytes.count {
       let count = pread(
@@ -47,19 +54,49 @@ struct LocalChunks: Sendable {
         bytes.lowerBound + done)
       if count > 0 {
         done += count
-      } else if count == 0 {
-        return done
-      } else if errno != EINTR {
+      } else if count == 0 || errno != EINTR {
+        let problem =
+          count == 0
+          ? "the file ends at byte \(bytes.lowerBound + done); it was cut off after it was opened"
+          : "\(Errno(rawValue: errno))"
+        logger.error("\(chunk.key): \(problem)")
         throw .inputOutput
       }
     }
-    return done
   }
 
-  /// Nil for a key that does not stay below the folder.
-  static func path(ofKey key: String, under root: String) -> String? {
+  /// A descriptor of the file that a key names. What is not below the folder, by its name or because a link leads out, is
+  /// an `improperLink`.
+  private static func open(
+    _ key: String, under root: String, _ flags: Int32
+  ) throws(Errno) -> Int32 {
     let components = key.split(separator: "/", omittingEmptySubsequences: true)
-    guard !components.isEmpty, !components.contains(".."), !key.utf8.contains(0) else { return nil }
-    return root + "/" + components.joined(separator: "/")
+    guard !components.isEmpty, !components.contains(".."), !key.utf8.contains(0) else {
+      throw .improperLink
+    }
+    let folder = Glibc.open(root, inventoryfs_o_path | O_DIRECTORY | O_CLOEXEC)
+    guard folder >= 0 else { throw Errno(rawValue: errno) }
+    defer { Glibc.close(folder) }
+    let descriptor = inventoryfs_open_beneath(folder, components.joined(separator: "/"), flags)
+    guard descriptor >= 0 else { throw Errno(rawValue: -descriptor) }
+    return descriptor
+  }
+
+  /// Whether the key names anything below the folder.
+  static func holds(_ key: String, under root: String) -> Bool {
+    guard let descriptor = try? open(key, under: root, inventoryfs_o_path) else { return false }
+    Glibc.close(descriptor)
+    return true
+  }
+
+  /// Nil where the key does not name a regular file below the folder, or one that is larger than any chunk.
+  static func sizeInBytes(ofKey key: String, under root: String) -> UInt64? {
+    guard let descriptor = try? open(key, under: root, inventoryfs_o_path) else { return nil }
+    defer { Glibc.close(descriptor) }
+    var info = stat()
+    guard fstat(descriptor, &info) == 0, info.st_mode & S_IFMT == S_IFREG,
+      let size = UInt64(exactly: info.st_size), size <= InventoryManifest.Chunk.maximumSizeInBytes
+    else { return nil }
+    return size
   }
 }
