@@ -16,6 +16,7 @@ extension FileSystemError {
     case .readOnly: EROFS
     case .noSuchAttribute: ENODATA
     case .tooManyOpenFiles: EMFILE
+    case .tooLarge: EFBIG
     case .shuttingDown: ESHUTDOWN
     }
   }

@@ -21,16 +21,18 @@ struct ChunkReferences: Sendable {
   let inventory: Inventory
   /// Names the store (`ObjectStore.identity`).
   let store: String
+  /// Larger ones cannot be opened (`FetchPlanner.largestChunkInBytes`).
+  let largestChunkInBytes: Int
 
   func location(of chunk: Inventory.Chunk) -> S3Location {
     S3Location(bucket: bucket, key: chunk.key)
   }
 
-  /// Nil when neither manifest nor store has said which version the chunk is.
+  /// Nil for a chunk that cannot be opened, and when neither manifest nor store has said which version it is.
   func reference(to id: ChunkID, eTag: String?) -> ChunkReference? {
     guard inventory.chunks.indices.contains(id.index) else { return nil }
     let chunk = inventory.chunks[id.index]
-    guard chunk.failure == nil,
+    guard chunk.failure == nil, chunk.sizeInBytes <= largestChunkInBytes,
       let version = chunk.md5.map({ "md5 \($0)" }) ?? eTag.map({ "etag \($0)" })
     else { return nil }
     return ChunkReference(

@@ -16,5 +16,7 @@ public enum FileSystemError: Error, Sendable, Equatable {
   case readOnly
   case noSuchAttribute
   case tooManyOpenFiles
+  /// The cache cannot keep the books of so large a chunk.
+  case tooLarge
   case shuttingDown
 }

@@ -27,14 +27,16 @@ extension InventoryFileSystem {
     readTimeout: Duration = .seconds(60), verificationMode: VerificationMode,
     quietTime: Duration = .seconds(1), logger: Logger
   ) {
+    let bound = BlockCache.boundForBlocks(cacheSizeInBytes: cacheSizeInBytes)
     let planner = FetchPlanner(
-      maxConnections: maxConnections,
-      cacheBoundInBytes: BlockCache.boundForBlocks(cacheSizeInBytes: cacheSizeInBytes),
+      maxConnections: maxConnections, cacheBoundInBytes: bound,
       catalog: ChunkCatalog(
         names: inventory.chunks.map(\.name), sizesInBytes: inventory.chunks.map(\.sizeInBytes),
         isParquet: inventory.format == .parquet),
       verificationMode: verificationMode)
-    let references = ChunkReferences(bucket: bucket, inventory: inventory, store: store.identity)
+    let references = ChunkReferences(
+      bucket: bucket, inventory: inventory, store: store.identity,
+      largestChunkInBytes: FetchPlanner.largestChunkInBytes(cacheBoundInBytes: bound))
     let coordinator = FetchCoordinator(
       store: store, cache: cache, planner: planner, references: references,
       readTimeout: readTimeout, verificationMode: verificationMode, quietTime: quietTime,

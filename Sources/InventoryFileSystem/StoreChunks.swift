@@ -28,6 +28,12 @@ final class StoreChunks: Sendable {
   func open(
     _ node: NodeID, index: Int, _ chunk: Inventory.Chunk, parked: () -> any ParkedOpen
   ) throws(FileSystemError) -> InventoryFileSystem.OpenOutcome {
+    guard chunk.sizeInBytes <= references.largestChunkInBytes else {
+      logger.error(
+        "\(references.location(of: chunk)): the manifest says \(chunk.sizeInBytes) bytes, and with this cache chunks of up to \(references.largestChunkInBytes) can be opened: check the manifest; for chunks up to 64 GiB, use --cache-size 520MiB or more"
+      )
+      throw .tooLarge
+    }
     let eTag = knownETag(ofChunk: index, chunk)
     if let reference = references.reference(to: ChunkID(index: index), eTag: eTag) {
       return try open(node, reference, parked: parked)

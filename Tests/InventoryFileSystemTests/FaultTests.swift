@@ -101,6 +101,28 @@ import Testing
     }
   }
 
+  @Test("Sizes that the cache cannot keep the books of cost nothing, and nobody else anything")
+  func hugeSizes() async throws {
+    let huge = (0..<40).map {
+      Rig.Chunk(
+        key: "huge\($0)", bytes: content(1000), hasMD5: $0 < 39,
+        statedSizeInBytes: $0 < 38 ? 30 << 30 : 1 << 50)
+    }
+    try await Rig.run(huge + [chunk]) { rig, origin in
+      for index in 0..<38 {
+        await #expect(throws: FileSystemError.inputOutput) {
+          _ = try await rig.open("huge\(index)")
+        }
+      }
+      let asked = await origin.totals().requests
+      for index in 38..<40 {
+        await #expect(throws: FileSystemError.tooLarge) { _ = try await rig.open("huge\(index)") }
+      }
+      #expect(await origin.totals().requests == asked)
+      try await rig.check(chunk)
+    }
+  }
+
   @Test(
     "A fault that stays ends in an error when the reader's time is over, after several attempts")
   func lastingFault() async throws {
