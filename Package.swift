@@ -59,17 +59,18 @@ let package = Package(
 
     target("PosixThreads", ["CLinux"]),
     target("Locks"),
+    target("PrintableText"),
     target("ReadPlanning", [collections]),
-    target("InventoryManifest", [crypto]),
+    target("InventoryManifest", ["PrintableText", crypto]),
     target(
       "BlockCache",
       ["CCRC32C", "CLinux", "CZlib", "Locks", "ReadPlanning", crypto, logging, system]),
-    target("ObjectStore", ["CCurl", "Locks", "PosixThreads", crypto, logging]),
+    target("ObjectStore", ["CCurl", "Locks", "PosixThreads", "PrintableText", crypto, logging]),
     target(
       "InventoryFileSystem",
       [
         "BlockCache", "CLinux", "InventoryManifest", "Locks", "ObjectStore", "PosixThreads",
-        "ReadPlanning", logging, system,
+        "PrintableText", "ReadPlanning", logging, system,
       ]),
     target(
       "FuseMount",
@@ -78,7 +79,7 @@ let package = Package(
       name: "inventoryfs",
       dependencies: [
         "BlockCache", "CLinux", "FuseMount", "InventoryFileSystem", "Locks", "ObjectStore",
-        "PosixThreads", "ReadPlanning", logging, system,
+        "PosixThreads", "PrintableText", "ReadPlanning", logging, system,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: swiftSettings),

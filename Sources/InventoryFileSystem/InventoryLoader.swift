@@ -2,6 +2,7 @@ import Glibc
 import InventoryManifest
 public import Logging
 public import ObjectStore
+import PrintableText
 import SystemPackage
 
 /// Reads a manifest and its checksum, checks them, and finds out where the chunks are.
@@ -146,7 +147,7 @@ public struct InventoryLoader: Sendable {
       if let size = chunk.sizeInBytes { return Size(sizeInBytes: size) }
       guard let size = LocalChunks.sizeInBytes(ofKey: chunk.key, under: root) else {
         logger.error(
-          "\(chunk.key): the manifest does not tell its size, and there is no such file under \(root)"
+          "\(printable(chunk.key, limit: 1024)): the manifest does not tell its size, and there is no such file under \(printable(root, limit: 1024))"
         )
         return Size(failure: .notFound)
       }

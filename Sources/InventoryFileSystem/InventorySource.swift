@@ -1,6 +1,7 @@
 import Glibc
 public import InventoryManifest
 public import ObjectStore
+import PrintableText
 import SystemPackage
 
 /// What the user asked to mount.
@@ -64,14 +65,15 @@ public enum InventoryLoadError: Error, Sendable, CustomStringConvertible {
 
   public var description: String {
     switch self {
-    case .source(let text, let expected): "'\(text)' cannot be mounted: \(expected)"
+    case .source(let text, let expected):
+      "'\(printable(text, limit: 1024))' cannot be mounted: \(expected)"
     case .store(let error): "\(error)"
     case .manifest(let error): "\(error)"
-    case .file(let path, let problem): "\(path): \(problem)"
+    case .file(let path, let problem): "\(printable(path, limit: 4096)): \(problem)"
     case .noBucket(let source):
       "\(source): the manifest names no destinationBucket; say where the chunks are with --bucket"
     case .noRoot(let manifest, let key):
-      "\(manifest): no folder above it, / aside, holds the first chunk, \(key), without a link that leads out of it; "
+      "\(printable(manifest, limit: 4096)): no folder above it, / aside, holds the first chunk, \(printable(key, limit: 1024)), without a link that leads out of it; "
         + "keep the manifest in the folder tree that it was downloaded in"
     }
   }

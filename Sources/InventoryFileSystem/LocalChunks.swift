@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import InventoryManifest
 import Logging
+import PrintableText
 import SystemPackage
 
 /// Chunks that are files under a folder already: read in place, without the cache.
@@ -18,7 +19,7 @@ struct LocalChunks: Sendable {
       descriptor = try Self.open(chunk.key, under: root, O_RDONLY | O_NONBLOCK)
     } catch {
       let problem = error == .improperLink ? "it leads out of the folder" : "\(error)"
-      logger.error("\(chunk.key) under \(root): \(problem)")
+      logger.error("\(name(chunk)): \(problem)")
       switch error {
       case .noSuchFileOrDirectory, .improperLink: throw .notFound
       case .permissionDenied: throw .accessDenied
@@ -30,12 +31,12 @@ struct LocalChunks: Sendable {
       node: node, content: .localFile(descriptor), sizeInBytes: chunk.sizeInBytes)
     var info = stat()
     guard fstat(descriptor, &info) == 0, info.st_mode & S_IFMT == S_IFREG else {
-      logger.error("\(chunk.key) under \(root): it is not a regular file")
+      logger.error("\(name(chunk)): it is not a regular file")
       throw .inputOutput
     }
     guard Int(info.st_size) == chunk.sizeInBytes else {
       logger.error(
-        "\(chunk.key) under \(root): the manifest says \(chunk.sizeInBytes) bytes, the file has \(info.st_size); it is not the object that the inventory was made of"
+        "\(name(chunk)): the manifest says \(chunk.sizeInBytes) bytes, the file has \(info.st_size); it is not the object that the inventory was made of"
       )
       throw .inputOutput
     }
@@ -59,10 +60,15 @@ struct LocalChunks: Sendable {
           count == 0
           ? "the file ends at byte \(bytes.lowerBound + done); it was cut off after it was opened"
           : "\(Errno(rawValue: errno))"
-        logger.error("\(chunk.key): \(problem)")
+        logger.error("\(name(chunk)): \(problem)")
         throw .inputOutput
       }
     }
+  }
+
+  /// For messages.
+  private func name(_ chunk: Inventory.Chunk) -> String {
+    printable(root + "/" + chunk.key, limit: 1024)
   }
 
   /// A descriptor of the file that a key names. What is not below the folder, by its name or because a link leads out, is

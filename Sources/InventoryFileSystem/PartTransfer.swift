@@ -1,5 +1,6 @@
 import BlockCache
 import ObjectStore
+import PrintableText
 import ReadPlanning
 
 /// Brings one part of a chunk from the store into the cache, through all its attempts.
@@ -181,7 +182,8 @@ enum FetchFailure: Error {
     case .cache(let error):
       "\(object): \(error)"
     case .versionChanged(let expected, let found):
-      "\(object): the object was replaced while it was read (ETag \(expected), now \(found)); "
+      "\(object): the object was replaced while it was read (ETag \(printable(expected, limit: 64)), "
+        + "now \(printable(found, limit: 64))); "
         + "close it and open it again"
     case .noETag:
       "\(object): the store's answer has no ETag, so that versions cannot be told apart"

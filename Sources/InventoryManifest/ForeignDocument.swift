@@ -1,6 +1,8 @@
 // Calls by its name what was given instead of a manifest. People do mix these up: several AWS services
 // write a "manifest.json", and a wrong URL often yields a chunk or an error page.
 
+import PrintableText
+
 /// Bytes that are not a JSON object.
 enum ForeignBytes {
   /// Judges by the first bytes; nil if they may begin a JSON object.

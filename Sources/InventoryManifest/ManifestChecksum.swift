@@ -1,3 +1,5 @@
+import PrintableText
+
 /// Checks a `manifest.json` against the `manifest.checksum` beside it.
 ///
 /// S3 writes the checksum last, so that its presence shows the inventory to be complete. It holds the MD5

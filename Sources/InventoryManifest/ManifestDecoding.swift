@@ -6,6 +6,7 @@
 // failed attempt builds a DecodingError, too slow to be the normal case for 100,000 entries.
 
 import FoundationEssentials
+import PrintableText
 
 extension InventoryManifest {
   /// Decodes the bytes of a `manifest.json`.

@@ -1,3 +1,5 @@
+import PrintableText
+
 /// Why a manifest cannot be used. The description is for the person who named the manifest: it says where,
 /// what was found, what was expected and what to do next.
 public struct ManifestError: Error, Sendable, Equatable, CustomStringConvertible {
@@ -79,20 +81,4 @@ public struct ManifestError: Error, Sendable, Equatable, CustomStringConvertible
 
   private static let nameTheManifest =
     "Name the manifest.json of an inventory: …/<bucket>/<config-id>/YYYY-MM-DDTHH-MMZ/manifest.json."
-}
-
-/// Text from outside made fit for one line of a terminal or a log: control characters escaped as
-/// `\u{…}`, and cut after `limit` scalars.
-func printable(_ text: some StringProtocol, limit: Int) -> String {
-  var result = ""
-  for (count, scalar) in text.unicodeScalars.enumerated() {
-    guard count < limit else { return result + "…" }
-    switch scalar.properties.generalCategory {
-    case .control, .format, .lineSeparator, .paragraphSeparator, .unassigned, .privateUse:
-      result += "\\u{\(String(scalar.value, radix: 16))}"
-    default:
-      result.unicodeScalars.append(scalar)
-    }
-  }
-  return result
 }

@@ -4,6 +4,8 @@
 // can change under way, for a session token expires while the file system stays mounted. Sources that are
 // not here yet (roles, SSO, instance metadata) will be further providers in the same chain.
 
+import PrintableText
+
 /// A key pair, with a token if it is temporary. It never shows its secrets when printed.
 public struct Credentials: Sendable, Hashable {
   public let accessKeyID: String

@@ -10,6 +10,7 @@
 
 package import Crypto
 import Locks
+import PrintableText
 
 /// Signs requests. Called from any thread.
 public final class RequestSigner: Sendable {

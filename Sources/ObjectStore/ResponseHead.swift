@@ -1,3 +1,5 @@
+import PrintableText
+
 /// What is needed of an answer's status line and headers.
 ///
 /// It is filled line by line, as the HTTP client hands them over, and keeps only what someone uses. A header

@@ -4,6 +4,8 @@
 // a path nor encodes it twice: `a//b` and `a/../b` are keys like any other. So the path is encoded once, here,
 // and serves as the canonical URI and in the URL. The HTTP client must send it as it is (CURLOPT_PATH_AS_IS).
 
+import PrintableText
+
 /// The address of a store.
 public struct S3Endpoint: Sendable, Hashable, CustomStringConvertible {
   private enum Addressing: Hashable {

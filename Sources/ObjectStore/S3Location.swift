@@ -1,3 +1,5 @@
+import PrintableText
+
 /// An object in a store, as people write it: `s3://bucket/key`.
 ///
 /// The key is any text and is kept verbatim: "%20" stays three characters, and "..", "//" or a leading slash
@@ -40,20 +42,4 @@ public struct S3LocationError: Error, Sendable, Equatable, CustomStringConvertib
   public var description: String {
     "'\(printable(text, limit: 200))' \(found). Write it as s3://bucket/key, the key as S3 lists it."
   }
-}
-
-/// Text from outside made fit for one line of a terminal or a log: control characters escaped as
-/// `\u{…}`, and cut after `limit` scalars.
-func printable(_ text: some StringProtocol, limit: Int) -> String {
-  var result = ""
-  for (count, scalar) in text.unicodeScalars.enumerated() {
-    guard count < limit else { return result + "…" }
-    switch scalar.properties.generalCategory {
-    case .control, .format, .lineSeparator, .paragraphSeparator, .unassigned, .privateUse:
-      result += "\\u{\(String(scalar.value, radix: 16))}"
-    default:
-      result.unicodeScalars.append(scalar)
-    }
-  }
-  return result
 }

@@ -4,6 +4,8 @@
 // `[profile x]`, save `[default]`; where both have a setting, `credentials` wins. The format is that of the
 // "AWS SDKs and Tools Reference Guide"; indented properties are taken as the AWS command line takes them.
 
+import PrintableText
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)

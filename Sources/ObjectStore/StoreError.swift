@@ -4,6 +4,8 @@
 // status and no body. So the kind is decided in one place, by the code where there is one and by the status
 // otherwise, and everything above (retry, errno, exit message) looks at the kind alone.
 
+import PrintableText
+
 /// A request to a store that failed.
 public struct StoreError: Error, Sendable, Equatable {
   public let kind: Kind

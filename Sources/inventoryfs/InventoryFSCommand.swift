@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import PrintableText
 
 /// The program: `inventoryfs mount …`, `inventoryfs unmount …`.
 @main
@@ -37,7 +38,9 @@ struct Failure: Error, CustomStringConvertible {
 
   init(_ error: any Error) { description = "\(error)" }
 
-  func report() { LogOutput.append("inventoryfs: \(description)\n", to: STDERR_FILENO) }
+  func report() {
+    LogOutput.append("inventoryfs: \(printable(description, limit: .max))\n", to: STDERR_FILENO)
+  }
 }
 
 /// Runs a throwing call and turns what it throws into the program's failure.

@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import Locks
 import Logging
+import PrintableText
 
 /// Where log lines go: standard error at first, so that what goes wrong while mounting is seen; then a file, or the
 /// system's log when there is no terminal to write to.
@@ -18,8 +19,8 @@ final class LogOutput: Sendable {
   func redirect(to new: Destination) { destination.withLock { $0 = new } }
 
   func write(_ level: Logger.Level, _ message: String) {
-    // A key may hold line ends; a log line is one line.
-    let text = String(message.map { $0.isNewline ? " " : $0 })
+    // A log line is one line, and moves nobody's cursor, whatever a key or a path in it holds.
+    let text = printable(message, limit: .max)
     destination.withLock { destination in
       switch destination {
       case .standardError:

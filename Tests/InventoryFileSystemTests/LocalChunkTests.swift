@@ -103,6 +103,25 @@ import Testing
     #expect(throws: FileSystemError.notFound) { try open("p2", fileSystem) }
   }
 
+  @Test("Messages hold no control characters, whatever the keys do")
+  func messages() throws {
+    let folder = try Folder(
+      files: #"{"key":"data/a"},{"key":"data/\u001b[2Jb","size":0},{"key":"data/\u001b[2Jc"}"#
+    ) { _ in }
+    try folder.write("abc", to: "root/data/a")
+    let fileSystem = try folder.mount()
+    let data = try fileSystem.lookUp("data", in: .root).node
+    #expect(throws: FileSystemError.notFound) {
+      let node = try fileSystem.item(at: 1, of: data).attributes.node
+      _ = try fileSystem.open(node, parked: { TestOpen { _ in } })
+    }
+    let errors = folder.recorder.messages.filter { $0.hasPrefix("error: ") }
+    #expect(errors.count == 2 && errors.allSatisfy { $0.contains(#"data/\u{1b}[2J"#) })
+    let other = try Folder(files: #"{"key":"\u001b[2J"}"#) { _ in }
+    let error = #expect(throws: InventoryLoadError.self) { try other.load() }
+    #expect(error?.description.contains(#"first chunk, \u{1b}[2J,"#) == true)
+  }
+
   @Test("A file larger than any object has no size")
   func huge() throws {
     // Not every file system can hold one; tmpfs can.

@@ -128,6 +128,16 @@ def test_a_local_manifest_that_is_not_there_is_refused(lab):
     refused(lab, lab.folder / "no-such" / "manifest.json", lab.folder / "no-such" / "manifest.json")
 
 
+def test_control_characters_reach_neither_terminal_nor_log(lab):
+    folder = lab.folder / "odd\x1b[2J\nname"
+    said = refused(lab, folder / "manifest.json", r"odd\u{1b}[2J\u{a}name")
+    assert "\x1b" not in said and said.count("\n") == 1
+    folder.mkdir()
+    made = write_manifest(folder, [], checksum=False)
+    log = lab.mount(made.manifest_path).log()
+    assert "\x1b" not in log and r"odd\u{1b}[2J\u{a}name" in log
+
+
 def test_a_bucket_that_is_not_there_is_refused(lab, seaweedfs):
     # SeaweedFS says NoSuchKey for it, or NoSuchBucket, by version.
     refused(lab, "s3://no-such-bucket/manifest.json", "NoSuch", "no-such-bucket", endpoint=seaweedfs.endpoint)
