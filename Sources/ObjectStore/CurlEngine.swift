@@ -190,7 +190,8 @@ final class CurlEngine: Sendable {
   }
 }
 
-/// One HTTP request and what becomes of it. Its closures are called on the engine's thread.
+/// One HTTP request and what becomes of it. Its closures are called on the engine's thread, except that `onEnd` is called
+/// by who submits a transfer to an engine that has stopped.
 final class CurlTransfer: @unchecked Sendable {
   enum Ending {
     case done
@@ -208,8 +209,10 @@ final class CurlTransfer: @unchecked Sendable {
   /// Bytes of the body, valid during the call. False ends the transfer.
   private let onBody: (UnsafeRawBufferPointer) -> Bool
   private let onEnd: (Ending) -> Void
-  /// While the transfer runs. Used by the engine's thread alone, which makes the class safe to hand about:
-  /// everything else in it is constant.
+
+  // Used by the engine's thread alone, which makes the class safe to hand about: everything above is constant.
+
+  /// While the transfer runs.
   fileprivate var handle: CurlHandle?
   fileprivate var collector: BodyCollector?
   /// The receiver wants no more.

@@ -26,8 +26,9 @@ public struct ObjectRequest: Sendable {
   }
 }
 
-/// Takes an answer as it arrives. All calls come on one thread of the network's, in this order, and must not block for
-/// long.
+/// Takes an answer as it arrives. Calls come one at a time, in this order, on a network thread, and must not block for
+/// long. Where nothing can be sent, without credentials or after `shutDown`, `finish` alone is called, on the thread that
+/// asks and before it has its `ObjectTransfer`.
 public protocol ObjectReceiver: AnyObject, Sendable {
   /// The answer begins; status, range and length fit the request. False ends the transfer.
   func accept(_ head: ResponseHead) -> Bool
@@ -102,12 +103,12 @@ public final class ObjectStore: Sendable {
   /// Names the store where objects of several are kept apart. AWS's bucket names are unique whatever the region.
   public var identity: String { configuration.endpoint.description }
 
-  /// Starts a GET. The receiver is called on a network thread.
+  /// Starts a GET, whose receiver is called as `ObjectReceiver` says.
   public func get(_ request: ObjectRequest, to receiver: any ObjectReceiver) -> ObjectTransfer {
     send(request, isHead: false, receiver)
   }
 
-  /// Starts a HEAD; the answer comes on a network thread.
+  /// Starts a HEAD; the answer comes on a network thread, or on this one where nothing can be sent.
   @discardableResult
   public func head(
     _ location: S3Location, objectSizeInBytes: Int?, attempt: Int = 1,
