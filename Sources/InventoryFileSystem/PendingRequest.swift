@@ -47,21 +47,6 @@ final class PendingHead: Sendable {
   func wait() -> Result<ResponseHead, StoreError> { answer.wait() }
 }
 
-extension RetriedRequest where Value == ResponseHead {
-  /// Asks for an object's facts, and has the answer within `timeout`.
-  static func head(
-    _ location: S3Location, objectSizeInBytes: Int?, from store: ObjectStore,
-    _ retries: StoreRetries, timeout: Duration, completion: @escaping @Sendable (Answer) -> Void
-  ) -> RetriedRequest {
-    RetriedRequest(
-      location, from: store, retries, timeout: timeout, endsThen: true,
-      attempt: { number, end in
-        store.head(location, objectSizeInBytes: objectSizeInBytes, attempt: number) { end($0, 0) }
-      },
-      completion: completion)
-  }
-}
-
 /// One answer, from the thread that has it to the one that waits.
 private final class PendingAnswer<Value: Sendable>: Sendable {
   private let answer = Lock<Result<Value, StoreError>?>(nil)

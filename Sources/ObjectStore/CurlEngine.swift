@@ -326,12 +326,6 @@ private final class CurlHandle {
   }
 }
 
-extension Duration {
-  fileprivate var inMilliseconds: Int {
-    Int(components.seconds) * 1000 + Int(components.attoseconds / 1_000_000_000_000_000)
-  }
-}
-
 // libcurl calls these on the engine's thread, with the transfer that `prepare` gave it: alive, because the engine
 // holds it until it has taken the handle from the multi handle.
 

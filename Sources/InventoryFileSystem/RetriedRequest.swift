@@ -1,0 +1,147 @@
+import Dispatch
+import Locks
+import ObjectStore
+
+/// One question to the store with all its attempts, answered once and within a bound: a HEAD, or a small object.
+final class RetriedRequest<Value: Sendable>: Sendable {
+  typealias Answer = Result<Value, StoreError>
+  /// Makes one attempt, and reports its end with how many bytes of the body it brought.
+  typealias Attempt =
+    @Sendable (_ number: Int, _ end: @escaping @Sendable (Answer, _ received: Int) -> Void)
+    -> ObjectTransfer
+
+  private struct State {
+    var transfer: ObjectTransfer?
+    var attempts = 0
+    /// The most bytes that an attempt brought.
+    var furthest = 0
+    var deadline: SuspendingClock.Instant
+    /// As long as nobody is there who could answer.
+    let unreachableDeadline: SuspendingClock.Instant
+    var lastError: StoreError?
+    var registration: UInt64?
+    var isOver = false
+  }
+
+  private let location: S3Location
+  private let store: ObjectStore
+  private let retries: StoreRetries
+  private let timeout: Duration
+  private let attempt: Attempt
+  private let completion: @Sendable (Answer) -> Void
+  private let state: Lock<State>
+
+  /// - Parameters:
+  ///   - timeout: attempts are begun for this long, counted anew when one brings more bytes than those before.
+  ///   - unreachableTimeout: the same where nobody is there who could answer (`isUnreachable`), counted once.
+  ///   - endsThen: ends also the attempt that is under way at that time. Otherwise it goes on as long as bytes come in.
+  ///   - completion: called once, on any thread, and must not block for long.
+  init(
+    _ location: S3Location, from store: ObjectStore, _ retries: StoreRetries, timeout: Duration,
+    unreachableTimeout: Duration? = nil, endsThen: Bool, attempt: @escaping Attempt,
+    completion: @escaping @Sendable (Answer) -> Void
+  ) {
+    self.location = location
+    self.store = store
+    self.retries = retries
+    self.timeout = timeout
+    self.attempt = attempt
+    self.completion = completion
+    state = Lock(
+      State(
+        deadline: .now + timeout, unreachableDeadline: .now + (unreachableTimeout ?? timeout)))
+    let registration = retries.remember { [weak self] in self?.cancel() }
+    let isOver = state.withLock { state in
+      state.registration = registration
+      return state.isOver
+    }
+    guard !isOver else {
+      retries.forget(registration)
+      return
+    }
+    send()
+    guard endsThen else { return }
+    DispatchQueue.global().asyncAfter(deadline: .now() + timeout.asInterval) { [weak self] in
+      self?.expire()
+    }
+  }
+
+  /// Nobody waits any more: the answer is `.cancelled`, unless there was one already.
+  func cancel() { finish(.failure(StoreError(.cancelled, object: location))) }
+
+  private func send() {
+    let number: Int? = state.withLock { state in
+      guard !state.isOver else { return nil }
+      state.attempts += 1
+      return state.attempts
+    }
+    guard let number else { return }
+    // Kept alive by what it waits for: the attempt under way, or the timer of the next.
+    let transfer = attempt(number) { [self] answer, received in ended(answer, received) }
+    let isOver = state.withLock { state in
+      // It may have ended before we come here, and the next one begun.
+      if state.attempts == number { state.transfer = transfer }
+      return state.isOver
+    }
+    if isOver { store.cancel(transfer) }
+  }
+
+  private func ended(_ answer: Answer, _ received: Int) {
+    guard case .failure(let error) = answer, error.isRetryable else {
+      if case .success = answer { retries.noteSuccess() }
+      return finish(answer)
+    }
+    let (attempts, remaining) = state.withLock { state in
+      state.lastError = error
+      if received > state.furthest {
+        state.furthest = received
+        state.deadline = .now + timeout
+      }
+      let deadline =
+        error.isUnreachable ? min(state.deadline, state.unreachableDeadline) : state.deadline
+      return (state.attempts, deadline - .now)
+    }
+    guard
+      let delay = retries.delay(
+        afterAttempt: attempts, isWaitedFor: true, requested: error.retryAfter), delay < remaining
+    else { return finish(answer) }
+    DispatchQueue.global().asyncAfter(deadline: .now() + delay.asInterval) { [self] in send() }
+  }
+
+  private func expire() {
+    let error = state.withLock { $0.lastError }
+    finish(
+      .failure(
+        error
+          ?? StoreError(
+            .connection(.timeout, text: "no answer within \(timeout)"), object: location)
+      ))
+  }
+
+  private func finish(_ answer: Answer) {
+    let (isFirst, transfer, registration) = state.withLock { state in
+      let isFirst = !state.isOver
+      state.isOver = true
+      return (isFirst, state.transfer, state.registration)
+    }
+    guard isFirst else { return }
+    if let registration { retries.forget(registration) }
+    if let transfer { store.cancel(transfer) }
+    completion(answer)
+  }
+}
+
+extension RetriedRequest where Value == ResponseHead {
+  /// Asks for an object's facts, and has the answer within `timeout`.
+  static func head(
+    _ location: S3Location, objectSizeInBytes: Int?, from store: ObjectStore,
+    _ retries: StoreRetries, timeout: Duration, completion: @escaping @Sendable (Answer) -> Void
+  ) -> RetriedRequest {
+    RetriedRequest(
+      location, from: store, retries, timeout: timeout, endsThen: true,
+      attempt: { number, end in
+        store.head(location, objectSizeInBytes: objectSizeInBytes, attempt: number) { end($0, 0) }
+      },
+      completion: completion)
+  }
+}
