@@ -1,5 +1,5 @@
-// libcurl. `curl_easy_setopt`, `curl_easy_getinfo` and `curl_multi_setopt` are variadic, which Swift cannot call:
-// each shim below fixes the type of the one argument, so a wrong pairing of option and type does not compile.
+// libcurl. `curl_easy_setopt` and `curl_multi_setopt` are variadic, which Swift cannot call: each shim below fixes the
+// type of the one argument, so a wrong pairing of option and type does not compile.
 #pragma once
 #include <curl/curl.h>
 
@@ -22,15 +22,6 @@ static inline CURLcode inventoryfs_setopt_write(CURL *handle, curl_write_callbac
 static inline CURLcode inventoryfs_setopt_header(CURL *handle, curl_write_callback function, void *context) {
   CURLcode code = curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, function);
   return code != CURLE_OK ? code : curl_easy_setopt(handle, CURLOPT_HEADERDATA, context);
-}
-static inline CURLcode inventoryfs_getinfo_long(CURL *handle, CURLINFO info, long *value) {
-  return curl_easy_getinfo(handle, info, value);
-}
-static inline CURLcode inventoryfs_getinfo_offset(CURL *handle, CURLINFO info, curl_off_t *value) {
-  return curl_easy_getinfo(handle, info, value);
-}
-static inline CURLcode inventoryfs_getinfo_pointer(CURL *handle, void **value) {
-  return curl_easy_getinfo(handle, CURLINFO_PRIVATE, value);
 }
 static inline CURLMcode inventoryfs_multi_setopt_long(CURLM *multi, CURLMoption option, long value) {
   return curl_multi_setopt(multi, option, value);

@@ -14,15 +14,9 @@ public struct InventoryManifest: Sendable, Equatable {
   /// the largest one expected, and small enough to hold in memory while it is decoded.
   public static let maximumSizeInBytes = 256 << 20
 
-  /// The bucket that the inventory describes.
-  public var sourceBucket: String?
-
   /// The plain name of the bucket that holds the chunks, whichever way the manifest spelled it;
   /// nil if the manifest names none, or something that is not a bucket.
   public var destinationBucket: String?
-
-  /// The version of the manifest's own format, "2016-11-30" for all that AWS has written so far.
-  public var version: String?
 
   /// When the inventory began; nil if absent or not a time.
   public var creationTime: CreationTime?
@@ -37,13 +31,11 @@ public struct InventoryManifest: Sendable, Equatable {
   public var chunks: [Chunk]
 
   public init(
-    sourceBucket: String? = nil, destinationBucket: String? = nil, version: String? = nil,
+    destinationBucket: String? = nil,
     creationTime: CreationTime? = nil, fileFormat: FileFormat, fileSchema: String? = nil,
     chunks: [Chunk]
   ) {
-    self.sourceBucket = sourceBucket
     self.destinationBucket = destinationBucket
-    self.version = version
     self.creationTime = creationTime
     self.fileFormat = fileFormat
     self.fileSchema = fileSchema

@@ -49,7 +49,7 @@ private struct Document: Decodable {
   let manifest: InventoryManifest
 
   private enum Field: String, CodingKey {
-    case sourceBucket, destinationBucket, version, creationTimestamp, fileFormat, fileSchema, files
+    case destinationBucket, creationTimestamp, fileFormat, fileSchema, files
   }
 
   init(from decoder: any Decoder) throws {
@@ -58,9 +58,7 @@ private struct Document: Decodable {
       throw Unusable(problem: try ForeignDocument.problem(with: decoder))
     }
     manifest = InventoryManifest(
-      sourceBucket: fields.text(.sourceBucket).flatMap(Self.bucketName),
       destinationBucket: fields.text(.destinationBucket).flatMap(Self.bucketName),
-      version: fields.text(.version),
       creationTime: Self.creationTime(in: fields),
       fileFormat: try Self.fileFormat(in: fields),
       fileSchema: fields.text(.fileSchema),

@@ -21,12 +21,9 @@ public final class RequestSigner: Sendable {
     self.service = service
   }
 
-  /// What the signature says about the body.
-  public enum Payload: String, Sendable {
-    /// SHA-256 of nothing.
-    case empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    case unsigned = "UNSIGNED-PAYLOAD"
-  }
+  /// What the signature says about the body: SHA-256 of nothing.
+  private static let digestOfBody =
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
   /// The headers to add to a request: `x-amz-date`, `x-amz-content-sha256`, for temporary credentials
   /// `x-amz-security-token`, and `Authorization`.
@@ -37,11 +34,11 @@ public final class RequestSigner: Sendable {
   ///   - secondsSinceEpoch: the time of the request, which must be within 15 minutes of the store's clock.
   public func headers(
     signing method: String, _ target: RequestTarget, headers: [HTTPHeader] = [],
-    payload: Payload = .empty, credentials: Credentials, region: String, secondsSinceEpoch: Int64
+    credentials: Credentials, region: String, secondsSinceEpoch: Int64
   ) -> [HTTPHeader] {
     let time = SigningTime(secondsSinceEpoch: secondsSinceEpoch)
     var added = [
-      HTTPHeader("x-amz-content-sha256", payload.rawValue),
+      HTTPHeader("x-amz-content-sha256", Self.digestOfBody),
       HTTPHeader("x-amz-date", time.timestamp),
     ]
     if let token = credentials.sessionToken {
@@ -55,7 +52,7 @@ public final class RequestSigner: Sendable {
     var request = SHA256()
     request.update("\(method)\n\(target.canonicalURI)\n\(target.canonicalQuery)\n")
     for header in signed { request.update("\(header.name):\(header.value)\n") }
-    request.update("\n\(names)\n\(payload.rawValue)")
+    request.update("\n\(names)\n\(Self.digestOfBody)")
 
     let scope = "\(time.day)/\(region)/\(service)/aws4_request"
     let text = "AWS4-HMAC-SHA256\n\(time.timestamp)\n\(scope)\n\(hex(request.finalize()))"

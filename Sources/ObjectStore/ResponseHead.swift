@@ -11,14 +11,12 @@ public struct ResponseHead: Sendable, Equatable {
   public private(set) var contentRange: ContentRange?
   /// Verbatim, with its quotes: to be sent back in If-Match.
   public private(set) var eTag: String?
-  public private(set) var lastModified: String?
   public private(set) var date: String?
   public private(set) var retryAfter: String?
   /// x-amz-bucket-region
   public private(set) var bucketRegion: String?
   /// x-amz-request-id
   public private(set) var requestID: String?
-  public private(set) var location: String?
   /// The first header that could not be read; nil if all were fine.
   public private(set) var malformation: String?
 
@@ -60,12 +58,10 @@ public struct ResponseHead: Sendable, Equatable {
       contentRange = ContentRange(parsing: text)
       if contentRange == nil { note("Content-Range", value: value) }
     case .eTag: eTag = text
-    case .lastModified: lastModified = text
     case .date: date = text
     case .retryAfter: retryAfter = text
     case .bucketRegion: bucketRegion = text
     case .requestID: requestID = text
-    case .location: location = text
     }
   }
 
@@ -78,12 +74,10 @@ public struct ResponseHead: Sendable, Equatable {
     case contentLength = "content-length"
     case contentRange = "content-range"
     case eTag = "etag"
-    case lastModified = "last-modified"
     case date = "date"
     case retryAfter = "retry-after"
     case bucketRegion = "x-amz-bucket-region"
     case requestID = "x-amz-request-id"
-    case location = "location"
 
     func isNamed(_ name: some Collection<UInt8>) -> Bool {
       // Setting bit 5 makes letters small and leaves digits and the hyphen as they are.

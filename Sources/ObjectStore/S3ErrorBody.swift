@@ -9,13 +9,8 @@ public struct S3ErrorBody: Sendable, Equatable {
   public var code: String
   public var message: String?
   public var requestID: String?
-  public var hostID: String?
-  public var resource: String?
   /// The region to sign for, where it was the wrong one.
   public var region: String?
-  /// The host to turn to, where it was the wrong one.
-  public var endpoint: String?
-  public var bucketName: String?
 
   /// Real ones have some hundred bytes.
   public static let maximumSizeInBytes = 64 << 10
@@ -41,11 +36,7 @@ public struct S3ErrorBody: Sendable, Equatable {
     self.code = code
     message = fields["Message"]
     requestID = fields["RequestId"]
-    hostID = fields["HostId"]
-    resource = fields["Resource"]
     region = fields["Region"]
-    endpoint = fields["Endpoint"]
-    bucketName = fields["BucketName"]
   }
 }
 

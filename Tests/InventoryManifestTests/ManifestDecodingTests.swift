@@ -42,7 +42,7 @@ func manifest(withEntry entry: String) -> String {
     #expect(
       manifest
         == InventoryManifest(
-          sourceBucket: "src", destinationBucket: "dest", version: "2016-11-30",
+          destinationBucket: "dest",
           creationTime: .init(millisecondsSinceEpoch: 1_514_944_800_000), fileFormat: .csv,
           fileSchema: "Bucket, Key, Size",
           chunks: [

