@@ -46,9 +46,13 @@ public struct ColumnReadAhead: Sendable {
   }
 
   /// A chunk was opened.
-  public mutating func makeReader(fileSizeInBytes: Int) -> ColumnReader {
+  /// - Parameter isFooterRead: by another reader of the file, before anything else.
+  public mutating func makeReader(
+    fileSizeInBytes: Int, isFooterRead: Bool = false
+  ) -> ColumnReader {
     lastReader += 1
-    return ColumnReader(id: lastReader, fileSizeInBytes: fileSizeInBytes)
+    return ColumnReader(
+      id: lastReader, fileSizeInBytes: fileSizeInBytes, isFooterRead: isFooterRead)
   }
 
   /// Takes note of a read.
@@ -105,6 +109,28 @@ public struct ColumnReadAhead: Sendable {
       }
     }
     return Self.coalesced(ranges)
+  }
+
+  /// Where the last column ends that the reader uses of the row group it is in: who reads what lies between columns goes no
+  /// further. Nil for a reader of nearly everything, for one that has not shown its columns, by reading the footer and a row
+  /// group, or its first columns as one before it, and where the place is not known.
+  func endOfUse(
+    of reader: ColumnReader, at bytes: Range<Int>, in layout: ParquetLayout
+  ) -> Int? {
+    guard reader.hasReadFooter, reader.columns.blockCount == layout.columnCount,
+      let columns = reader.hasFinishedRowGroup
+        ? reader.columns : settledColumns(with: reader.columns),
+      !ColumnReader.isNearlyAll(columns)
+    else { return nil }
+    // The request may be one that the kernel makes ahead.
+    let reached = max(0, bytes.lowerBound - ColumnReader.kernelReadAheadInBytes)
+    guard
+      let place = layout.columnChunk(at: reached) ?? layout.columnChunk(at: bytes.lowerBound)
+    else { return nil }
+    // What lies within a page with the beginning of another may look used without being so.
+    return columns.presentRuns(in: 0..<layout.columnCount).joined()
+      .map { layout.bytes(ofColumn: $0, inRowGroup: place.rowGroup) }
+      .filter { $0.count >= ColumnReader.pageSizeInBytes }.map(\.upperBound).max()
   }
 
   // MARK: Which columns

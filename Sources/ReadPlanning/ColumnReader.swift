@@ -31,7 +31,10 @@ public struct ColumnReader: Sendable {
 
   let id: UInt64
   private let fileSizeInBytes: Int
-  private var hasReadFooter = false
+  /// Before it read anything from the file's first byte on; or another handle did that before this one came for a column,
+  /// as of a program that opens the file again for what it found there.
+  private(set) var hasReadFooter = false
+  private let isFooterRead: Bool
   /// Most recently used first.
   private var streams: [Stream] = []
 
@@ -50,9 +53,11 @@ public struct ColumnReader: Sendable {
   /// The reader has gone on to a second row group.
   var hasFinishedRowGroup: Bool { rowGroups.count > 1 }
 
-  init(id: UInt64, fileSizeInBytes: Int) {
+  /// - Parameter isFooterRead: by another reader, before anything else.
+  init(id: UInt64, fileSizeInBytes: Int, isFooterRead: Bool) {
     self.id = id
     self.fileSizeInBytes = fileSizeInBytes
+    self.isFooterRead = isFooterRead
   }
 
   /// The reader began at the file's first byte.
@@ -72,20 +77,6 @@ public struct ColumnReader: Sendable {
   }
 
   func hasEntered(_ chunk: Int) -> Bool { entered.contains(chunk) }
-
-  /// Where the last column ends that the reader uses of the row group it is in: who reads what lies between columns goes no
-  /// further. Nil for a reader of everything, for one that has not shown its columns by reading the footer and a row group,
-  /// and where the place is not known.
-  func endOfUse(at bytes: Range<Int>, in layout: ParquetLayout) -> Int? {
-    guard hasReadFooter, hasFinishedRowGroup, !usesNearlyAllColumns else { return nil }
-    // The request may be one that the kernel makes ahead.
-    let reached = max(0, bytes.lowerBound - Self.kernelReadAheadInBytes)
-    guard
-      let place = layout.columnChunk(at: reached) ?? layout.columnChunk(at: bytes.lowerBound)
-    else { return nil }
-    return columns.presentRuns(in: 0..<layout.columnCount).joined()
-      .map { layout.bytes(ofColumn: $0, inRowGroup: place.rowGroup).upperBound }.max()
-  }
 
   /// True if the caller has not been told of this column chunk yet.
   mutating func announce(_ chunk: Int) -> Bool {
@@ -143,6 +134,8 @@ public struct ColumnReader: Sendable {
       }
     }
     if !news.isEmpty { stream.lastRequestOffset = bytes.lowerBound }
+    // The kernel cuts a read of 64 KiB in two where it does not begin at a page.
+    if !stream.isWholeFile, isAtEnd(bytes) { hasReadFooter = true }
     streams.insert(stream, at: 0)
     return enter(used, in: layout)
   }
@@ -154,17 +147,30 @@ public struct ColumnReader: Sendable {
       startOffset: bytes.lowerBound, frontier: bytes.upperBound,
       lastRequestOffset: bytes.lowerBound)
     var used: [Int] = []
-    if bytes.lowerBound == 0, !hasReadFooter {
+    if bytes.lowerBound == 0, !hasReadFooter, !isFooterRead {
       stream.isWholeFile = true
-    } else if bytes.upperBound > fileSizeInBytes - ParquetLayout.trailerInBytes {
-      // The end of the file, with as much before it as the reader guesses the footer to take.
+    } else if isAtEnd(bytes) {
       hasReadFooter = true
     } else if let layout {
+      // Who begins with a column knows where that is.
+      if isFooterRead, beginsWithColumn(bytes, in: layout) { hasReadFooter = true }
       (used, stream.pendingChunk) = firstChunks(of: bytes, in: layout, expecting: expected)
     }
     if streams.count == Self.streamCount { streams.removeLast() }
     streams.insert(stream, at: 0)
     return enter(used, in: layout)
+  }
+
+  private func beginsWithColumn(_ bytes: Range<Int>, in layout: ParquetLayout) -> Bool {
+    let page = bytes.lowerBound..<min(bytes.upperBound, bytes.lowerBound + Self.pageSizeInBytes)
+    return layout.chunks(overlapping: page).contains {
+      layout.bytes(ofChunk: $0).lowerBound >= page.lowerBound
+    }
+  }
+
+  /// The end of the file, with as much before it as the reader guesses the footer to take.
+  private func isAtEnd(_ bytes: Range<Int>) -> Bool {
+    bytes.upperBound > fileSizeInBytes - ParquetLayout.trailerInBytes
   }
 
   /// Which column chunks a read wants that continues no other.

@@ -15,6 +15,7 @@ extension FetchPlanner {
     let hadBegunMost = layout.map(reader.hasBegunMost) ?? false
     let ranges = columns.noteRead(bytes, by: &reader, in: layout)
     handles[handle]?.columns = reader
+    if reader.hasReadFooter { chunks[id]?.isFooterRead = true }
     wish(for: ranges, of: id)
     if let layout, !hadBegunMost, reader.hasBegunMost(of: layout) {
       nextChunkIsWantedBy = id

@@ -109,6 +109,8 @@ public struct FetchPlanner: Sendable {
     /// What lies before it has been fetched for that.
     var filledUpToBlock = 0
     let isParquet: Bool
+    /// By a reader that had read nothing from the first byte on: a query.
+    var isFooterRead = false
     var layout: ParquetLayout?
     var isFooterAsked = false
     /// Its tail is pinned for that.
@@ -330,7 +332,8 @@ public struct FetchPlanner: Sendable {
     handles[handle] = Handle(
       chunk: id, readAhead: readAhead,
       columns: chunk.isParquet
-        ? columns.makeReader(fileSizeInBytes: chunk.grid.sizeInBytes) : nil,
+        ? columns.makeReader(
+          fileSizeInBytes: chunk.grid.sizeInBytes, isFooterRead: chunk.isFooterRead) : nil,
       isToBeHeard: isToBeHeard)
     chunks[id]?.handles.insert(handle)
     guard isWaiting else { return (.present, abandoned) }
@@ -438,12 +441,16 @@ public struct FetchPlanner: Sendable {
     guard let chunk = chunks[id], !hasFailed(id) else { return (.wait, [.fail(wait)]) }
     chunks[id]?.verification.readCount += 1
     let window = windowLimit()
-    let end = chunk.layout.flatMap { handles[handle]?.columns?.endOfUse(at: bytes, in: $0) }
+    let columnActions = noteColumns(id, handle, bytes)
+    let columnReader = handles[handle]?.columns
+    let end = chunk.layout.flatMap { layout in
+      columnReader.flatMap { columns.endOfUse(of: $0, at: bytes, in: layout) }
+    }
     handles[handle]?.readAhead.note(
       bytes, maximumWindowInBytes: window, sizeInBytes: chunk.grid.sizeInBytes,
-      endOfUse: end)
+      hasContents: columnReader?.hasReadFooter ?? false, endOfUse: end)
     noteReadingThrough(id, handle)
-    let preparations = expectFollowers(of: id, handle) + noteColumns(id, handle, bytes)
+    let preparations = expectFollowers(of: id, handle) + columnActions
     if bytes.upperBound == chunk.grid.sizeInBytes { chunks[id]?.isTableOfContentsRead = true }
     if isAvailable(bytes, in: chunk) {
       pin(bytes, of: chunk)

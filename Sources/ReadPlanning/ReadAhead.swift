@@ -30,6 +30,8 @@ public struct ReadAhead: Sendable {
 
   struct Stream: Sendable {
     let startOffset: Int
+    /// From the chunk's first byte, by a reader that has not looked for its contents before: mostly it reads all.
+    let isOfEverything: Bool
     /// One past the furthest byte read.
     var frontier: Int
     /// Bytes read for the first time.
@@ -59,7 +61,7 @@ public struct ReadAhead: Sendable {
     /// Whether this stream, from the chunk's first byte, has come to where `other` begins. Elsewhere the same would
     /// make a stream of a reader that goes backwards.
     func precedes(_ other: Stream) -> Bool {
-      startOffset == 0 && frontier == other.startOffset
+      isOfEverything && frontier == other.startOffset
     }
 
     mutating func append(_ other: Stream) {
@@ -89,9 +91,12 @@ public struct ReadAhead: Sendable {
   /// - Parameters:
   ///   - maximumWindowInBytes: what the cache and the connections allow this reader.
   ///   - sizeInBytes: the chunk's length.
+  ///   - hasContents: the reader has looked at the chunk's table of contents, and comes for something even where it begins
+  ///     at the first byte.
   ///   - endOfUse: where a reader that did not begin at the first byte has what it came for; nil where that is not known.
   mutating func note(
-    _ read: Range<Int>, maximumWindowInBytes: Int, sizeInBytes: Int, endOfUse: Int? = nil
+    _ read: Range<Int>, maximumWindowInBytes: Int, sizeInBytes: Int, hasContents: Bool = false,
+    endOfUse: Int? = nil
   ) {
     guard !read.isEmpty else { return }
     readCount += 1
@@ -103,28 +108,28 @@ public struct ReadAhead: Sendable {
       stream.advance(by: read)
     } else {
       stream = Stream(
-        startOffset: read.lowerBound, frontier: read.upperBound, bytesRead: read.count,
-        target: read.upperBound, windowInBytes: 0)
+        startOffset: read.lowerBound, isOfEverything: read.lowerBound == 0 && !hasContents,
+        frontier: read.upperBound, bytesRead: read.count, target: read.upperBound, windowInBytes: 0)
       if streams.count == Self.streamCount { streams.removeLast() }
     }
     // The kernel's first two requests of a stream may come in either order.
     if let next = streams.firstIndex(where: { stream.precedes($0) }) {
       stream.append(streams.remove(at: next))
     }
-    let startsAtZero = stream.startOffset == 0
-    if startsAtZero || stream.bytesRead >= Self.seekerProofInBytes, stream.isDense {
-      let factor = startsAtZero ? Self.windowPerByteRead : 1
+    let isOfEverything = stream.isOfEverything
+    if isOfEverything || stream.bytesRead >= Self.seekerProofInBytes, stream.isDense {
+      let factor = isOfEverything ? Self.windowPerByteRead : 1
       let grown = max(
         Self.firstRequestInBytes,
-        (stream.bytesRead + (startsAtZero ? inheritedBytesRead : 0)) * factor)
+        (stream.bytesRead + (isOfEverything ? inheritedBytesRead : 0)) * factor)
       stream.windowInBytes = min(maximumWindowInBytes, grown)
       // As it grows the window of a reader of everything so far begins at the first byte: the same whichever of the
       // kernel's first two requests comes first.
       let end =
-        startsAtZero && stream.bytesRead == stream.frontier
+        isOfEverything && stream.bytesRead == stream.frontier
         ? min(grown, stream.frontier + maximumWindowInBytes)
         : stream.frontier + stream.windowInBytes
-      let limit = startsAtZero ? sizeInBytes : min(sizeInBytes, endOfUse ?? sizeInBytes)
+      let limit = isOfEverything ? sizeInBytes : min(sizeInBytes, endOfUse ?? sizeInBytes)
       stream.target = min(limit, max(stream.target, end))
     } else {
       stream.target = max(stream.target, stream.frontier)

@@ -277,6 +277,49 @@ struct ColumnFetchingTests {
     #expect(simulation.bytesFetchedTwice == 0)
   }
 
+  @Test(
+    "A query of the first column is no reader of everything, also where it opens the file again",
+    arguments: [false, true], [false, true])
+  func firstColumn(isOpenedAgain: Bool, isParallel: Bool) throws {
+    let layout = try layout()
+    let size = layout.footerOffset + 3000
+    var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 4, layout: layout)
+    // As the kernel asks: from the page on, by 1 MiB, and up to two requests past the column's end.
+    let requests = (0..<Self.rowGroups).map { rowGroup in
+      let column = layout.bytes(ofColumn: 1, inRowGroup: rowGroup)
+      return stride(
+        from: column.lowerBound / 4096 * 4096, to: column.upperBound + mebibyte, by: mebibyte
+      ).map { $0..<min(size, $0 + mebibyte) }
+    }
+    for chunk in 0..<4 {
+      var handle = simulation.open(chunk)
+      // As the kernel cuts a read of 64 KiB that does not begin at a page.
+      simulation.readThrough(handle, size - 65536 - 1000..<size - 1000)
+      simulation.readThrough(handle, size - 1000..<size)
+      if isOpenedAgain {
+        simulation.close(handle)
+        handle = simulation.open(chunk)
+      }
+      if isParallel {
+        // The first of them with what the row group before ends with in its page.
+        for rowGroup in [1, 0] + Array(2..<Self.rowGroups) {
+          simulation.readThrough(handle, requests[rowGroup][0])
+        }
+      }
+      for rowGroup in requests {
+        for request in rowGroup.dropFirst(isParallel ? 1 : 0) {
+          simulation.readThrough(handle, request)
+        }
+        simulation.deliverAll()
+      }
+      simulation.close(handle)
+    }
+    let asked = 4 * requests.joined().reduce(0) { $0 + $1.count }
+    // The first row group's reader might go on.
+    #expect(Double(simulation.bytesFetched) / Double(asked) <= 1.05)
+    #expect(simulation.bytesFetchedTwice == 0)
+  }
+
   @Test("Chunks with very many columns have their places kept until that takes 4 MiB of memory")
   func manyColumns() throws {
     // Of 16 bytes each: 8 chunks' are 4 MiB.
