@@ -70,7 +70,8 @@ extension FetchCoordinator {
         let reason =
           chunk.flatMap { chunk in failure.map { $0.message(about: chunk.location) } }
           ?? "the store reported no error"
-        logger.error(
+        state.log(
+          .error,
           "\(location): \(what) took longer than --read-timeout \(readTimeout); last: \(reason)")
         state.work.append(.fail(waiting, failure?.fileSystemError ?? .inputOutput))
       }

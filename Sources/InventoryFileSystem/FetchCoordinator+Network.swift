@@ -66,13 +66,13 @@ extension FetchCoordinator {
             afterAttempt: pause.attempts, isWaitedFor: pause.isWaitedFor,
             requested: failure.retryAfter)
         {
-          logger.debug(
-            "\(failure.message(about: transfer.chunk.location)); trying again in \(delay)")
+          state.log(
+            .debug, "\(failure.message(about: transfer.chunk.location)); trying again in \(delay)")
           state.work.append(.retry(part.id, after: delay))
           return followUps
         }
       }
-      logger.error("\(failure.message(about: transfer.chunk.location))")
+      state.log(.error, failure.message(about: transfer.chunk.location))
       state.forget(part.id)
       return followUps + state.planner.failed(part.id)
     }

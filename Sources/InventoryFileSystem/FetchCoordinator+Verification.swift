@@ -132,15 +132,16 @@ extension FetchCoordinator {
     let earlier =
       isStrict
       ? "its last byte was given to no reader" : "readers may have been given wrong bytes before"
-    // Under the lock, so that the line is there before a reader fails.
     perform { state in
       let (verdict, actions) = state.planner.verificationEnded(chunk.id, .different)
       switch verdict {
       case .fetchAgain:
-        logger.warning(
+        state.log(
+          .warning,
           "\(message); they are dropped from the cache, to be fetched once more (\(earlier))")
       case .failed:
-        logger.error(
+        state.log(
+          .error,
           "\(message), for the second time; reading it fails from now on (\(earlier)). Compare the object with the manifest, and mount again once they agree; --verify=off reads it as it is"
         )
       case .ok, .undecided: break

@@ -71,6 +71,12 @@ final class FetchCoordinator: Sendable {
       requests[part] = nil
     }
 
+    /// Has a line written once the lock is released: a log that takes its time must not keep readers from it. Readers
+    /// that this event fails are told after the line is there.
+    mutating func log(_ level: Logger.Level, _ line: String) {
+      work.append(.log(level, line))
+    }
+
     mutating func close(_ handle: HandleID, of id: ChunkID) -> [FetchPlanner.Action] {
       let actions = planner.close(handle)
       // Parts that waited for their next attempt have ended with the chunk's last reader.
@@ -135,6 +141,7 @@ final class FetchCoordinator: Sendable {
     case prepare(ChunkReference)
     case decodeFooter(OpenChunk, tail: Range<Int>)
     case verification(FetchPlanner.Action)
+    case log(Logger.Level, String)
   }
 
   // Dependencies
@@ -497,6 +504,8 @@ final class FetchCoordinator: Sendable {
       background.async { [weak self] in self?.decodeFooter(of: chunk, tail: tail) }
     case .verification(let action):
       carryOutVerification(action)
+    case .log(let level, let line):
+      logger.log(level: level, "\(line)")
     case .prepare(let chunk):
       background.async { [weak self] in
         guard let self else { return }

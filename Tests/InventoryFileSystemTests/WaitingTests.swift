@@ -1,10 +1,7 @@
-import Dispatch
 import EmbeddedS3Origin
 import InventoryFileSystem
 import Locks
 import Testing
-
-@testable import BlockCache
 
 /// Readers that wait, and what ends their waiting.
 @Suite(.timeLimit(.minutes(1))) struct WaitingTests {
@@ -216,37 +213,6 @@ import Testing
       origin.setFaultPlan(FaultPlan())
       await origin.dropConnections()
       try await rig.check(chunk)
-      rig.fileSystem.close(file)
-    }
-  }
-
-  @Test("A disk that hangs keeps nobody waiting longer, and no request from being tried again")
-  func hungDisk() async throws {
-    let isHung = Lock(false)
-    let isMended = DispatchSemaphore(value: 0)
-    let folder = try CacheFolder()
-    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
-      origin.put([chunk])
-      // Nothing can be written, and the attempt to find out whether it can be again does not come back.
-      let rig = try Rig(
-        origin, [chunk], cachePath: folder.path, readTimeout: .seconds(3),
-        hook: { step in
-          guard step == .writeProbe else { return step == .writeData ? .noSpace : nil }
-          isHung.withLock { $0 = true }
-          isMended.wait()
-          return nil
-        })
-      defer { rig.fileSystem.shutDown() }
-      defer { isMended.signal() }
-      let file = try await rig.open("chunk")
-      while !isHung.withLock({ $0 }) { try await Task.sleep(for: .milliseconds(20)) }
-      origin.setFaultPlan(FaultPlan(rules: [FaultRule(.status(500, code: "Once"), times: 1)]))
-      let got = try await rig.read(file, 2_000_000, 4096)
-      #expect(got == Array(chunk.bytes[2_000_000..<2_004_096]))
-      origin.setFaultPlan(FaultPlan(rules: [FaultRule(.hangBeforeHead)]))
-      await #expect(throws: FileSystemError.inputOutput) {
-        try await rig.read(file, 5_000_000, 4096)
-      }
       rig.fileSystem.close(file)
     }
   }

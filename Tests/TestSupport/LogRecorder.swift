@@ -5,7 +5,12 @@ public import Logging
 public final class LogRecorder: Sendable {
   private let recorded = Lock<[String]>([])
 
-  public init() {}
+  private let willRecord: @Sendable (String) -> Void
+
+  /// - Parameter willRecord: called with each message by the thread that logs it.
+  public init(_ willRecord: @escaping @Sendable (String) -> Void = { _ in }) {
+    self.willRecord = willRecord
+  }
 
   public var messages: [String] { recorded.withLock { $0 } }
 
@@ -22,6 +27,7 @@ public final class LogRecorder: Sendable {
     }
 
     func log(event: LogEvent) {
+      recorder.willRecord("\(event.message)")
       recorder.recorded.withLock { $0.append("\(event.level): \(event.message)") }
     }
   }

@@ -1,0 +1,124 @@
+import Dispatch
+import EmbeddedS3Origin
+import InventoryFileSystem
+import Locks
+import TestSupport
+import Testing
+
+@testable import BlockCache
+
+/// A log or a disk that hangs, and all those who need not wait for it.
+@Suite(.timeLimit(.minutes(2)), .serialized) struct HangingTests {
+  private let chunk = Rig.Chunk(key: "chunk", bytes: content(8_000_000))
+  private let other = Rig.Chunk(key: "other", bytes: content(7_000_000, seed: 2))
+
+  @Test(
+    "A log that hangs keeps nobody from what is in the cache",
+    arguments: [
+      ("; trying again", Fault.status(500, code: "InternalError")),
+      ("AccessDenied", .status(403, code: "AccessDenied")),
+      ("took longer than --read-timeout", .hangBeforeHead),
+      ("as fetched have the MD5", nil),
+    ] as [(String, Fault?)])
+  func log(line: String, fault: Fault?) async throws {
+    let gate = Gate()
+    defer { gate.open() }
+    let log = LogRecorder { if $0.contains(line) { gate.pass() } }
+    let folder = try CacheFolder()
+    let faults = fault.map {
+      [FaultRule($0, when: FaultMatch(rangeOverlaps: 5_000_000..<5_000_001))]
+    }
+    try await EmbeddedS3Origin.run(
+      OriginConfiguration(faultPlan: FaultPlan(rules: faults ?? []))
+    ) { origin in
+      origin.put([chunk])
+      origin.put(bucket: Rig.bucket, key: "other", bytes: content(7_000_000, seed: 3))
+      let rig = try Rig(
+        origin, [chunk, other], cachePath: folder.path,
+        readTimeout: line.contains("--read-timeout") ? .seconds(3) : .seconds(60),
+        verify: fault == nil ? .background : .off, logger: log.logger)
+      defer { rig.fileSystem.shutDown() }
+      defer { gate.open() }
+      let file = try await rig.open("chunk")
+      _ = try await rig.read(file, 0, 4096)
+      gate.close()
+      if fault == nil { _ = try await rig.contents("other") }
+      let read = rig.start(file, 5_000_000, 4096)
+      try await gate.hasCaught()
+      let began = SuspendingClock.now
+      #expect(try await rig.read(file, 0, 4096) == Array(chunk.bytes[..<4096]))
+      #expect(SuspendingClock.now - began < Gate.patience / 2)
+      gate.open()
+      read.interrupt()
+      _ = try? await read.value()
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("A disk that hangs keeps nobody waiting longer, and no request from being tried again")
+  func probe() async throws {
+    let isHung = Lock(false)
+    let isMended = DispatchSemaphore(value: 0)
+    let folder = try CacheFolder()
+    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
+      origin.put([chunk])
+      // Nothing can be written, and the attempt to find out whether it can be again does not come back.
+      let rig = try Rig(
+        origin, [chunk], cachePath: folder.path, readTimeout: .seconds(3),
+        hook: { step in
+          guard step == .writeProbe else { return step == .writeData ? .noSpace : nil }
+          isHung.withLock { $0 = true }
+          isMended.wait()
+          return nil
+        })
+      defer { rig.fileSystem.shutDown() }
+      defer { isMended.signal() }
+      let file = try await rig.open("chunk")
+      while !isHung.withLock({ $0 }) { try await Task.sleep(for: .milliseconds(20)) }
+      origin.setFaultPlan(FaultPlan(rules: [FaultRule(.status(500, code: "Once"), times: 1)]))
+      let got = try await rig.read(file, 2_000_000, 4096)
+      #expect(got == Array(chunk.bytes[2_000_000..<2_004_096]))
+      origin.setFaultPlan(FaultPlan(rules: [FaultRule(.hangBeforeHead)]))
+      await #expect(throws: FileSystemError.inputOutput) {
+        try await rig.read(file, 5_000_000, 4096)
+      }
+      rig.fileSystem.close(file)
+    }
+  }
+}
+
+/// Catches the first thread that comes by once it is closed, until it is opened.
+private final class Gate: Sendable {
+  /// For so long, so that a test that fails comes to an end.
+  static let patience = Duration.seconds(20)
+
+  private let state = Lock((isClosed: false, hasCaught: false))
+  private let opening = DispatchSemaphore(value: 0)
+
+  func close() { state.withLock { $0 = (true, false) } }
+
+  func open() {
+    let isHeld = state.withLock { state in
+      defer { state.isClosed = false }
+      return state.isClosed && state.hasCaught
+    }
+    if isHeld { opening.signal() }
+  }
+
+  func pass() {
+    let isCaught = state.withLock { state in
+      guard state.isClosed, !state.hasCaught else { return false }
+      state.hasCaught = true
+      return true
+    }
+    if isCaught { _ = opening.wait(timeout: .now() + 20) }
+  }
+
+  func hasCaught() async throws {
+    for _ in 0..<500 {
+      if state.withLock({ $0.hasCaught }) { return }
+      try await Task.sleep(for: .milliseconds(20))
+    }
+    Issue.record("nobody came to the step")
+  }
+}
