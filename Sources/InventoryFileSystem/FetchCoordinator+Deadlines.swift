@@ -30,6 +30,16 @@ extension FetchCoordinator.State {
     planExpiry()
   }
 
+  /// Takes out who waits, for the caller to answer: nil when that has been done already, or is just about to be.
+  mutating func letGo(
+    of wait: WaitID
+  ) -> (waiting: FetchCoordinator.Waiting?, [FetchPlanner.Action]) {
+    // What the planner knows nothing of.
+    if case .attribute? = waiting[wait] { return (waiting.removeValue(forKey: wait), []) }
+    guard let actions = planner.cancel(wait) else { return (nil, []) }
+    return (waiting.removeValue(forKey: wait), actions)
+  }
+
   /// Whether somebody has just waited for some of these bytes as long as one may.
   mutating func isOverdue(_ chunk: ChunkID, _ bytes: Range<Int>) -> Bool {
     guard !overdue.isEmpty else { return false }
@@ -55,11 +65,9 @@ extension FetchCoordinator {
       let everyone = state.waiting
       var actions: [FetchPlanner.Action] = []
       for wait in state.deadlines.takeExpired(at: .now, isWaiting: { everyone[$0] != nil }) {
-        // Answered by the planner, and about to be told so.
-        guard let more = state.planner.cancel(wait),
-          let waiting = state.waiting.removeValue(forKey: wait)
-        else { continue }
+        let (found, more) = state.letGo(of: wait)
         actions += more
+        guard let waiting = found else { continue }
         if case .read(_, let chunk, let bytes) = waiting {
           state.overdue.append(
             OverdueRead(chunk: chunk.id, bytes: bytes, forgottenAt: .now + OverdueRead.memory))
@@ -92,6 +100,7 @@ extension FetchCoordinator.Waiting {
     case .open(_, let file):
       guard case .chunk(let id, _) = file.content else { return (nil, "opening it") }
       return (state.open[id], "opening it")
+    case .attribute: return (nil, "looking through the cache for what it holds of it")
     }
   }
 }

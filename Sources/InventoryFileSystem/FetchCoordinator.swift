@@ -112,11 +112,19 @@ final class FetchCoordinator: Sendable {
   enum Waiting {
     case read(any ParkedRead, OpenChunk, Range<Int>)
     case open(any ParkedOpen, OpenFile)
+    /// For what the cache holds.
+    case attribute(any ParkedAttribute, @Sendable () throws(FileSystemError) -> [UInt8])
 
     func succeed() {
       switch self {
       case .read(let read, _, _): read.ready()
       case .open(let open, let file): open.opened(file)
+      case .attribute(let attribute, let value):
+        do throws(FileSystemError) {
+          attribute.found(try value())
+        } catch {
+          attribute.fail(error)
+        }
       }
     }
 
@@ -124,6 +132,7 @@ final class FetchCoordinator: Sendable {
       switch self {
       case .read(let read, _, _): read.fail(error)
       case .open(let open, _): open.fail(error)
+      case .attribute(let attribute, _): attribute.fail(error)
       }
     }
   }
@@ -190,7 +199,14 @@ final class FetchCoordinator: Sendable {
       }
     }
     checkRoom()
-    perform { $0.planner.cacheIsKnown() }
+    perform { state in
+      for (wait, waiting) in state.waiting {
+        guard case .attribute = waiting else { continue }
+        state.waiting[wait] = nil
+        state.work.append(.succeed(waiting))
+      }
+      return state.planner.cacheIsKnown()
+    }
   }
 
   // MARK: Readers
@@ -354,8 +370,8 @@ final class FetchCoordinator: Sendable {
   func interrupt(_ wait: WaitID) {
     var waiting: Waiting?
     perform { state in
-      guard let actions = state.planner.cancel(wait) else { return [] }
-      waiting = state.waiting.removeValue(forKey: wait)
+      let (found, actions) = state.letGo(of: wait)
+      waiting = found
       return actions
     }
     guard let waiting else { return }
@@ -377,12 +393,26 @@ final class FetchCoordinator: Sendable {
 
   var damagedBlockCount: Int { state.withLock { $0.damagedBlockCount } }
 
+  /// Parks who asks for what the cache holds, as long as it is still being looked through.
+  ///
+  /// - Returns: nil when it is known, and nobody was parked.
+  func untilCacheIsKnown(
+    parked: () -> any ParkedAttribute,
+    value: @escaping @Sendable () throws(FileSystemError) -> [UInt8]
+  ) -> Interruption? {
+    var wait: WaitID?
+    perform { state in
+      guard !state.planner.isCacheKnown, !state.isShutDown else { return [] }
+      let number = WaitID(number: state.nextNumber())
+      state.park(number, .attribute(parked(), value), for: readTimeout)
+      wait = number
+      return []
+    }
+    return wait.map { Interruption(wait: $0, self) }
+  }
+
   /// Bytes of the chunk that are in the cache.
   func cachedBytes(of chunk: ChunkReference) -> Int {
-    // Right after mounting the cache is still being looked through, which takes milliseconds.
-    for _ in 0..<1000 where state.withLock({ !$0.planner.isCacheKnown && !$0.isShutDown }) {
-      usleep(5000)
-    }
     let entry = cache.find(chunk.identity)
     return state.withLock {
       $0.planner.cachedBytes(

@@ -247,14 +247,22 @@ public final class InventoryFileSystem: Sendable {
     case parked(Interruption?)
   }
 
-  /// The value of an attribute. `parked` makes the object that is told later, when the store has to be asked first.
+  /// The value of an attribute. `parked` makes the object that is told later, when the store has to be asked
+  /// first, or the cache is still being looked through.
   public func attribute(
     _ name: String, of node: NodeID, parked: () -> any ParkedAttribute
   ) throws(FileSystemError) -> AttributeOutcome {
-    if name == Attribute.eTag, case .store(let chunks) = content, node != .root,
-      let (index, chunk) = try? chunk(of: node)
-    {
-      return chunks.eTag(ofChunk: index, chunk, parked: parked)
+    if case .store(let chunks) = content, node != .root, let (index, chunk) = try? chunk(of: node) {
+      switch name {
+      case Attribute.eTag:
+        return chunks.eTag(ofChunk: index, chunk, parked: parked)
+      case Attribute.cachedBytes, Attribute.readPath:
+        let wait = chunks.coordinator.untilCacheIsKnown(parked: parked) {
+          [self] () throws(FileSystemError) in Array(try attributeText(name, of: node).utf8)
+        }
+        if let wait { return .parked(wait) }
+      default: break
+      }
     }
     return .known(Array(try attributeText(name, of: node).utf8))
   }

@@ -9,6 +9,8 @@ import Testing
 
 /// A log or a disk that hangs, and all those who need not wait for it.
 @Suite(.timeLimit(.minutes(2)), .serialized) struct HangingTests {
+  private struct NotParked: Error {}
+
   private let chunk = Rig.Chunk(key: "chunk", bytes: content(8_000_000))
   private let other = Rig.Chunk(key: "other", bytes: content(7_000_000, seed: 2))
 
@@ -52,6 +54,43 @@ import Testing
       read.interrupt()
       _ = try? await read.value()
       rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("Asking for what the cache holds while it is looked through waits without a thread")
+  func attributes() async throws {
+    let folder = try CacheFolder()
+    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
+      origin.put([chunk])
+      let rig = try Rig(
+        origin, [chunk], cachePath: folder.path, isCacheReady: false, readTimeout: .seconds(3))
+      defer { rig.fileSystem.shutDown() }
+      let node = try rig.node("chunk")
+      func ask(_ name: String) throws -> (TestAttribute, Interruption?) {
+        let answer = TestAttribute()
+        let outcome = try rig.fileSystem.attribute(
+          "user.inventoryfs.\(name)", of: node, parked: { answer })
+        guard case .parked(let interruption) = outcome else { throw NotParked() }
+        return (answer, interruption)
+      }
+      let (interrupted, interruption) = try ask("cached_bytes")
+      interruption?.interrupt()
+      #expect(throws: FileSystemError.interrupted) { try interrupted.wait() }
+      let (late, _) = try ask("read_path")
+      #expect(throws: FileSystemError.inputOutput, "after --read-timeout") { try late.wait() }
+      let (bytes, path) = (try ask("cached_bytes").0, try ask("read_path").0)
+      rig.fileSystem.prepareCache()
+      #expect(try String(decoding: bytes.wait(), as: UTF8.self) == "0")
+      #expect(try String(decoding: path.wait(), as: UTF8.self) == "network")
+    }
+    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
+      let rig = try Rig(
+        origin, [chunk], cachePath: try CacheFolder().path, isCacheReady: false)
+      let answer = TestAttribute()
+      _ = try rig.fileSystem.attribute(
+        "user.inventoryfs.cached_bytes", of: rig.node("chunk"), parked: { answer })
+      rig.fileSystem.shutDown()
+      #expect(throws: FileSystemError.shuttingDown) { try answer.wait() }
     }
   }
 

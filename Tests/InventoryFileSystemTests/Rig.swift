@@ -162,7 +162,7 @@ extension InventoryFileSystem {
 }
 
 /// One parked question for an attribute.
-private final class TestAttribute: ParkedAttribute {
+final class TestAttribute: ParkedAttribute {
   private let answer = Lock<Result<[UInt8], FileSystemError>?>(nil)
   private let done = DispatchSemaphore(value: 0)
 
