@@ -43,11 +43,14 @@ public final class BlockCache: Sendable {
   private let minFreeInBytes: Int
   private let logger: Logger
   private let hook: CacheStepHook?
-  private let state: Lock<State>
+  /// Nil after it was deleted by somebody and could not be made anew.
+  private let directory: Lock<CacheDirectory?>
+  /// An entry's is held while its files are opened, created or removed, so that no other entry waits for that. Taken
+  /// before `directory` and `state`.
+  private let entries = StripedLock()
+  private let state = Lock(State())
 
   private struct State {
-    /// Nil after it was deleted by somebody and could not be made anew.
-    var directory: CacheDirectory?
     var nextEntry = 1
     var ids: [String: EntryID] = [:]
     var names: [EntryID: String] = [:]
@@ -63,6 +66,11 @@ public final class BlockCache: Sendable {
       ids[name] = id
       names[id] = name
       return id
+    }
+
+    mutating func opened(_ entry: CacheEntry) {
+      open[entry.id] = (entry, 1)
+      ours.insert(entry.id)
     }
 
     mutating func forget(_ id: EntryID) {
@@ -94,7 +102,7 @@ public final class BlockCache: Sendable {
     self.minFreeInBytes = minFreeInBytes
     self.logger = logger
     self.hook = hook
-    state = Lock(State(directory: try CacheDirectory(path: path, hook: hook)))
+    directory = Lock(try CacheDirectory(path: path, hook: hook))
   }
 
   /// The smallest cache that works: a part being written, one being read, and some room between.
@@ -128,19 +136,27 @@ public final class BlockCache: Sendable {
 
   /// The directory, made anew where it is gone from its place.
   private func currentDirectory() throws(BlockCacheError) -> CacheDirectory {
-    try state.withLock { state throws(BlockCacheError) in try currentDirectory(&state) }
+    let (current, isNew) = try directory.withLock { directory throws(BlockCacheError) in
+      if let directory, directory.isInPlace { return (directory, false) }
+      // Its lock goes first: where the lock's file is left, the new one would wait for us.
+      directory = nil
+      let made = try CacheDirectory(path: path, hook: hook)
+      directory = made
+      return (made, true)
+    }
+    if isNew {
+      logger.warning("cache directory \(path) was deleted under this mount; it is made anew")
+    }
+    return current
   }
 
-  private func currentDirectory(
-    _ state: inout State
-  ) throws(BlockCacheError) -> CacheDirectory {
-    if let directory = state.directory, directory.isInPlace { return directory }
-    // Its lock goes first: where the lock's file is left, the new one would wait for us.
-    state.directory = nil
-    let directory = try CacheDirectory(path: path, hook: hook)
-    state.directory = directory
-    logger.warning("cache directory \(path) was deleted under this mount; it is made anew")
-    return directory
+  /// The directory as it was when last looked at.
+  private var lastDirectory: CacheDirectory? { directory.withLock { $0 } }
+
+  private func withLock<Result: Sendable, Failure: Error>(
+    ofEntry name: String, _ body: () throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    try entries.withLock(of: name.utf8.reduce(0) { $0 &* 31 &+ Int($1) }, body)
   }
 
   // MARK: Entries
@@ -149,31 +165,31 @@ public final class BlockCache: Sendable {
   public func open(_ identity: CacheIdentity) throws(BlockCacheError) -> CacheEntry {
     let digest = identity.digest
     let name = Self.name(digest)
-    return try state.withLock { state throws(BlockCacheError) in
-      let id = state.id(of: name)
-      if let known = state.open[id] {
-        state.open[id] = (known.entry, known.count + 1)
-        return known.entry
+    return try withLock(ofEntry: name) { () throws(BlockCacheError) in
+      let (id, known, isOurs) = state.withLock { state in
+        let id = state.id(of: name)
+        let known = state.open[id]
+        if let known { state.open[id] = (known.entry, known.count + 1) }
+        return (id, known?.entry, state.ours.contains(id))
       }
-      let directory = try currentDirectory(&state)
+      if let known { return known }
+      let directory = try currentDirectory()
       if let files = try EntryFiles.open(name, in: directory), let header = files.readHeader(),
         header.identityDigest == digest, header.sizeInBytes == identity.sizeInBytes,
         let measured = files.measureData(), measured.sizeInBytes == identity.sizeInBytes,
-        state.ours.contains(id) || !hasForeignReader(files)
+        isOurs || !hasForeignReader(files)
       {
         let grid = BlockGrid(sizeInBytes: identity.sizeInBytes)
         let present = files.readPresent(grid)
         // The scan, which would do it, passes by what is open.
-        if state.ours.insert(id).inserted {
-          trim(files, grid, present, allocatedInBytes: measured.allocatedInBytes)
-        }
+        if !isOurs { trim(files, grid, present, allocatedInBytes: measured.allocatedInBytes) }
         let entry = CacheEntry(id: id, name: name, files: files, header: header, present: present)
-        state.open[id] = (entry, 1)
+        state.withLock { $0.opened(entry) }
         return entry
       }
       // New files and a new id, so that nobody takes their blocks for those of the entry that was there.
       remove(name, in: directory)
-      state.forget(id)
+      state.withLock { $0.forget(id) }
       let header = IndexFormat.Header(
         sizeInBytes: identity.sizeInBytes, identityDigest: digest, eTag: nil)
       let files: EntryFiles
@@ -185,10 +201,9 @@ public final class BlockCache: Sendable {
       }
       let blockCount = BlockGrid(sizeInBytes: identity.sizeInBytes).blockCount
       let entry = CacheEntry(
-        id: state.id(of: name), name: name, files: files, header: header,
+        id: state.withLock { $0.id(of: name) }, name: name, files: files, header: header,
         present: BlockSet(blockCount: blockCount))
-      state.open[entry.id] = (entry, 1)
-      state.ours.insert(entry.id)
+      state.withLock { $0.opened(entry) }
       return entry
     }
   }
@@ -212,29 +227,26 @@ public final class BlockCache: Sendable {
 
   /// The files of an entry that need not be open. Nil where there are none.
   func openFiles(of identity: CacheIdentity) throws(BlockCacheError) -> EntryFiles? {
-    guard let directory = state.withLock({ $0.directory }) else { return nil }
+    guard let directory = lastDirectory else { return nil }
     return try EntryFiles.open(Self.name(identity.digest), in: directory)
   }
 
   public func close(_ entry: CacheEntry) {
-    state.withLock { state in
-      guard let known = state.open[entry.id] else { return }
-      if known.count > 1 {
-        state.open[entry.id] = (entry, known.count - 1)
-      } else {
-        entry.touch()
-        state.open[entry.id] = nil
-      }
+    let isLast = state.withLock { state in
+      guard let known = state.open[entry.id] else { return false }
+      state.open[entry.id] = known.count > 1 ? (entry, known.count - 1) : nil
+      return known.count == 1
     }
+    if isLast { entry.touch() }
   }
 
   /// Removes an entry's files now, even if it is open: what has them open keeps reading them, a later `open` starts
   /// empty. For an entry whose object has changed.
   public func discard(_ entry: CacheEntry) {
-    state.withLock { state in
-      guard state.names[entry.id] != nil else { return }
-      remove(entry.name, in: state.directory)
-      state.forget(entry.id)
+    withLock(ofEntry: entry.name) {
+      guard state.withLock({ $0.names[entry.id] != nil }) else { return }
+      remove(entry.name, in: lastDirectory)
+      state.withLock { $0.forget(entry.id) }
     }
   }
 
@@ -242,23 +254,26 @@ public final class BlockCache: Sendable {
   ///
   /// - Returns: whether they are gone.
   public func removeIfIdle(_ id: EntryID) -> Bool {
-    state.withLock { state in
-      guard let name = state.names[id] else { return true }
-      guard state.open[id] == nil else { return false }
-      remove(name, in: state.directory)
-      state.forget(id)
+    guard let name = state.withLock({ $0.names[id] }) else { return true }
+    return withLock(ofEntry: name) {
+      let (isKnown, isOpen) = state.withLock { ($0.names[id] != nil, $0.open[id] != nil) }
+      guard isKnown else { return true }
+      guard !isOpen else { return false }
+      remove(name, in: lastDirectory)
+      state.withLock { $0.forget(id) }
       return true
     }
   }
 
   /// Punches a segment's hole.
   public func evict(_ segment: CacheLedger.Segment) throws(BlockCacheError) {
-    let (open, name, directory) = state.withLock {
-      ($0.open[segment.entry]?.entry, $0.names[segment.entry], $0.directory)
+    let (open, name) = state.withLock {
+      ($0.open[segment.entry]?.entry, $0.names[segment.entry])
     }
     if let open { return try open.remove(blocks: open.grid.blocks(ofSegment: segment.index)) }
     // The index may be damaged; the data file is as long as the chunk.
-    guard let name, let directory, let files = try EntryFiles.open(name, in: directory),
+    guard let name, let directory = lastDirectory,
+      let files = try EntryFiles.open(name, in: directory),
       let measured = files.measureData()
     else { return }
     let grid = BlockGrid(sizeInBytes: measured.sizeInBytes)
@@ -273,7 +288,7 @@ public final class BlockCache: Sendable {
     var names: [(name: String, lastUse: timespec)] = []
     var stray: [String] = []
     var hasData: Set<String> = []
-    guard let directory = state.withLock({ $0.directory }) else { return }
+    guard let directory = lastDirectory else { return }
     directory.removeOtherVersions()
     for file in directory.listChunkFolder() {
       if file.hasSuffix(".index") {
@@ -312,16 +327,18 @@ public final class BlockCache: Sendable {
   }
 
   private func inspect(_ name: String, in directory: CacheDirectory) -> Inspection {
-    state.withLock { state in
-      let id = state.id(of: name)
+    withLock(ofEntry: name) {
+      let (id, isOpen, isOurs) = state.withLock { state in
+        let id = state.id(of: name)
+        return (id, state.open[id] != nil, state.ours.contains(id))
+      }
       // What is open was adopted by whoever opened it.
-      guard state.open[id] == nil else { return .leftAlone }
+      guard !isOpen else { return .leftAlone }
       do throws(BlockCacheError) {
         if let files = try EntryFiles.open(name, in: directory),
-          state.ours.contains(id) || !hasForeignReader(files),
-          let found = measure(files, name, id)
+          isOurs || !hasForeignReader(files), let found = measure(files, name, id)
         {
-          state.ours.insert(id)
+          _ = state.withLock { $0.ours.insert(id) }
           return .found(found)
         }
       } catch {
@@ -330,7 +347,7 @@ public final class BlockCache: Sendable {
         return .leftAlone
       }
       remove(name, in: directory)
-      state.forget(id)
+      state.withLock { $0.forget(id) }
       return .removed
     }
   }
@@ -379,8 +396,8 @@ public final class BlockCache: Sendable {
   }
 
   private func removeOrphan(_ name: String, in directory: CacheDirectory) -> Bool {
-    state.withLock { state in
-      guard state.ids[name] == nil else { return false }
+    withLock(ofEntry: name) {
+      guard state.withLock({ $0.ids[name] == nil }) else { return false }
       remove(name, in: directory)
       return true
     }

@@ -76,6 +76,41 @@ import Testing
     #expect(entry.presentBlocks.presentRuns(in: 0..<21) == [16..<20])
   }
 
+  @Test("An entry whose files a hung disk keeps keeps nobody from the others")
+  func hungOpen() throws {
+    let folder = try CacheFolder()
+    let isHung = Atomic(false)
+    let (reached, mended, opened) = (
+      DispatchSemaphore(value: 0), DispatchSemaphore(value: 0), DispatchSemaphore(value: 0)
+    )
+    let cache = try openCache(folder) { step in
+      if step == .openFiles, isHung.exchange(false, ordering: .relaxed) {
+        reached.signal()
+        _ = mended.wait(timeout: .now() + 10)
+      }
+      return nil
+    }
+    let first = try cache.open(.chunk(sizeInBytes: 100, key: "first"))
+    isHung.store(true, ordering: .relaxed)
+    let identity = identity
+    DispatchQueue.global().async {
+      if let entry = try? cache.open(identity) { cache.close(entry) }
+      opened.signal()
+    }
+    reached.wait()
+    let began = ContinuousClock.now
+    let second = try cache.open(.chunk(sizeInBytes: 100, key: "second"))
+    cache.close(first)
+    #expect(cache.removeIfIdle(first.id))
+    cache.discard(second)
+    cache.close(second)
+    #expect(cache.find(identity) != nil)
+    try cache.probe()
+    #expect(ContinuousClock.now - began < .seconds(5))
+    mended.signal()
+    opened.wait()
+  }
+
   @Test("No block is stored before the index has its version")
   func failingHeader() throws {
     let folder = try CacheFolder()
