@@ -171,8 +171,8 @@ final class FetchCoordinator: Sendable {
   let isStrict: Bool
   // Mutable state
   let state: Lock<State>
-  /// Held while a chunk's files are opened, so that two readers do not load it twice. Taken before `state`.
-  private let loading = Lock(())
+  /// A chunk's is held while its files are opened, so that two readers do not load it twice. Taken before `state`.
+  private let loading = StripedLock()
 
   init(
     store: ObjectStore, cache: BlockCache, planner: FetchPlanner, references: ChunkReferences,
@@ -219,14 +219,13 @@ final class FetchCoordinator: Sendable {
     parked: () -> any ParkedOpen
   ) throws(FileSystemError) -> OpenOutcome {
     while true {
-      load(chunk, isForReader: true)
       var outcome: Result<OpenOutcome, FileSystemError>?
       perform { state in
         guard !state.isShutDown else {
           outcome = .failure(.shuttingDown)
           return []
         }
-        // Another reader's close may have unloaded it since: then it is loaded anew.
+        // It is loaded, and loaded anew where another reader's close has unloaded it since.
         guard state.open[chunk.id] != nil else { return [] }
         guard !state.changed.contains(chunk.id) else {
           outcome = .failure(.stale)
@@ -247,6 +246,7 @@ final class FetchCoordinator: Sendable {
         return actions
       }
       if let outcome { return try outcome.get() }
+      load(chunk, isForReader: true)
     }
   }
 
@@ -261,7 +261,7 @@ final class FetchCoordinator: Sendable {
 
   /// - Parameter isForReader: the chunk must be loaded, if need be without files.
   func load(_ chunk: ChunkReference, isForReader: Bool) {
-    loading.withLock { _ in
+    loading.withLock(of: chunk.id.index) {
       guard state.withLock({ $0.open[chunk.id] == nil && !$0.isShutDown }) else { return }
       guard let entry = openEntry(chunk, isForReader: isForReader) else {
         return state.withLock { $0.planner.cannotPrepare(chunk.id) }

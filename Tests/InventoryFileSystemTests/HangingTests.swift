@@ -94,6 +94,46 @@ import Testing
     }
   }
 
+  /// A file system whose cache hangs at a step, for the first who comes to it once the gate is closed.
+  private func run(
+    _ step: CacheStep, _ chunks: [Rig.Chunk], cacheSizeInBytes: Int = Rig.largeCache,
+    faults: [FaultRule] = [], readTimeout: Duration = .seconds(60),
+    _ body: (Rig, EmbeddedS3Origin, Gate) async throws -> Void
+  ) async throws {
+    let folder = try CacheFolder()
+    let gate = Gate()
+    try await EmbeddedS3Origin.run(
+      OriginConfiguration(faultPlan: FaultPlan(rules: faults))
+    ) { origin in
+      origin.put(chunks)
+      let rig = try Rig(
+        origin, chunks, cachePath: folder.path, cacheSizeInBytes: cacheSizeInBytes,
+        readTimeout: readTimeout,
+        hook: {
+          if $0 == step { gate.pass() }
+          return nil
+        })
+      defer { rig.fileSystem.shutDown() }
+      defer { gate.open() }
+      try await body(rig, origin, gate)
+    }
+  }
+
+  @Test("Opening a chunk that is loaded does not wait for another whose files a hung disk keeps")
+  func opening() async throws {
+    try await run(.openFiles, [chunk, other]) { rig, _, gate in
+      rig.fileSystem.close(try await rig.open("chunk"))
+      gate.close()
+      let opened = rig.openElsewhere("other")
+      try await gate.hasCaught()
+      let began = SuspendingClock.now
+      rig.fileSystem.close(try await rig.open("chunk"))
+      #expect(SuspendingClock.now - began < Gate.patience / 2)
+      gate.open()
+      rig.fileSystem.close(try await opened.value)
+    }
+  }
+
   @Test("A disk that hangs keeps nobody waiting longer, and no request from being tried again")
   func probe() async throws {
     let isHung = Lock(false)
@@ -122,6 +162,26 @@ import Testing
         try await rig.read(file, 5_000_000, 4096)
       }
       rig.fileSystem.close(file)
+    }
+  }
+}
+
+extension Rig {
+  /// Opens a chunk on a thread of its own, which may be kept.
+  fileprivate func openElsewhere(_ name: String) -> Task<OpenFile, any Error> {
+    Task.detached {
+      try await withCheckedThrowingContinuation { continuation in
+        DispatchQueue.global().async {
+          do {
+            let outcome = try self.fileSystem.open(try self.node(name)) {
+              TestOpen { continuation.resume(with: $0) }
+            }
+            if case .opened(let file) = outcome { continuation.resume(returning: file) }
+          } catch {
+            continuation.resume(throwing: error)
+          }
+        }
+      }
     }
   }
 }
