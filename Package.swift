@@ -57,7 +57,7 @@ let package = Package(
     systemLibrary("CCurl", pkgConfig: "libcurl", apt: "libcurl4-openssl-dev"),
     systemLibrary("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
 
-    target("PosixThreads", ["CLinux"]),
+    target("PosixThreads", ["CLinux", "Locks"]),
     target("Locks"),
     target("PrintableText"),
     target("ReadPlanning", [collections]),

@@ -1,4 +1,3 @@
-import Dispatch
 import Glibc
 import Locks
 import PosixThreads
@@ -21,7 +20,7 @@ final class ChunkVerifier: Sendable {
   }
 
   private let isPatient: Bool
-  private let jobs = JobQueue()
+  private let jobs = JobQueue<Job>()
   private let state = Lock(State())
 
   /// - Parameter isPatient: whether nobody waits for it.
@@ -55,34 +54,8 @@ final class ChunkVerifier: Sendable {
       state.isStopped = true
       return exchange(&state.thread, with: nil)
     }
+    jobs.removeAll()
     jobs.end()
     thread?.join()
-  }
-}
-
-/// Jobs for one thread.
-private final class JobQueue: Sendable {
-  private struct State {
-    var jobs: [ChunkVerifier.Job] = []
-    var isEnded = false
-  }
-
-  private let state = Lock(State())
-  private let count = DispatchSemaphore(value: 0)
-
-  func append(_ job: @escaping ChunkVerifier.Job) {
-    state.withLock { $0.jobs.append(job) }
-    count.signal()
-  }
-
-  func end() {
-    state.withLock { $0.isEnded = true }
-    count.signal()
-  }
-
-  /// Waits for a job. Nil at the end.
-  func next() -> ChunkVerifier.Job? {
-    count.wait()
-    return state.withLock { $0.isEnded || $0.jobs.isEmpty ? nil : $0.jobs.removeFirst() }
   }
 }
