@@ -30,7 +30,7 @@ class ParkedReply: @unchecked Sendable {
   }
 
   fileprivate func wasInterrupted() {
-    pool.run { [self] _ in
+    pool.runPromptly { [self] in
       let interruption = state.withLock { state in
         state.isInterrupted = true
         return state.interruption
@@ -41,7 +41,7 @@ class ParkedReply: @unchecked Sendable {
 
   /// Answers with an error, from the pool: the caller may be libfuse's callback or a network thread.
   func fail(_ error: FileSystemError) {
-    pool.run { [self] _ in
+    pool.runPromptly { [self] in
       willAnswer()
       request.reply(error)
       answered()

@@ -109,7 +109,7 @@ final class FetchCoordinator: Sendable {
     }
   }
 
-  enum Waiting {
+  enum Waiting: Sendable {
     case read(any ParkedRead, OpenChunk, Range<Int>)
     case open(any ParkedOpen, OpenFile)
     /// For what the cache holds.
@@ -138,7 +138,7 @@ final class FetchCoordinator: Sendable {
   }
 
   /// An action with what it takes to carry it out.
-  enum Work {
+  enum Work: Sendable {
     case send(PartTransfer, eTag: String?)
     case cancel(ObjectTransfer)
     case succeed(Waiting)
@@ -151,6 +151,14 @@ final class FetchCoordinator: Sendable {
     case decodeFooter(OpenChunk, tail: Range<Int>)
     case verification(FetchPlanner.Action)
     case log(Logger.Level, String)
+
+    /// Whether it takes the cache's disk.
+    var isForDisk: Bool {
+      switch self {
+      case .evict, .close: true
+      default: false
+      }
+    }
   }
 
   // Dependencies
@@ -163,7 +171,7 @@ final class FetchCoordinator: Sendable {
   let readTimeout: Duration
   /// What takes the cache's disk: chunks that are prepared before their reader comes, footers, whether it works again.
   let background = DispatchQueue(label: "background")
-  /// The ends of waits, which must come although the disk hangs, and so not behind it.
+  /// The ends of waits. What takes the disk, which may hang, does not run here.
   private let deadlines = DispatchQueue(label: "deadlines")
   let verifier: ChunkVerifier
   /// For so long nobody has read a chunk that is compared with the manifest's MD5 in the background.
@@ -255,8 +263,8 @@ final class FetchCoordinator: Sendable {
     case parked(WaitID)
   }
 
-  func close(_ handle: HandleID, of id: ChunkID) {
-    perform { $0.close(handle, of: id) }
+  func close(_ handle: HandleID, of id: ChunkID, mayUseDisk: Bool = true) {
+    perform(mayUseDisk: mayUseDisk) { $0.close(handle, of: id) }
   }
 
   /// - Parameter isForReader: the chunk must be loaded, if need be without files.
@@ -369,14 +377,14 @@ final class FetchCoordinator: Sendable {
   /// The reader does not wait any more: it is told `.interrupted`, unless it has been answered already.
   func interrupt(_ wait: WaitID) {
     var waiting: Waiting?
-    perform { state in
+    perform(mayUseDisk: false) { state in
       let (found, actions) = state.letGo(of: wait)
       waiting = found
       return actions
     }
     guard let waiting else { return }
     if case .open(_, let file) = waiting, case .chunk(let id, let handle) = file.content {
-      close(handle, of: id)
+      close(handle, of: id, mayUseDisk: false)
     }
     waiting.fail(.interrupted)
   }
@@ -437,17 +445,31 @@ final class FetchCoordinator: Sendable {
 
   /// Tells the planner what happened, under the lock, and carries out what it decides, outside of it.
   ///
-  /// - Parameter failure: what those are told who fail because of this event.
+  /// - Parameters:
+  ///   - failure: what those are told who fail because of this event.
+  ///   - mayUseDisk: whether the thread may be kept by a disk that hangs. What takes the disk is else left to `background`.
   func perform(
-    failure: FileSystemError = .inputOutput, _ event: (inout sending State) -> [FetchPlanner.Action]
+    failure: FileSystemError = .inputOutput, mayUseDisk: Bool = true,
+    _ event: (inout sending State) -> [FetchPlanner.Action]
   ) {
-    var pending = state.withLock { state in
+    let work = state.withLock { state in
       let actions = event(&state)
       return resolve(actions, failure, &state)
     }
+    carryOut(work, mayUseDisk: mayUseDisk)
+  }
+
+  private func carryOut(_ work: [Work], mayUseDisk: Bool) {
+    var pending = work
     while !pending.isEmpty {
       var next: [Work] = []
-      for work in pending { carryOut(work, &next) }
+      for work in pending {
+        guard mayUseDisk || !work.isForDisk else {
+          background.async { [weak self] in self?.carryOut([work], mayUseDisk: true) }
+          continue
+        }
+        carryOut(work, mayUseDisk: mayUseDisk, &next)
+      }
       pending = next
     }
   }
@@ -496,13 +518,13 @@ final class FetchCoordinator: Sendable {
     return state.work.isEmpty ? [] : exchange(&state.work, with: [])
   }
 
-  private func carryOut(_ work: Work, _ next: inout [Work]) {
+  private func carryOut(_ work: Work, mayUseDisk: Bool, _ next: inout [Work]) {
     func follow(_ event: (inout State) -> [FetchPlanner.Action]) {
       next += state.withLock { resolve(event(&$0), .inputOutput, &$0) }
     }
     switch work {
     case .send(let transfer, let eTag):
-      checkRoom()
+      if mayUseDisk { checkRoom() }
       logger.trace("\(transfer): asked for")
       let request = store.get(
         ObjectRequest(

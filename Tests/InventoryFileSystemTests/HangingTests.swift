@@ -134,6 +134,56 @@ import Testing
     }
   }
 
+  @Test(
+    "Whatever step of the cache hangs, who waits for the store is told in time",
+    arguments: [CacheStep.readData, .writeData, .punch, .openFiles])
+  func expiry(step: CacheStep) async throws {
+    let silence = FaultRule(
+      .hangBeforeHead, when: FaultMatch(keyPrefix: "chunk", rangeOverlaps: 5_000_000..<5_000_001))
+    let big = Rig.Chunk(key: "big", bytes: content(20_000_000, seed: 3))
+    try await run(
+      step, [chunk, other, big], cacheSizeInBytes: 16 << 20, faults: [silence],
+      readTimeout: .seconds(3)
+    ) { rig, _, gate in
+      let file = try await rig.open("chunk")
+      gate.close()
+      let hung = Task.detached {
+        _ = try? await rig.contents("other")
+        _ = try? await rig.contents("big")
+      }
+      try await gate.hasCaught()
+      let began = SuspendingClock.now
+      await #expect(throws: FileSystemError.inputOutput) {
+        try await rig.read(file, 5_000_000, 4096)
+      }
+      #expect(SuspendingClock.now - began < Gate.patience / 2)
+      gate.open()
+      await hung.value
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("An open that fails at its time does not wait until the disk has taken the entry away")
+  func unloading() async throws {
+    let chunks = (0..<40).map { Rig.Chunk(key: "\($0)", bytes: content(5_000_000)) }
+    try await run(
+      .removeIndex, chunks, faults: [FaultRule(.hangBeforeHead)], readTimeout: .seconds(3)
+    ) { rig, _, gate in
+      let opened = chunks.dropLast().map { rig.openElsewhere($0.key) }
+      // Their files are made, for which others of the same name are removed.
+      try await Task.sleep(for: .seconds(1))
+      gate.close()
+      // More than linger: what nobody has read of is removed with its last reader.
+      for open in opened {
+        await #expect(throws: FileSystemError.inputOutput) { try await open.value }
+      }
+      try await gate.hasCaught()
+      let began = SuspendingClock.now
+      await #expect(throws: FileSystemError.inputOutput) { try await rig.open("39") }
+      #expect(SuspendingClock.now - began < Gate.patience / 2)
+    }
+  }
+
   @Test("A disk that hangs keeps nobody waiting longer, and no request from being tried again")
   func probe() async throws {
     let isHung = Lock(false)
