@@ -92,8 +92,6 @@ extension FetchCoordinator {
       return actions
     }
   }
-
-  var isShutDown: Bool { state.withLock { $0.isShutDown } }
 }
 
 extension FetchCoordinator.Waiting {

@@ -428,6 +428,8 @@ final class FetchCoordinator: Sendable {
     }
   }
 
+  var isShutDown: Bool { state.withLock { $0.isShutDown } }
+
   /// Fails everyone who waits and everyone who comes, waits for the network to end, and closes the cache's files.
   func shutDown() {
     let waiting = state.withLock { state in

@@ -12,6 +12,7 @@ import ReadPlanning
 final class PartTransfer: ObjectReceiver, @unchecked Sendable {
   let part: FetchPlanner.Part
   let chunk: OpenChunk
+  // Outlives this: its `shutDown`, without which it is not let go, waits for the network's threads to end.
   private unowned let coordinator: FetchCoordinator
 
   // Touched by one thread at a time, as above.
