@@ -113,7 +113,7 @@ import Testing
       origin.put(chunks)
       for run in 0..<2 {
         await origin.resetAccount()
-        let rig = try await Rig.reopening(origin, chunks, folder)
+        let rig = try await untilFree { try Rig(origin, chunks, cachePath: folder.path) }
         for chunk in chunks { try await rig.check(chunk) }
         rig.fileSystem.shutDown()
         let gets = await origin.requests().filter { $0.method == "GET" }
@@ -140,24 +140,10 @@ import Testing
       pwrite(descriptor, [UInt8](repeating: 0, count: 3000), 3000, 100_000)
       close(descriptor)
       await origin.resetAccount()
-      let rig = try await Rig.reopening(origin, [chunk], folder)
+      let rig = try await untilFree { try Rig(origin, [chunk], cachePath: folder.path) }
       defer { rig.fileSystem.shutDown() }
       try await rig.check(chunk)
       #expect(await origin.gets("damaged").compactMap(\.rangeAsked) == ["bytes=65536-131071"])
     }
-  }
-}
-
-extension Rig {
-  /// A file system on a cache that another one has just let go of: its lock ends with the last reference, which a
-  /// thread of the other one may hold for a moment.
-  static func reopening(
-    _ origin: EmbeddedS3Origin, _ chunks: [Chunk], _ folder: CacheFolder
-  ) async throws -> Rig {
-    for _ in 0..<200 {
-      if let rig = try? Rig(origin, chunks, cachePath: folder.path) { return rig }
-      try await Task.sleep(for: .milliseconds(10))
-    }
-    return try Rig(origin, chunks, cachePath: folder.path)
   }
 }

@@ -229,17 +229,9 @@ private struct ReferenceProgram {
       guard !paths.isEmpty else { continue }
       try damage(paths[Int(choice % UInt64(paths.count))], at: place)
     }
-    for _ in 0..<500 {
-      // The last references may be with other threads.
-      let next = try? Rig(
-        origin, chunks, cachePath: folder.path, cacheSizeInBytes: Self.cacheSizeInBytes)
-      if let next {
-        current = next
-        return
-      }
-      try await Task.sleep(for: .milliseconds(10))
+    current = try await untilFree {
+      try Rig(origin, chunks, cachePath: folder.path, cacheSizeInBytes: Self.cacheSizeInBytes)
     }
-    throw Failure(description: "the cache is not free after 5 s")
   }
 
   // MARK: Helpers

@@ -298,7 +298,6 @@ final class CacheFolder: Sendable {
 
   deinit { try? FileManager.default.removeItem(at: parent) }
 
-  /// Waits for the lock of a cache that was let go: its last references may be with other threads.
   func chunkFiles(endingIn suffix: String) throws -> [String] {
     let manager = FileManager.default
     let folders = try manager.contentsOfDirectory(atPath: path).filter { $0.hasPrefix("chunks-") }
@@ -309,9 +308,9 @@ final class CacheFolder: Sendable {
   }
 }
 
-/// A cache that was let go may be held by other threads for a moment.
+/// Takes a cache that was let go: its lock ends with the last reference, which another thread may hold for a moment.
 func untilFree<Value>(_ body: () throws -> Value) async throws -> Value {
-  for _ in 0..<200 {
+  for _ in 0..<500 {
     if let value = try? body() { return value }
     try await Task.sleep(for: .milliseconds(10))
   }
