@@ -1,4 +1,5 @@
 import Glibc
+import Locks
 import ReadPlanning
 import Synchronization
 import SystemPackage
@@ -103,16 +104,34 @@ import Testing
     }
   }
 
-  @Test("An error at any step is reported, and leaves a cache that the next start reads rightly")
+  @Test(
+    "An error at any step is reported or made good later, and leaves a cache that the next start reads rightly"
+  )
   func failingAtEveryStep() throws {
     for failingStep in 1... {
       let folder = try CacheFolder()
-      let count = Atomic(0)
-      try? Self.runProgram(at: folder.path) { _ in
-        count.add(1, ordering: .relaxed).newValue == failingStep ? .ioError : nil
+      let steps = Lock<[CacheStep]>([])
+      var isReported = false
+      do {
+        try Self.runProgram(at: folder.path) { step in
+          let number = steps.withLock { steps in
+            steps.append(step)
+            return steps.count
+          }
+          return number == failingStep ? .ioError : nil
+        }
+      } catch {
+        isReported = true
       }
       try Self.check(folder, "failed at step \(failingStep)")
-      if count.load(ordering: .relaxed) < failingStep { break }
+      let taken = Array(steps.withLock { $0 }.prefix(failingStep))
+      guard taken.count == failingStep, let failed = taken.last else { break }
+      // Files that stay are found by the next start. An entry's version, after its first header, is written again
+      // before its first bytes.
+      let isForgiven =
+        [.removeIndex, .removeData].contains(failed)
+        || taken.suffix(2) == [.writeHeader, .writeHeader]
+      #expect(isReported != isForgiven, "failed at step \(failingStep), \(failed)")
     }
   }
 
