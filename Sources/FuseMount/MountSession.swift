@@ -43,6 +43,8 @@ public final class MountSession: Sendable {
   public static let threadCount = 4
   /// Threads that answer reads that had to wait.
   public static let replyThreadCount = 2
+  /// For so long the end waits for threads that a disk, or a log, keeps.
+  private static let endTimeoutInSeconds = 10
 
   // libfuse's session may be used from any thread; it is destroyed by `finish`, after all threads have ended.
   private nonisolated(unsafe) let session: OpaquePointer
@@ -55,11 +57,19 @@ public final class MountSession: Sendable {
   private let threadEnded = DispatchSemaphore(value: 0)
   /// Whether everything is being freed. Held while `unmount` uses what is then freed.
   private let isFinished = Lock(false)
+  private let isEndWatched = Lock(false)
+  private let hasEnded = Lock(false)
+  private let giveUp: @Sendable () -> Void
 
   /// Mounts. The file system answers once `serve` has started its threads.
+  ///
+  /// - Parameter giveUp: ends the process at once. Called where threads do not end in time, whose memory cannot be freed;
+  ///   the cache may be left at any moment.
   public init(
-    _ fileSystem: InventoryFileSystem, _ options: MountOptions, logger: Logger
+    _ fileSystem: InventoryFileSystem, _ options: MountOptions, logger: Logger,
+    giveUp: @escaping @Sendable () -> Void
   ) throws(MountError) {
+    self.giveUp = giveUp
     guard
       let pool = ReplyPool(
         threadCount: Self.replyThreadCount, bufferSizeInBytes: OperationContext.maxReadInBytes)
@@ -116,7 +126,10 @@ public final class MountSession: Sendable {
   /// Waits until the file system has been unmounted, by `unmount` or from outside, and frees everything.
   public func waitUntilUnmounted() {
     let threads = threads.withLock { $0 }
-    for _ in threads { threadEnded.wait() }
+    for _ in threads {
+      threadEnded.wait()
+      watchEnd()
+    }
     // An `unmount` under way is waited for; a later one finds nothing to do.
     isFinished.withLock { $0 = true }
     for thread in threads { thread.join() }
@@ -129,6 +142,7 @@ public final class MountSession: Sendable {
     fuse_session_destroy(session)
     context.device?.disconnect()
     pthread_key_delete(context.bufferKey)
+    hasEnded.withLock { $0 = true }
   }
 
   /// Takes the mount away even if files are open there, and lets `waitUntilUnmounted` return. From any thread.
@@ -138,7 +152,31 @@ public final class MountSession: Sendable {
     }
   }
 
+  /// Sees to it that a thread which is kept by a hung disk does not keep the process.
+  private func watchEnd() {
+    let isFirst = isEndWatched.withLock { isWatched in
+      defer { isWatched = true }
+      return !isWatched
+    }
+    guard isFirst else { return }
+    DispatchQueue(label: "end").asyncAfter(deadline: .now() + .seconds(Self.endTimeoutInSeconds)) {
+      [self] in
+      guard !hasEnded.withLock({ $0 }) else { return }
+      // The log may be what hangs.
+      let isLogged = DispatchSemaphore(value: 0)
+      DispatchQueue(label: "end-log").async { [logger, mountpoint] in
+        logger.error(
+          "\(mountpoint): threads are kept, perhaps by the cache's disk or the log; the process ends without them"
+        )
+        isLogged.signal()
+      }
+      _ = isLogged.wait(timeout: .now() + 1)
+      giveUp()
+    }
+  }
+
   private func endThreads() {
+    watchEnd()
     do {
       try Mountpoint.detach(mountpoint, lazily: true)
     } catch {

@@ -46,7 +46,7 @@ final class MountProcess {
           mountpoint: mountpoint, source: fileSystem.inventory.source,
           allowOther: flags.files.allowOther,
           maxBackground: max(16, min(64, flags.resources.maxConnections))),
-        logger: logger)
+        logger: logger, giveUp: { _exit(EXIT_FAILURE) })
       try session.serve()
     } catch {
       fileSystem.shutDown()

@@ -1,10 +1,13 @@
 """The process: background and foreground, signals, dead mountpoints, logs, ordinary users, local sources."""
 
+import fcntl
 import os
 import pathlib
 import signal
 import stat
+import struct
 import subprocess
+import termios
 
 import pytest
 
@@ -74,6 +77,29 @@ def test_a_signal_unmounts_although_a_reader_waits_for_a_store_that_hangs(lab, c
     mount.wait_for_end()
     assert not mount.is_mounted()
     assert reader.wait(20) != 0
+
+
+def test_a_signal_unmounts_and_ends_the_process_although_its_log_hangs(lab, csv_inventory):
+    pipe = lab.folder / "log"
+    os.mkfifo(pipe)
+    log = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(log, fcntl.F_SETPIPE_SZ, 4096)
+
+    def unread_bytes():
+        return struct.unpack("i", fcntl.ioctl(log, termios.FIONREAD, bytes(4)))[0]
+
+    origin = lab.origin(csv_inventory.root)
+    mount = lab.mount(csv_inventory.url, "--log-file", pipe, "--log-level", "trace", endpoint=origin.endpoint)
+    reader = lab.spawn("cat", *(mount.data / name for name in csv_inventory.chunks), stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
+    # A line that does not fit keeps its thread.
+    wait_until(lambda: unread_bytes() > 4096 - 300, "the log to be full")
+    mount.signal(signal.SIGTERM)
+    mount.wait_for_end(30)
+    assert mount.process.returncode == 1
+    assert not mount.is_mounted()
+    reader.wait(20)
+    os.close(log)
 
 
 def test_a_reader_that_is_interrupted_ends_although_the_store_hangs(lab, csv_inventory):
