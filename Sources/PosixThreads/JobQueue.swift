@@ -26,6 +26,6 @@ public final class JobQueue<Job: Sendable>: Sendable {
   /// Lets the threads end, once the jobs that are here have been taken.
   public func end() { count.signal() }
 
-  /// Forgets the jobs that nobody has taken.
+  /// Forgets the jobs that nobody has taken. To be followed by `end()`, because the threads may take it for that.
   public func removeAll() { jobs.withLock { $0 = [] } }
 }
