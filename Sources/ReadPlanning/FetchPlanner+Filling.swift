@@ -231,7 +231,7 @@ extension FetchPlanner {
     return leaving.map { leave($0) }
   }
 
-  /// The segments that readers are about to come to: five eighths of the cache at most.
+  /// The segments that readers are about to come to: three quarters of the cache at most.
   private func segmentsAhead() -> [EntryID: [Range<Int>]] {
     var ranges = expectedRanges().map { ($0.key, $0.value) }
     let limit = windowLimit()

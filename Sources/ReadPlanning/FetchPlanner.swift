@@ -530,7 +530,7 @@ public struct FetchPlanner: Sendable {
 
   /// Read-ahead spares what lies in windows, so that no block leaves between its arrival and its reader's. The rest of
   /// the cache is for what is being read, and for who reads elsewhere.
-  private static func shareOfWindows(inBytes bound: Int) -> Int { bound * 5 / 8 }
+  private static func shareOfWindows(inBytes bound: Int) -> Int { bound * 3 / 4 }
 
   private func wantsMore(_ handle: HandleID) -> Bool {
     chunkOfPart.count < mostPartsAhead

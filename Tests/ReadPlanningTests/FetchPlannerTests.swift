@@ -324,7 +324,7 @@ struct FetchPlannerTests {
       }
       simulation.deliverAll()
       let ahead = simulation.bytesFetched - start - mebibyte
-      #expect(ahead <= min(128, cacheInMebibytes * 5 / 8) * mebibyte)
+      #expect(ahead <= min(128, cacheInMebibytes * 3 / 4) * mebibyte)
       if start > 8 * mebibyte, start < size - 128 * mebibyte {
         #expect(ahead >= min(100, cacheInMebibytes / 3) * mebibyte)
       }
