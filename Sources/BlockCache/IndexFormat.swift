@@ -80,9 +80,9 @@ enum IndexFormat {
     append(UInt32(BlockGrid.blockSizeInBytes), to: &bytes)
     append(UInt64(header.sizeInBytes), to: &bytes)
     bytes += header.identityDigest
-    // The beginning of a longer one would be another.
-    let eTag =
-      header.eTag.map { Array($0.utf8) }.flatMap { $0.count <= maximumETagLength ? $0 : [] } ?? []
+    var eTag = Array((header.eTag ?? "").utf8)
+    // The beginning of one would be another.
+    if eTag.count > maximumETagLength { eTag = [] }
     append(UInt16(eTag.count), to: &bytes)
     bytes += eTag
     bytes += [UInt8](repeating: 0, count: sealOffset - bytes.count)

@@ -12,7 +12,8 @@ public protocol ParkedOpen: AnyObject, Sendable {
   func fail(_ error: FileSystemError)
 }
 
-/// A question for an extended attribute that the store has to be asked, or the cache looked through for; as for `ParkedRead`, one call, once.
+/// A question for an extended attribute that the store has to be asked for, or the cache looked through; as for
+/// `ParkedRead`, one call, once.
 public protocol ParkedAttribute: AnyObject, Sendable {
   func found(_ value: [UInt8])
   func fail(_ error: FileSystemError)

@@ -30,7 +30,7 @@ final class StoreChunks: Sendable {
   ) throws(FileSystemError) -> InventoryFileSystem.OpenOutcome {
     guard chunk.sizeInBytes <= references.largestChunkInBytes else {
       logger.error(
-        "\(references.location(of: chunk)): the manifest says \(chunk.sizeInBytes) bytes, and with this cache chunks of up to \(references.largestChunkInBytes) can be opened: check the manifest; for chunks up to 64 GiB, use --cache-size 520MiB or more"
+        "\(references.location(of: chunk)): the manifest says \(chunk.sizeInBytes) bytes, and with this cache chunks of up to \(references.largestChunkInBytes) can be opened: check the manifest, or use a larger --cache-size (1GiB is enough for 64 GiB, the most)"
       )
       throw .tooLarge
     }

@@ -46,6 +46,7 @@ public struct ColumnReadAhead: Sendable {
   }
 
   /// A chunk was opened.
+  ///
   /// - Parameter isFooterRead: by another reader of the file, before anything else.
   public mutating func makeReader(
     fileSizeInBytes: Int, isFooterRead: Bool = false

@@ -134,8 +134,12 @@ public struct ColumnReader: Sendable {
       }
     }
     if !news.isEmpty { stream.lastRequestOffset = bytes.lowerBound }
-    // The kernel cuts a read of 64 KiB in two where it does not begin at a page.
-    if !stream.isWholeFile, isAtEnd(bytes) { hasReadFooter = true }
+    // A read that is larger than the kernel's read-ahead, 128 KiB where users mount, comes in pieces.
+    if isAtEnd(bytes),
+      fileSizeInBytes - stream.startOffset <= ParquetLayout.largestFooterInBytes
+    {
+      hasReadFooter = true
+    }
     streams.insert(stream, at: 0)
     return enter(used, in: layout)
   }

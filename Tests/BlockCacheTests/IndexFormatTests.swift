@@ -18,6 +18,15 @@ import Testing
     }
   }
 
+  @Test("An ETag that is too long is not stored, rather than its beginning")
+  func longETag() throws {
+    let bytes = IndexFormat.encode(
+      IndexFormat.Header(
+        sizeInBytes: 5, identityDigest: Self.digest, eTag: String(repeating: "x", count: 1025)))
+    let header = try #require(IndexFormat.decodeHeader(bytes))
+    #expect(header.eTag == nil)
+  }
+
   @Test("A header of a chunk that is larger than any object is none")
   func hugeChunk() {
     for (size, isRead) in [(50 << 40, true), ((50 << 40) + 1, false), (Int.max, false)] {

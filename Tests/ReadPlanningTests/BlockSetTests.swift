@@ -34,6 +34,25 @@ struct BlockSetTests {
     #expect((0..<count).allSatisfy { blocks.contains($0) == model.contains($0) })
   }
 
+  @Test("Segments take what their blocks take, and only those that hold some are named")
+  func segments() {
+    var generator = SeededGenerator(seed: 4)
+    for size in [0, 1, 3_000_000, 10 << 20] {
+      let grid = BlockGrid(sizeInBytes: size)
+      var blocks = BlockSet(blockCount: grid.blockCount)
+      for block in 0..<grid.blockCount where Bool.random(using: &generator) {
+        blocks.insert(block..<block + 1)
+      }
+      var expected: [Int: Int] = [:]
+      for block in 0..<grid.blockCount where blocks.contains(block) {
+        expected[block / 16, default: 0] += grid.allocatedBytes(of: block..<block + 1)
+      }
+      let found = grid.segments(holding: blocks)
+      #expect(found.map(\.index) == expected.keys.sorted())
+      #expect(found.allSatisfy { expected[$0.index] == $0.allocatedInBytes })
+    }
+  }
+
   @Test("The last block ends with the chunk, and is rounded up on disk only")
   func lastBlock() {
     let grid = BlockGrid(sizeInBytes: 100_000)

@@ -116,6 +116,12 @@ struct PlannerSimulation {
 
   mutating func close(_ handle: HandleID) { perform(planner.close(handle)) }
 
+  /// A chunk that has lingered long enough.
+  mutating func unload(_ chunk: Int) {
+    #expect(planner.isIdle(ChunkID(index: chunk)))
+    _ = planner.unload(ChunkID(index: chunk))
+  }
+
   /// One piece for every part under way, in the order in which they were started.
   mutating func deliverRound(pieceInBytes: Int) {
     punch()
