@@ -104,6 +104,7 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["Locks", logging], path: "Tests/TestSupport",
       swiftSettings: swiftSettings),
+    tests(of: "Locks"),
     tests(of: "ReadPlanning"),
     tests(of: "InventoryManifest"),
     tests(of: "BlockCache", ["Locks"]),

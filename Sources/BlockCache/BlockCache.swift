@@ -45,9 +45,9 @@ public final class BlockCache: Sendable {
   private let hook: CacheStepHook?
   /// Nil after it was deleted by somebody and could not be made anew.
   private let directory: Lock<CacheDirectory?>
-  /// An entry's is held while its files are opened, created or removed, so that no other entry waits for that. Taken
+  /// An entry's, by its name, is held while its files are opened, created or removed, so that no other entry waits for that. Taken
   /// before `directory` and `state`.
-  private let entries = StripedLock()
+  private let entries = KeyedLock<String>()
   private let state = Lock(State())
 
   private struct State {
@@ -153,19 +153,13 @@ public final class BlockCache: Sendable {
   /// The directory as it was when last looked at.
   private var lastDirectory: CacheDirectory? { directory.withLock { $0 } }
 
-  private func withLock<Result: Sendable, Failure: Error>(
-    ofEntry name: String, _ body: () throws(Failure) -> Result
-  ) throws(Failure) -> Result {
-    try entries.withLock(of: name.utf8.reduce(0) { $0 &* 31 &+ Int($1) }, body)
-  }
-
   // MARK: Entries
 
   /// Opens the entry of a chunk, or makes an empty one. Each call is paired with one of `close(_:)`.
   public func open(_ identity: CacheIdentity) throws(BlockCacheError) -> CacheEntry {
     let digest = identity.digest
     let name = Self.name(digest)
-    return try withLock(ofEntry: name) { () throws(BlockCacheError) in
+    return try entries.withLock(of: name) { () throws(BlockCacheError) in
       let (id, known, isOurs) = state.withLock { state in
         let id = state.id(of: name)
         let known = state.open[id]
@@ -243,7 +237,7 @@ public final class BlockCache: Sendable {
   /// Removes an entry's files now, even if it is open: what has them open keeps reading them, a later `open` starts
   /// empty. For an entry whose object has changed.
   public func discard(_ entry: CacheEntry) {
-    withLock(ofEntry: entry.name) {
+    entries.withLock(of: entry.name) {
       guard state.withLock({ $0.names[entry.id] != nil }) else { return }
       remove(entry.name, in: lastDirectory)
       state.withLock { $0.forget(entry.id) }
@@ -255,7 +249,7 @@ public final class BlockCache: Sendable {
   /// - Returns: whether they are gone.
   public func removeIfIdle(_ id: EntryID) -> Bool {
     guard let name = state.withLock({ $0.names[id] }) else { return true }
-    return withLock(ofEntry: name) {
+    return entries.withLock(of: name) {
       let (isKnown, isOpen) = state.withLock { ($0.names[id] != nil, $0.open[id] != nil) }
       guard isKnown else { return true }
       guard !isOpen else { return false }
@@ -327,7 +321,7 @@ public final class BlockCache: Sendable {
   }
 
   private func inspect(_ name: String, in directory: CacheDirectory) -> Inspection {
-    withLock(ofEntry: name) {
+    entries.withLock(of: name) {
       let (id, isOpen, isOurs) = state.withLock { state in
         let id = state.id(of: name)
         return (id, state.open[id] != nil, state.ours.contains(id))
@@ -396,7 +390,7 @@ public final class BlockCache: Sendable {
   }
 
   private func removeOrphan(_ name: String, in directory: CacheDirectory) -> Bool {
-    withLock(ofEntry: name) {
+    entries.withLock(of: name) {
       guard state.withLock({ $0.ids[name] == nil }) else { return false }
       remove(name, in: directory)
       return true

@@ -180,7 +180,7 @@ final class FetchCoordinator: Sendable {
   // Mutable state
   let state: Lock<State>
   /// A chunk's is held while its files are opened, so that two readers do not load it twice. Taken before `state`.
-  private let loading = StripedLock()
+  private let loading = KeyedLock<ChunkID>()
 
   init(
     store: ObjectStore, cache: BlockCache, planner: FetchPlanner, references: ChunkReferences,
@@ -269,7 +269,7 @@ final class FetchCoordinator: Sendable {
 
   /// - Parameter isForReader: the chunk must be loaded, if need be without files.
   func load(_ chunk: ChunkReference, isForReader: Bool) {
-    loading.withLock(of: chunk.id.index) {
+    loading.withLock(of: chunk.id) {
       guard state.withLock({ $0.open[chunk.id] == nil && !$0.isShutDown }) else { return }
       guard let entry = openEntry(chunk, isForReader: isForReader) else {
         return state.withLock { $0.planner.cannotPrepare(chunk.id) }
