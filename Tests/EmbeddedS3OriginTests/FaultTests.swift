@@ -226,7 +226,7 @@ import Testing
 
   @Test("refuse closes this connection and the port for a while, and spares other connections")
   func refuse() async throws {
-    try await withFault(.refuse(.seconds(1)), times: 1, nth: 2) { origin in
+    try await withFault(.refuse(.seconds(5)), times: 1, nth: 2) { origin in
       let bystander = try origin.client()
       bystander.send("GET", "/b/o")
       #expect(bystander.receive().body == bytes)

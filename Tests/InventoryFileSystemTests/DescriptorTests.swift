@@ -4,7 +4,7 @@ import InventoryFileSystem
 import Testing
 
 /// What is opened is closed. Serial, because descriptors are counted by the process.
-@Suite(.serialized, .timeLimit(.minutes(1))) struct DescriptorTests {
+@Suite(.serialized, .timeLimit(.minutes(5))) struct DescriptorTests {
   @Test("Readers that leave during a retry leave no files of the cache open")
   func closingDuringRetry() async throws {
     // More chunks than are kept ready for the next open.

@@ -10,7 +10,7 @@ import Testing
 @testable import BlockCache
 
 /// The cache's disk fails: every read is answered with the right bytes all the same.
-@Suite(.timeLimit(.minutes(2))) struct DiskFaultTests {
+@Suite(.timeLimit(.minutes(5))) struct DiskFaultTests {
   private let chunk = Rig.Chunk(key: "chunk", bytes: content(9_000_000))
   private let third = Rig.Chunk(key: "third", bytes: content(12_000_000, seed: 3))
   private let other = Rig.Chunk(key: "other", bytes: content(3_000_000, seed: 2))

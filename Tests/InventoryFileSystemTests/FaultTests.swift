@@ -4,7 +4,7 @@ import ObjectStore
 import Testing
 
 /// What the store does wrong leads to the right bytes or to an error, never to wrong bytes and never to waiting.
-@Suite(.timeLimit(.minutes(1))) struct FaultTests {
+@Suite(.timeLimit(.minutes(5))) struct FaultTests {
   private let chunk = Rig.Chunk(key: "chunk", bytes: content(5_000_000))
 
   @Test(

@@ -8,7 +8,7 @@ import Testing
 @testable import BlockCache
 
 /// A log or a disk that hangs, and all those who need not wait for it.
-@Suite(.timeLimit(.minutes(2)), .serialized) struct HangingTests {
+@Suite(.timeLimit(.minutes(5)), .serialized) struct HangingTests {
   private struct NotParked: Error {}
 
   private let chunk = Rig.Chunk(key: "chunk", bytes: content(8_000_000))

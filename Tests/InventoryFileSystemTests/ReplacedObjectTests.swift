@@ -3,7 +3,7 @@ import InventoryFileSystem
 import Testing
 
 /// The object behind a chunk becomes another one.
-@Suite(.timeLimit(.minutes(1))) struct ReplacedObjectTests {
+@Suite(.timeLimit(.minutes(5))) struct ReplacedObjectTests {
   private let old = Rig.Chunk(key: "chunk", bytes: content(6_000_000, seed: 1))
   private let new = Rig.Chunk(key: "chunk", bytes: content(6_000_000, seed: 2))
 

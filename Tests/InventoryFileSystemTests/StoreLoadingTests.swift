@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Manifests that are loaded from stores which do odd things.
-@Suite(.timeLimit(.minutes(1))) struct StoreLoadingTests {
+@Suite(.timeLimit(.minutes(5))) struct StoreLoadingTests {
   private func load(
     _ server: PlainServer, scheme: String = "http", recorder: LogRecorder = LogRecorder()
   ) throws -> Inventory {

@@ -4,7 +4,7 @@ import Locks
 import Testing
 
 /// Readers that wait, and what ends their waiting.
-@Suite(.timeLimit(.minutes(1))) struct WaitingTests {
+@Suite(.timeLimit(.minutes(5))) struct WaitingTests {
   private let chunk = Rig.Chunk(key: "chunk", bytes: content(8_000_000))
   /// The first request brings a chunk's beginning; nothing else ever comes.
   private let silence = [FaultRule(.hangBeforeHead, when: FaultMatch(skippingFirst: 1))]
@@ -151,7 +151,7 @@ import Testing
 }
 
 /// The longest that a reader waits.
-@Suite(.timeLimit(.minutes(1))) struct ReadTimeoutTests {
+@Suite(.timeLimit(.minutes(5))) struct ReadTimeoutTests {
   private let chunk = Rig.Chunk(key: "chunk", bytes: content(8_000_000))
 
   @Test(

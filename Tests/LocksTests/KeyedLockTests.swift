@@ -2,7 +2,7 @@ import Dispatch
 import Locks
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct KeyedLockTests {
+@Suite(.timeLimit(.minutes(5))) struct KeyedLockTests {
   private final class Numbers: Sendable {
     let keys = KeyedLock<Int>()
     let count = Lock(0)

@@ -4,7 +4,7 @@ import ObjectStore
 import Testing
 
 /// Refusals that say what to do better: the request is sent again, once, and what was learnt stays.
-@Suite(.timeLimit(.minutes(1))) struct CorrectionTests {
+@Suite(.timeLimit(.minutes(5))) struct CorrectionTests {
   private static let object = S3Location(bucket: "bucket", key: "key")
 
   /// A store with one object of three bytes, and who asks it.

@@ -3,7 +3,7 @@ import Testing
 
 @testable import ObjectStore
 
-@Suite("Transfers shared out between the network's threads", .timeLimit(.minutes(2)))
+@Suite("Transfers shared out between the network's threads", .timeLimit(.minutes(5)))
 struct EnginePoolTests {
   private static let bytes = (0..<3_000_000).map { UInt8(truncatingIfNeeded: $0 &* 31 >> 3) }
 

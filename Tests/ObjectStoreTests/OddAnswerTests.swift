@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Answers that no orderly server gives, and that must neither hold a request for ever nor mislead it.
-@Suite(.timeLimit(.minutes(1))) struct OddAnswerTests {
+@Suite(.timeLimit(.minutes(5))) struct OddAnswerTests {
   private static let object = S3Location(bucket: "bucket", key: "key")
 
   private func store(_ url: String) throws -> ObjectStore {
