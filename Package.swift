@@ -65,7 +65,8 @@ let package = Package(
     target(
       "BlockCache",
       ["CCRC32C", "CLinux", "CZlib", "Locks", "ReadPlanning", crypto, logging, system]),
-    target("ObjectStore", ["CCurl", "Locks", "PosixThreads", "PrintableText", crypto, logging]),
+    target(
+      "ObjectStore", ["CCurl", "CLinux", "Locks", "PosixThreads", "PrintableText", crypto, logging]),
     target(
       "InventoryFileSystem",
       [

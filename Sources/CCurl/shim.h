@@ -28,3 +28,7 @@ static inline CURLMcode inventoryfs_multi_setopt_long(CURLM *multi, CURLMoption 
 }
 // CURLMsg keeps its result in an anonymous union, which Swift names unhandily.
 static inline CURLcode inventoryfs_message_result(const CURLMsg *message) { return message->data.result; }
+static inline long inventoryfs_response_status(CURL *handle) {
+  long status = 0;
+  return curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK ? status : 0;
+}

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
@@ -27,6 +28,12 @@ static inline void inventoryfs_syslog(int priority, const char *message) { syslo
 // pthread_setname_np(3).
 int pthread_setname_np(pthread_t thread, const char *name);
 static inline void inventoryfs_name_this_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+// posix_spawn_file_actions_addclosefrom_np(3).
+int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *actions, int from);
+static inline void inventoryfs_close_from(posix_spawn_file_actions_t *actions, int from) {
+  posix_spawn_file_actions_addclosefrom_np(actions, from);
+}
 
 // pidfd_open(2) has no wrapper in glibc before 2.36, and syscall(2) is variadic. Returns a descriptor or -1.
 static inline int inventoryfs_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }

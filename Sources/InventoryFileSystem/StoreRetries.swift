@@ -58,6 +58,8 @@ extension StoreError {
   var isUnreachable: Bool {
     switch kind {
     case .connection(.unknownHost, _), .connection(.refused, _), .connection(.handshake, _): true
+    // Nor is anybody there who could give credentials.
+    case .noCredentials: true
     default: false
     }
   }

@@ -1,4 +1,3 @@
-import Glibc
 import Locks
 
 /// What the store's refusals have taught: where a bucket is, how far the clocks are apart, that credentials were renewed.
@@ -30,24 +29,20 @@ final class Corrections: Sendable {
 
   private let endpoint: S3Endpoint
   private let region: String
-  private let provider: any CredentialsProvider
   private let clock: @Sendable () -> Int64
   private let state = Lock(State())
 
   init(
-    endpoint: S3Endpoint, region: String, credentials: any CredentialsProvider,
-    clock: @escaping @Sendable () -> Int64 = { Int64(time(nil)) }
+    endpoint: S3Endpoint, region: String, clock: @escaping @Sendable () -> Int64
   ) {
     self.endpoint = endpoint
     self.region = region
-    provider = credentials
     self.clock = clock
   }
 
   /// What to sign a request for the bucket with.
-  func signing(forBucket bucket: String) throws(CredentialsError) -> Signing {
-    let credentials = try provider.credentials()
-    return state.withLock { state in
+  func signing(forBucket bucket: String, with credentials: Credentials?) -> Signing {
+    state.withLock { state in
       let learnt = state.regions[bucket]
       return Signing(
         credentials: credentials, region: learnt ?? region,
@@ -56,14 +51,15 @@ final class Corrections: Sendable {
     }
   }
 
-  /// What can be done better after this refusal, which was noted for the requests to come; nil if nothing can.
+  /// What can be done better after this refusal; nil if nothing can. Clock and region were noted for the requests to come;
+  /// credentials are to be renewed.
   func learn(from error: StoreError, _ head: ResponseHead, _ used: Signing) -> Correction? {
     let bucket = error.object.bucket
     switch error.kind {
     case .clockSkew:
       return adjustClock(to: head.date)
     case .expiredToken, .invalidCredentials:
-      return refresh(used.credentials)
+      return used.credentials == nil ? nil : .credentials
     case .wrongRegion(let region?):
       return move(bucket, to: region, from: used.region)
     case .accessDenied, .refused:
@@ -80,7 +76,7 @@ final class Corrections: Sendable {
       {
         return correction
       }
-      return used.credentials?.sessionToken == nil ? nil : refresh(used.credentials)
+      return used.credentials?.sessionToken == nil ? nil : .credentials
     default:
       return nil
     }
@@ -96,15 +92,5 @@ final class Corrections: Sendable {
     guard region != used, Region.isValid(region) else { return nil }
     state.withLock { $0.regions[bucket] = region }
     return .region
-  }
-
-  /// Of many requests that are refused together, the first one to come here has the credentials looked for anew.
-  private func refresh(_ used: Credentials?) -> Correction? {
-    guard let used else { return nil }
-    if let current = try? provider.credentials(), current != used { return .credentials }
-    provider.invalidate()
-    // What cannot be had now is no reason of its own: the store's refusal says more.
-    guard let current = try? provider.credentials(), current != used else { return nil }
-    return .credentials
   }
 }

@@ -27,8 +27,8 @@ public struct ObjectRequest: Sendable {
 }
 
 /// Takes an answer as it arrives. Calls come one at a time, in this order, on a network thread, and must not block for
-/// long. Where nothing can be sent, without credentials or after `shutDown`, `finish` alone is called, on the thread that
-/// asks and before it has its `ObjectTransfer`.
+/// long. Where nothing can be sent, without credentials or after `shutDown`, `finish` alone is called, also on the thread
+/// that asks and before it has its `ObjectTransfer`.
 public protocol ObjectReceiver: AnyObject, Sendable {
   /// The answer begins; status, range and length fit the request. False ends the transfer.
   func accept(_ head: ResponseHead) -> Bool
@@ -81,6 +81,7 @@ public struct ObjectStoreConfiguration: Sendable {
 /// Credentials go to the endpoint's own host and nowhere else: redirects are not followed.
 public final class ObjectStore: Sendable {
   private let configuration: ObjectStoreConfiguration
+  private let credentials: CredentialsKeeper
   private let corrections: Corrections
   private let signer = RequestSigner()
   let engines: EnginePool
@@ -95,8 +96,10 @@ public final class ObjectStore: Sendable {
       let engines = EnginePool(threadCount: configuration.networkThreadCount, engineConfiguration)
     else { return nil }
     self.configuration = configuration
+    let clock: @Sendable () -> Int64 = { Int64(time(nil)) }
+    self.credentials = CredentialsKeeper(credentials, clock: clock)
     corrections = Corrections(
-      endpoint: configuration.endpoint, region: configuration.region, credentials: credentials)
+      endpoint: configuration.endpoint, region: configuration.region, clock: clock)
     self.engines = engines
   }
 
@@ -129,7 +132,10 @@ public final class ObjectStore: Sendable {
   }
 
   /// Ends all transfers, and the network's threads. Later ones fail with `.cancelled`.
-  public func shutDown() { engines.stop() }
+  public func shutDown() {
+    credentials.stop()
+    engines.stop()
+  }
 
   private func send(
     _ request: ObjectRequest, isHead: Bool, _ receiver: any ObjectReceiver
@@ -144,13 +150,24 @@ public final class ObjectStore: Sendable {
     _ request: ObjectRequest, isHead: Bool, _ receiver: any ObjectReceiver,
     as transfer: ObjectTransfer
   ) {
-    let signing: Corrections.Signing
-    do {
-      signing = try corrections.signing(forBucket: request.location.bucket)
-    } catch {
-      let error = StoreError(.noCredentials(error), object: request.location)
-      return receiver.finish(.failure(error))
+    credentials.get { [self] answer in
+      switch answer {
+      case .success(let credentials):
+        send(
+          request, isHead: isHead, receiver, as: transfer,
+          corrections.signing(forBucket: request.location.bucket, with: credentials))
+      case .failure(let error):
+        receiver.finish(.failure(StoreError(.noCredentials(error), object: request.location)))
+      case nil:
+        receiver.finish(.failure(StoreError(.cancelled, object: request.location)))
+      }
     }
+  }
+
+  private func send(
+    _ request: ObjectRequest, isHead: Bool, _ receiver: any ObjectReceiver,
+    as transfer: ObjectTransfer, _ signing: Corrections.Signing
+  ) {
     let target = signing.endpoint.target(
       bucket: request.location.bucket, key: request.location.key)
     let answer = AnswerCheck(request, signing.endpoint, isHead: isHead, receiver) {
@@ -158,7 +175,14 @@ public final class ObjectStore: Sendable {
       guard let correction = corrections.learn(from: error, head, signing),
         transfer.state.withLock({ !$0.isCancelled && $0.corrections.insert(correction).inserted })
       else { return false }
-      send(request, isHead: isHead, receiver, as: transfer)
+      guard correction == .credentials, let refused = signing.credentials else {
+        send(request, isHead: isHead, receiver, as: transfer)
+        return true
+      }
+      credentials.renew(refused) { [self] renewed in
+        guard renewed != nil else { return receiver.finish(.failure(error)) }
+        send(request, isHead: isHead, receiver, as: transfer)
+      }
       return true
     }
     let place = engines.take()

@@ -93,14 +93,7 @@ public struct S3Endpoint: Sendable, Hashable, CustomStringConvertible {
     bucket: String, key: String = "", query: [QueryItem] = []
   ) -> RequestTarget {
     let key = key.percentEncoded(keepingSlashes: true)
-    let canonicalQuery = query.map { item in
-      (
-        item.name.percentEncoded(keepingSlashes: false),
-        item.value.percentEncoded(keepingSlashes: false)
-      )
-    }
-    .sorted { $0 < $1 }
-    .map { "\($0)=\($1)" }.joined(separator: "&")
+    let canonicalQuery = Self.query(query)
     // A bucket with dots would not match AWS's certificate for *.s3.REGION.amazonaws.com.
     if addressing == .virtualHosted, (3...63).contains(bucket.utf8.count), Self.isLabel(bucket) {
       return RequestTarget(
@@ -111,6 +104,25 @@ public struct S3Endpoint: Sendable, Hashable, CustomStringConvertible {
     return RequestTarget(
       scheme: scheme, host: authority, canonicalURI: "\(basePath)/\(bucket)/\(key)",
       canonicalQuery: canonicalQuery)
+  }
+
+  /// The target of a request to the service itself, for those that have neither buckets nor objects.
+  func target(query: [QueryItem]) -> RequestTarget {
+    RequestTarget(
+      scheme: scheme, host: authority, canonicalURI: "\(basePath)/",
+      canonicalQuery: Self.query(query))
+  }
+
+  /// Sorted and encoded, as the signature wants it; also what a form's body is.
+  static func query(_ items: [QueryItem]) -> String {
+    items.map { item in
+      (
+        item.name.percentEncoded(keepingSlashes: false),
+        item.value.percentEncoded(keepingSlashes: false)
+      )
+    }
+    .sorted { $0 < $1 }
+    .map { "\($0)=\($1)" }.joined(separator: "&")
   }
 
   /// Lower-case letters, digits and inner hyphens, at most 63: one part of a host's name.

@@ -82,6 +82,7 @@ public struct StoreError: Error, Sendable, Equatable {
     switch kind {
     case .throttled, .serverError: true
     case .connection(let problem, _): problem != .tls
+    case .noCredentials(let error): error.isTemporary
     default: false
     }
   }

@@ -14,8 +14,8 @@ struct MountCommand: ParsableCommand {
       Returns once the mount answers, and goes on in the background. Chunks are fetched when they are read, in \
       parallel, into a cache on disk that never exceeds its size.
 
-      Credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) or from a \
-      profile in ~/.aws/credentials and ~/.aws/config.
+      Credentials come from the environment, from a profile in ~/.aws/credentials and ~/.aws/config (keys, roles, \
+      logins, credential_process), or from the role of the container or EC2 instance, as with other AWS tools.
       """)
 
   @Argument(

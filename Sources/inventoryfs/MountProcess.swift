@@ -142,8 +142,8 @@ final class MountProcess {
         flags.noSignRequest
         ? AnonymousCredentials()
         : CredentialsChain.standard(
-          profileNamed: flags.profile, sharedFiles: sharedFiles, environment: environment,
-          secondsSinceEpoch: { Int64(time(nil)) })
+          profileNamed: flags.profile,
+          CredentialSources(environment: environment, sharedFiles: sharedFiles))
       let configuration = ObjectStoreConfiguration(
         endpoint: endpoint, region: region, maxConnections: memory.maxConnections,
         networkThreadCount: memory.networkThreadCount,

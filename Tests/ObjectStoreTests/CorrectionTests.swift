@@ -72,13 +72,14 @@ import Testing
       "AK1": OriginCredential(secretKey: "S1", sessionToken: "T1", expiresAt: 1),
       "AK2": OriginCredential(secretKey: "S2", sessionToken: "T2"),
     ]
-    let chain = CredentialsChain([renewing], secondsSinceEpoch: { 0 })
-    try await run(OriginConfiguration(credentials: accounts), credentials: chain) { store, origin in
-      _ = try chain.credentials()
+    try await run(
+      OriginConfiguration(credentials: accounts), credentials: renewing
+    ) { store, origin in
+      await #expect(throws: StoreError.self) { try await store.bytes() }
       renewing.renew()
       if headFirst { try await store.expectFacts() }
       try await store.expectObject()
-      #expect(await origin.totals().requests == (headFirst ? 3 : 2))
+      #expect(await origin.totals().requests == (headFirst ? 4 : 3), "one more was refused")
     }
   }
 
@@ -171,7 +172,7 @@ extension ObjectStore {
   }
 }
 
-/// The first credentials, until somebody has renewed them; remembered until invalidated.
+/// The first credentials, until somebody has renewed them.
 private final class RenewingCredentials: CredentialsProvider {
   private let isRenewed = Lock(false)
   var whereItLooks: String { "the test" }

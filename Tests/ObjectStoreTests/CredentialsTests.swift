@@ -1,6 +1,19 @@
-import Locks
-import ObjectStore
 import Testing
+
+@testable import ObjectStore
+
+/// Where no service answers.
+private func sources(
+  _ files: SharedFiles, _ environment: [String: String] = [:]
+) -> CredentialSources {
+  CredentialSources(environment: environment, sharedFiles: files) {
+    _ throws(HTTPQuestion.Failure) in throw HTTPQuestion.Failure(text: "nobody there")
+  }
+}
+
+private func profile(_ name: String?, _ files: SharedFiles) -> ProfileCredentials {
+  ProfileCredentials(profileNamed: name, sources(files))
+}
 
 /// Shared files with the given content instead of a home directory's.
 func sharedFiles(
@@ -101,11 +114,11 @@ func sharedFiles(
         [sso-session default]
         region = not-a-profile-either
         """)
-    let standard = ProfileCredentials(profileNamed: nil, sharedFiles: files)
+    let standard = profile(nil, files)
     #expect(
       try standard.credentials()
         == Credentials(accessKeyID: "AKIADEFAULT", secretAccessKey: "from-credentials"))
-    let other = ProfileCredentials(profileNamed: "other", sharedFiles: files)
+    let other = profile("other", files)
     #expect(
       try other.credentials()
         == Credentials(
@@ -119,8 +132,7 @@ func sharedFiles(
   func oddText() throws {
     let text =
       "\u{feff}[default]\r\n  aws_access_key_id = AKIA1\r\n\r\n  aws_secret_access_key = s\r\n"
-    let provider = ProfileCredentials(
-      profileNamed: nil, sharedFiles: sharedFiles(credentials: text))
+    let provider = profile(nil, sharedFiles(credentials: text))
     #expect(
       try provider.credentials() == Credentials(accessKeyID: "AKIA1", secretAccessKey: "s"))
   }
@@ -132,7 +144,7 @@ func sharedFiles(
     ] {
       for files in [sharedFiles(credentials: text), sharedFiles(config: text)] {
         #expect(
-          try ProfileCredentials(profileNamed: nil, sharedFiles: files).credentials() == nil)
+          try profile(nil, files).credentials() == nil)
       }
     }
   }
@@ -147,7 +159,7 @@ func sharedFiles(
         "HOME": "/home/u", "AWS_SHARED_CREDENTIALS_FILE": "~/keys", "AWS_CONFIG_FILE": "/etc/aws",
         "AWS_PROFILE": "w",
       ], read: read)
-    let provider = ProfileCredentials(profileNamed: nil, sharedFiles: files)
+    let provider = profile(nil, files)
     #expect(try provider.credentials()?.accessKeyID == "A")
     #expect(provider.whereItLooks == "profile 'w' in /home/u/keys and /etc/aws")
   }
@@ -155,34 +167,30 @@ func sharedFiles(
   @Test("A profile that somebody named and that does not exist is an error with those that do")
   func noSuchProfile() {
     let files = sharedFiles(credentials: pair, config: "[profile work]\nregion = eu-west-1")
-    let description = error(ProfileCredentials(profileNamed: "wrok", sharedFiles: files))
+    let description = error(profile("wrok", files))
     #expect(
       description.contains(
         "profile 'wrok' is not in /home/u/.aws/credentials or /home/u/.aws/config"))
     #expect(description.contains("There is default, work."))
     let named = sharedFiles(environment: ["AWS_PROFILE": "x"])
-    #expect(error(ProfileCredentials(profileNamed: nil, sharedFiles: named)).contains("'x'"))
+    #expect(error(profile(nil, named)).contains("'x'"))
   }
 
   @Test(
     "A profile that needs what is not supported says so by name",
-    arguments: [
-      "role_arn", "sso_session", "sso_start_url", "web_identity_token_file", "credential_process",
-      "login_session",
-    ])
-  func unsupported(setting: String) {
-    let files = sharedFiles(config: "[default]\n\(setting) = something")
-    let description = error(ProfileCredentials(profileNamed: nil, sharedFiles: files))
+    arguments: ["login_session = x", "role_arn = r\nmfa_serial = x"])
+  func unsupported(settings: String) {
+    let description = error(profile(nil, sharedFiles(config: "[default]\n\(settings)")))
+    let setting = settings.contains("mfa_serial") ? "mfa_serial" : "login_session"
     #expect(description.contains("profile 'default' gets its credentials through \(setting)"))
   }
 
   @Test("Keys win over credential_process, but not over a role, as in other AWS tools")
   func precedence() throws {
     let process = sharedFiles(credentials: pair + "\ncredential_process = p")
-    #expect(
-      try ProfileCredentials(profileNamed: nil, sharedFiles: process).credentials() != nil)
+    #expect(try profile(nil, process).credentials() != nil)
     let role = sharedFiles(credentials: pair + "\nrole_arn = arn:aws:iam::1:role/r")
-    #expect(error(ProfileCredentials(profileNamed: nil, sharedFiles: role)).contains("role_arn"))
+    #expect(error(profile(nil, role)).contains("no credentials to take its role with"))
   }
 
   @Test("A file that cannot be read is an error with its path")
@@ -190,7 +198,7 @@ func sharedFiles(
     let files = SharedFiles(environment: ["HOME": "/h"]) { path throws(CredentialsError) in
       throw .unreadableFile(path: path, reason: "Permission denied")
     }
-    let description = error(ProfileCredentials(profileNamed: nil, sharedFiles: files))
+    let description = error(profile(nil, files))
     #expect(description.contains("/h/.aws/config cannot be read: Permission denied"))
   }
 
@@ -209,9 +217,7 @@ func sharedFiles(
     ]
     func keyID(profile: String?, _ environment: [String: String]) throws -> String? {
       try CredentialsChain.standard(
-        profileNamed: profile, sharedFiles: sharedFiles(credentials: pair),
-        environment: environment,
-        secondsSinceEpoch: { 0 }
+        profileNamed: profile, sources(sharedFiles(credentials: pair), environment)
       ).credentials()?.accessKeyID
     }
     #expect(try keyID(profile: nil, environment) == "AKIAENV")
@@ -221,18 +227,17 @@ func sharedFiles(
 
   @Test("Where nothing is found, the error lists where it looked and what to do")
   func nothingFound() {
-    let chain = CredentialsChain.standard(
-      profileNamed: nil, sharedFiles: sharedFiles(), environment: [:], secondsSinceEpoch: { 0 })
+    let chain = CredentialsChain.standard(profileNamed: nil, sources(sharedFiles()))
     let description = error(chain)
     for part in [
       "AWS_ACCESS_KEY_ID", "'default' in /home/u/.aws/credentials and /home/u/.aws/config",
-      "--profile", "--no-sign-request",
+      "--profile", "--no-sign-request", "AWS_ROLE_ARN", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+      "169.254.169.254",
     ] {
       #expect(description.contains(part), "\(description)")
     }
     let homeless = CredentialsChain.standard(
-      profileNamed: nil, sharedFiles: SharedFiles(environment: [:]) { _ in nil }, environment: [:],
-      secondsSinceEpoch: { 0 })
+      profileNamed: nil, sources(SharedFiles(environment: [:]) { _ in nil }))
     #expect(error(homeless).contains("HOME is not set"))
   }
 
@@ -240,33 +245,6 @@ func sharedFiles(
   func anonymous() throws {
     let provider: any CredentialsProvider = AnonymousCredentials()
     #expect(try provider.credentials() == nil)
-  }
-
-  @Test("A chain asks once, again when the credentials near their end, and again when refused")
-  func remembering() throws {
-    final class Counting: CredentialsProvider {
-      let asked = Lock(0)
-      var whereItLooks: String { "here" }
-      func credentials() -> Credentials? {
-        let count = asked.withLock { count in
-          count += 1
-          return count
-        }
-        return Credentials(accessKeyID: "A\(count)", secretAccessKey: "s", expiration: 1000)
-      }
-    }
-    final class Clock: Sendable { let now = Lock<Int64>(0) }
-    let (source, clock) = (Counting(), Clock())
-    let chain = CredentialsChain([AnonymousCredentials(), source]) { clock.now.withLock { $0 } }
-    #expect(try chain.credentials()?.accessKeyID == "A1")
-    clock.now.withLock { $0 = 700 }
-    #expect(try chain.credentials()?.accessKeyID == "A1")
-    clock.now.withLock { $0 = 701 }
-    #expect(try chain.credentials()?.accessKeyID == "A2")
-    clock.now.withLock { $0 = 0 }
-    #expect(try chain.credentials()?.accessKeyID == "A2")
-    chain.invalidate()
-    #expect(try chain.credentials()?.accessKeyID == "A3")
   }
 
   @Test("The region is the flag's, else the environment's, else the profile's, else us-east-1")

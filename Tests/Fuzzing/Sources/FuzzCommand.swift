@@ -18,6 +18,7 @@ import Glibc
     "parquet-footer": fuzzParquetFooter,
     "cache-index": fuzzCacheIndex,
     "shared-files": fuzzSharedFiles,
+    "credentials-answer": fuzzCredentialsAnswer,
   ]
 
   // Set once, before libFuzzer's loop, which has one thread.

@@ -39,12 +39,64 @@ private func checkRange(_ range: ContentRange) {
   let files = SharedFiles(environment: ["HOME": "/home"]) { path in
     path.hasSuffix("config") ? (texts.count > 1 ? texts[1] : nil) : texts.first
   }
+  let sources = nowhere(files)
   for profile in [nil, "p"] {
     do {
-      _ = try ProfileCredentials(profileNamed: profile, sharedFiles: files).credentials()
+      _ = try ProfileCredentials(profileNamed: profile, sources).credentials()
       _ = try files.profile(named: profile)?["region"]
     } catch {
       checkMessage(error)
     }
   }
+}
+
+/// What a service or a command answers that is to give credentials, after a byte that chooses the status.
+@Sendable func fuzzCredentialsAnswer(_ bytes: [UInt8]) {
+  guard let first = bytes.first else { return }
+  let answer = HTTPQuestion.Answer(
+    status: [200, 200, 403, 500][Int(first) % 4], body: Array(bytes.dropFirst()))
+  let environment = [
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/", "AWS_WEB_IDENTITY_TOKEN_FILE": "/token",
+    "AWS_ROLE_ARN": "r", "HOME": "/home",
+  ]
+  let login = #"{"accessToken":"t","expiresAt":"2100-01-01T00:00:00Z"}"#
+  let config = """
+    [default]
+    credential_process = p
+    [profile p]
+    sso_start_url = u
+    sso_region = r
+    sso_account_id = 1
+    sso_role_name = r
+    """
+  let sources = CredentialSources(
+    environment: environment,
+    sharedFiles: SharedFiles(environment: environment) {
+      $0.hasSuffix("config") ? config : $0.hasSuffix("credentials") ? nil : login
+    },
+    ask: { _ throws(HTTPQuestion.Failure) in answer },
+    run: { _, _ throws(CommandOutput.Failure) in answer.body })
+  let providers: [any CredentialsProvider] = [
+    ContainerCredentials(sources), InstanceCredentials(sources), WebIdentityCredentials(sources),
+    ProfileCredentials(profileNamed: nil, sources), ProfileCredentials(profileNamed: "p", sources),
+  ]
+  for provider in providers {
+    do {
+      guard let found = try provider.credentials() else { continue }
+      let fields = [found.accessKeyID, found.secretAccessKey, found.sessionToken ?? "x"]
+      check(
+        fields.allSatisfy { !$0.isEmpty && $0.utf8.allSatisfy { (0x21...0x7e).contains($0) } },
+        "what no header may hold")
+    } catch {
+      checkMessage(error)
+    }
+  }
+}
+
+/// Neither services nor commands: what is made up is not run.
+private func nowhere(_ files: SharedFiles) -> CredentialSources {
+  CredentialSources(
+    environment: [:], sharedFiles: files,
+    ask: { _ throws(HTTPQuestion.Failure) in HTTPQuestion.Answer(status: 404, body: []) },
+    run: { _, _ throws(CommandOutput.Failure) in [] })
 }

@@ -38,6 +38,8 @@ class Lab:
         self.environment = {
             "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(self.folder / "home"),
             "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": "us-east-1",
+            # Where the tests run on EC2, its role is not what they are about.
+            "AWS_EC2_METADATA_DISABLED": "true",
             MARK: self.mark,
         } | {name: os.environ[name] for name in SANITIZER_OPTIONS if name in os.environ}
         (self.folder / "home").mkdir()

@@ -1,8 +1,7 @@
 // Who signs the requests.
 //
-// The layers above hold a `CredentialsProvider` and ask it before each request: credentials are a value that
-// can change under way, for a session token expires while the file system stays mounted. Sources that are
-// not here yet (roles, SSO, instance metadata) will be further providers in the same chain.
+// Credentials are a value that can change under way, for a session token expires while the file system stays mounted:
+// a `CredentialsProvider` says where they come from, and `CredentialsKeeper` when it is asked.
 
 import PrintableText
 
@@ -58,22 +57,15 @@ extension Credentials: CustomStringConvertible, CustomDebugStringConvertible, Cu
   public var customMirror: Mirror { Mirror(self, children: ["redacted": description]) }
 }
 
-/// Something that may know credentials. Called from any thread.
+/// Something that may know credentials. Called from any thread, which it may keep for some seconds.
 public protocol CredentialsProvider: Sendable {
   /// Where this provider looks, for the message that no credentials were found.
   var whereItLooks: String { get }
 
-  /// The credentials of this source; nil if it has none, so that the next source is asked.
+  /// The credentials of this source as they are now; nil if it has none, so that the next source is asked.
   ///
   /// - Throws: if the source is there, but cannot be used: asking another one would hide the mistake.
   func credentials() throws(CredentialsError) -> Credentials?
-
-  /// Forgets what it remembers, because the store refused it: credentials on disk may have been renewed.
-  func invalidate()
-}
-
-extension CredentialsProvider {
-  public func invalidate() {}
 }
 
 /// No credentials on purpose (`--no-sign-request`): requests go out unsigned, as a public bucket allows.
@@ -120,6 +112,14 @@ public enum CredentialsError: Error, Sendable, Equatable, CustomStringConvertibl
   /// A profile that gets its credentials in a way that is not supported.
   case unsupported(setting: String, profile: String)
   case unreadableFile(path: String, reason: String)
+  /// A service, a command or a file that is to give credentials did not. `isTemporary` if it may do a little later, without
+  /// anybody doing anything.
+  case failed(source: String, problem: String, advice: String, isTemporary: Bool)
+
+  public var isTemporary: Bool {
+    if case .failed(_, _, _, let isTemporary) = self { return isTemporary }
+    return false
+  }
 
   public var description: String {
     switch self {
@@ -157,6 +157,8 @@ public enum CredentialsError: Error, Sendable, Equatable, CustomStringConvertibl
         \(printable(path, limit: 1024)) cannot be read: \(reason). Make it readable, or name another file \
         with AWS_SHARED_CREDENTIALS_FILE or AWS_CONFIG_FILE.
         """
+    case .failed(let source, let problem, let advice, _):
+      return "\(source): \(problem). \(advice)"
     }
   }
 }

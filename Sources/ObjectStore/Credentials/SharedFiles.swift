@@ -24,24 +24,27 @@ public struct SharedFiles: Sendable {
   /// Returns a file's text, nil if there is no such file.
   public typealias Reader = @Sendable (_ path: String) throws(CredentialsError) -> String?
 
+  /// HOME, if it is set.
+  let homeFolder: String?
   /// Nil if HOME is not set and no variable names the file.
   let credentialsPath: String?
   let configPath: String?
   /// AWS_PROFILE, if it is set.
   let profileFromEnvironment: String?
-  private let read: Reader
+  let read: Reader
 
   /// - Parameter environment: HOME, AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE and AWS_PROFILE are used.
   public init(
     environment: [String: String], read: @escaping Reader = SharedFiles.readFile
   ) {
+    let home = environment["HOME"].flatMap { $0.isEmpty ? nil : $0 }
     func path(_ variable: String, _ name: String) -> String? {
-      let home = environment["HOME"].flatMap { $0.isEmpty ? nil : $0 }
       guard let given = environment[variable], !given.isEmpty else {
         return home.map { "\($0)/.aws/\(name)" }
       }
       return given.hasPrefix("~/") ? home.map { $0 + given.dropFirst() } ?? given : given
     }
+    homeFolder = home
     credentialsPath = path("AWS_SHARED_CREDENTIALS_FILE", "credentials")
     configPath = path("AWS_CONFIG_FILE", "config")
     profileFromEnvironment = environment["AWS_PROFILE"].flatMap { $0.isEmpty ? nil : $0 }
@@ -69,6 +72,14 @@ public struct SharedFiles: Sendable {
     if let settings { return Profile(name: wanted, settings: settings) }
     guard chosen != nil else { return nil }
     throw .noSuchProfile(name: wanted, files: paths, existing: existing.sorted())
+  }
+
+  /// The settings of a `[sso-session NAME]` of the config file; nil if there is none.
+  func ssoSession(named name: String) throws(CredentialsError) -> Profile? {
+    guard let configPath, let text = try read(configPath) else { return nil }
+    return Sections.profiles(in: text, kind: .ssoSessions)[name].map {
+      Profile(name: name, settings: $0)
+    }
   }
 
   /// The paths, for messages.
@@ -118,52 +129,9 @@ extension SharedFiles.Profile: CustomStringConvertible, CustomReflectable {
   public var customMirror: Mirror { Mirror(self, children: ["name": name]) }
 }
 
-/// The keys of a profile.
-public struct ProfileCredentials: CredentialsProvider {
-  private let name: String?
-  private let sharedFiles: SharedFiles
-
-  /// - Parameter name: the profile that a flag names; nil for that of AWS_PROFILE, or "default".
-  public init(profileNamed name: String?, sharedFiles: SharedFiles) {
-    self.name = name
-    self.sharedFiles = sharedFiles
-  }
-
-  public var whereItLooks: String {
-    let name = printable(name ?? sharedFiles.profileFromEnvironment ?? "default", limit: 64)
-    let paths = sharedFiles.paths
-    return paths.isEmpty
-      ? "no shared files, since HOME is not set"
-      : "profile '\(name)' in \(paths.joined(separator: " and "))"
-  }
-
-  public func credentials() throws(CredentialsError) -> Credentials? {
-    guard let profile = try sharedFiles.profile(named: name) else { return nil }
-    // These come before the keys in other AWS tools, where a role's keys belong to the role's source.
-    try refuse(
-      ["role_arn", "web_identity_token_file", "sso_session", "sso_start_url", "login_session"],
-      in: profile)
-    func setting(_ name: String) -> (String, String?) { (name, profile[name]) }
-    let found = try Credentials(
-      from: "profile '\(printable(profile.name, limit: 64))'",
-      accessKeyID: setting("aws_access_key_id"), secretAccessKey: setting("aws_secret_access_key"),
-      sessionToken: setting("aws_session_token"))
-    if found == nil { try refuse(["credential_process"], in: profile) }
-    return found
-  }
-
-  private func refuse(
-    _ settings: [String], in profile: SharedFiles.Profile
-  ) throws(CredentialsError) {
-    if let setting = settings.first(where: { profile[$0] != nil }) {
-      throw .unsupported(setting: setting, profile: profile.name)
-    }
-  }
-}
-
 /// The format of the shared files.
 enum Sections {
-  enum Kind { case credentials, config }
+  enum Kind { case credentials, config, ssoSessions }
 
   /// The profiles in a file's text. Lines that make no sense are ignored, as other tools do.
   static func profiles(in text: String, kind: Kind) -> [String: [String: String]] {
@@ -199,6 +167,7 @@ enum Sections {
     switch (kind, words.count) {
     case (.credentials, 1...): name = title.trimmedOfSpaces
     case (.config, 2) where words[0] == "profile": name = words[1].trimmedOfSpaces
+    case (.ssoSessions, 2) where words[0] == "sso-session": name = words[1].trimmedOfSpaces
     case (.config, 1) where words[0] == "default": name = "default"
     default: return nil
     }

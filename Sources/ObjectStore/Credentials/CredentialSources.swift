@@ -1,0 +1,76 @@
+import FoundationEssentials
+import Glibc
+import PrintableText
+
+/// What sources of credentials look at.
+public struct CredentialSources: Sendable {
+  public let environment: [String: String]
+  public let sharedFiles: SharedFiles
+  package let ask: HTTPQuestion.Asker
+  package let run: CommandOutput.Runner
+  package let secondsSinceEpoch: @Sendable () -> Int64
+
+  public init(environment: [String: String], sharedFiles: SharedFiles) {
+    self.init(
+      environment: environment, sharedFiles: sharedFiles,
+      ask: { question throws(HTTPQuestion.Failure) in try question.ask() })
+  }
+
+  package init(
+    environment: [String: String], sharedFiles: SharedFiles,
+    secondsSinceEpoch: @escaping @Sendable () -> Int64 = { Int64(time(nil)) },
+    ask: @escaping HTTPQuestion.Asker, run: @escaping CommandOutput.Runner = CommandOutput.run
+  ) {
+    self.run = run
+    self.environment = environment
+    self.sharedFiles = sharedFiles
+    self.secondsSinceEpoch = secondsSinceEpoch
+    self.ask = ask
+  }
+
+  /// A variable's value; nil if it is not set, or empty.
+  func variable(_ name: String) -> String? {
+    environment[name].flatMap { $0.isEmpty ? nil : $0 }
+  }
+
+  /// Asks a service for credentials, as JSON.
+  ///
+  /// - Parameter source: the service, for messages.
+  func credentials(from source: String, _ question: HTTPQuestion) throws(CredentialsError)
+    -> Credentials
+  {
+    let answer = try self.answer(from: source, question)
+    guard answer.status == 200 else { throw .refused(source, answer) }
+    return try Credentials(from: source, json: answer.body)
+  }
+
+  func answer(from source: String, _ question: HTTPQuestion) throws(CredentialsError)
+    -> HTTPQuestion.Answer
+  {
+    do throws(HTTPQuestion.Failure) {
+      let answer = try ask(question)
+      if answer.status >= 500 || answer.status == 429 {
+        throw HTTPQuestion.Failure(text: "HTTP \(answer.status)")
+      }
+      return answer
+    } catch {
+      throw .failed(
+        source: source, problem: "no answer: \(error.text)", advice: "It is asked again.",
+        isTemporary: true)
+    }
+  }
+}
+
+extension CredentialsError {
+  /// A service's refusal. Its answer is not shown but for an error's code and message.
+  static func refused(_ source: String, _ answer: HTTPQuestion.Answer) -> CredentialsError {
+    let details = S3ErrorBody(parsing: answer.body)
+    let words = [details?.code, details?.message].compactMap {
+      $0.map { printable($0, limit: 300) }
+    }
+    return .failed(
+      source: source,
+      problem: (["HTTP \(answer.status)"] + words).joined(separator: ", "),
+      advice: "Check that it may be asked, and for what.", isTemporary: false)
+  }
+}

@@ -1,0 +1,82 @@
+import CCurl
+
+/// A small question by HTTP, for the services that give out credentials. The thread waits for its answer.
+package struct HTTPQuestion: Sendable {
+  /// Asks, and returns the answer, whatever its status.
+  package typealias Asker = @Sendable (HTTPQuestion) throws(Failure) -> Answer
+
+  package struct Answer: Sendable {
+    package let status: Int
+    package let body: [UInt8]
+
+    package init(status: Int, body: [UInt8]) {
+      self.status = status
+      self.body = body
+    }
+  }
+
+  /// There was no answer, and why, in curl's words.
+  package struct Failure: Error { package let text: String }
+
+  /// Real answers have one or two KB.
+  package static let largestAnswerInBytes = 64 << 10
+
+  package var method = "GET"
+  package var url: String
+  package var headers: [HTTPHeader] = []
+  /// Of a form; sent with POST and PUT.
+  package var body = ""
+  /// For the whole exchange.
+  package var timeout = Duration.seconds(5)
+  /// Services on this machine or its link are asked without.
+  package var mayUseProxy = false
+
+  /// Asks with libcurl. Redirects are not followed, so that nothing goes to any other host.
+  package func ask() throws(Failure) -> Answer {
+    guard let handle = curl_easy_init() else { throw Failure(text: "out of memory") }
+    defer { curl_easy_cleanup(handle) }
+    var list: UnsafeMutablePointer<curl_slist>?
+    for header in headers {
+      list = curl_slist_append(list, "\(header.name): \(header.value)") ?? list
+    }
+    defer { curl_slist_free_all(list) }
+    let answer = Collector()
+    inventoryfs_setopt_string(handle, CURLOPT_URL, url)
+    inventoryfs_setopt_headers(handle, list)
+    inventoryfs_setopt_string(handle, CURLOPT_PROTOCOLS_STR, "http,https")
+    inventoryfs_setopt_long(handle, CURLOPT_FOLLOWLOCATION, 0)
+    inventoryfs_setopt_long(handle, CURLOPT_NOSIGNAL, 1)
+    inventoryfs_setopt_long(handle, CURLOPT_TIMEOUT_MS, timeout.inMilliseconds)
+    if !mayUseProxy { inventoryfs_setopt_string(handle, CURLOPT_NOPROXY, "*") }
+    if method != "GET" {
+      inventoryfs_setopt_long(handle, CURLOPT_POSTFIELDSIZE, body.utf8.count)
+      inventoryfs_setopt_string(handle, CURLOPT_COPYPOSTFIELDS, body)
+      inventoryfs_setopt_string(handle, CURLOPT_CUSTOMREQUEST, method)
+    }
+    // curl calls back during `curl_easy_perform` alone, for which the collector is kept alive.
+    inventoryfs_setopt_write(handle, collect, Unmanaged.passUnretained(answer).toOpaque())
+    let code = withExtendedLifetime(answer) { curl_easy_perform(handle) }
+    guard code == CURLE_OK else {
+      throw Failure(
+        text: answer.bytes.count > Self.largestAnswerInBytes
+          ? "an answer of more than \(Self.largestAnswerInBytes) bytes"
+          : String(cString: curl_easy_strerror(code)))
+    }
+    return Answer(status: inventoryfs_response_status(handle), body: answer.bytes)
+  }
+
+  fileprivate final class Collector {
+    var bytes: [UInt8] = []
+  }
+}
+
+private func collect(
+  _ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int,
+  _ context: UnsafeMutableRawPointer?
+) -> Int {
+  guard let context, let bytes else { return 0 }
+  let answer = Unmanaged<HTTPQuestion.Collector>.fromOpaque(context).takeUnretainedValue()
+  answer.bytes += UnsafeRawBufferPointer(start: bytes, count: size * count)
+  // Anything but the count ends the transfer.
+  return answer.bytes.count > HTTPQuestion.largestAnswerInBytes ? 0 : size * count
+}

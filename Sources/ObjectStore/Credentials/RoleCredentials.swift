@@ -1,0 +1,113 @@
+import PrintableText
+
+/// Temporary credentials of a role, from AWS's security token service. Source: "AssumeRole" and "AssumeRoleWithWebIdentity" in
+/// the AWS Security Token Service API Reference.
+struct RoleRequest {
+  private static let source = "the security token service"
+
+  let sources: CredentialSources
+  let region: String
+  let role: String
+  /// Shown in AWS's logs.
+  var sessionName: String?
+  var externalID: String?
+  var durationInSeconds: String?
+
+  /// Asks in the name of who has `credentials`.
+  func assume(with credentials: Credentials) throws(CredentialsError) -> Credentials {
+    var items = parameters("AssumeRole")
+    if let externalID { items.append(QueryItem("ExternalId", externalID)) }
+    let target = try endpoint.target(query: items)
+    let signed = RequestSigner(service: "sts").headers(
+      signing: "GET", target, credentials: credentials, region: region,
+      secondsSinceEpoch: sources.secondsSinceEpoch())
+    return try send(HTTPQuestion(url: target.url, headers: signed, mayUseProxy: true))
+  }
+
+  /// Asks in the name of whom the token names.
+  func assume(withToken token: String) throws(CredentialsError) -> Credentials {
+    // A token belongs into a body: addresses are written into logs.
+    let items = parameters("AssumeRoleWithWebIdentity") + [QueryItem("WebIdentityToken", token)]
+    let target = try endpoint.target(query: [])
+    return try send(
+      HTTPQuestion(
+        method: "POST", url: target.url, body: S3Endpoint.query(items), mayUseProxy: true))
+  }
+
+  private func parameters(_ action: String) -> [QueryItem] {
+    var items = [
+      QueryItem("Action", action), QueryItem("Version", "2011-06-15"), QueryItem("RoleArn", role),
+      QueryItem("RoleSessionName", sessionName ?? "inventoryfs"),
+    ]
+    if let durationInSeconds { items.append(QueryItem("DurationSeconds", durationInSeconds)) }
+    return items
+  }
+
+  private var endpoint: S3Endpoint {
+    get throws(CredentialsError) {
+      do throws(S3EndpointError) {
+        if let url = sources.variable("AWS_ENDPOINT_URL_STS") { return try S3Endpoint(url: url) }
+        return try S3Endpoint(url: "https://sts.\(region).\(Region.domain(of: region))")
+      } catch {
+        throw .failed(source: Self.source, problem: "\(error)", advice: "", isTemporary: false)
+      }
+    }
+  }
+
+  private func send(_ question: HTTPQuestion) throws(CredentialsError) -> Credentials {
+    let source = "\(Self.source), asked for role \(printable(role, limit: 200))"
+    let answer = try sources.answer(from: source, question)
+    guard answer.status == 200 else { throw .refused(source, answer) }
+    let fields = XMLFields(parsing: answer.body, within: "Credentials")
+    func field(_ name: String) -> (String, String?) { (name, fields?[name]) }
+    guard
+      let pair = try Credentials(
+        from: source, accessKeyID: field("AccessKeyId"),
+        secretAccessKey: field("SecretAccessKey"), sessionToken: field("SessionToken")),
+      let expiration = fields?["Expiration"].flatMap({ Credentials.secondsSinceEpoch(iso8601: $0) })
+    else {
+      throw .failed(
+        source: source, problem: "its answer has no credentials",
+        advice: "Check that AWS_ENDPOINT_URL_STS names such a service, and proxies.",
+        isTemporary: false)
+    }
+    return Credentials(
+      accessKeyID: pair.accessKeyID, secretAccessKey: pair.secretAccessKey,
+      sessionToken: pair.sessionToken, expiration: expiration)
+  }
+}
+
+/// The role that the environment gives to whoever has a token, as EKS does for service accounts: AWS_ROLE_ARN and
+/// AWS_WEB_IDENTITY_TOKEN_FILE.
+public struct WebIdentityCredentials: CredentialsProvider {
+  private let sources: CredentialSources
+
+  public init(_ sources: CredentialSources) { self.sources = sources }
+
+  public var whereItLooks: String { "the variables AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE" }
+
+  public func credentials() throws(CredentialsError) -> Credentials? {
+    guard let file = sources.variable("AWS_WEB_IDENTITY_TOKEN_FILE"),
+      let role = sources.variable("AWS_ROLE_ARN")
+    else { return nil }
+    let region = Region.name(explicit: nil, environment: sources.environment, profile: nil)
+    let request = RoleRequest(
+      sources: sources, region: region, role: role,
+      sessionName: sources.variable("AWS_ROLE_SESSION_NAME"))
+    return try request.assume(withToken: sources.webIdentityToken(file))
+  }
+}
+
+extension CredentialSources {
+  /// Read anew each time, because it is replaced.
+  func webIdentityToken(_ path: String) throws(CredentialsError) -> String {
+    guard let token = try sharedFiles.read(path)?.trimmedOfSpaces, !token.isEmpty else {
+      throw .failed(
+        source: "web identity token file \(printable(path, limit: 1024))",
+        problem: "it does not exist, or is empty",
+        advice: "Name another with AWS_WEB_IDENTITY_TOKEN_FILE or web_identity_token_file.",
+        isTemporary: false)
+    }
+    return token
+  }
+}
