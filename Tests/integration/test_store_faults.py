@@ -131,7 +131,7 @@ def test_a_fault_that_stays_is_the_documented_errno_and_heals(lab, root, invento
     origin = lab.origin(root, fault_plan=plan(fault, match={**CHUNKS, "skippingFirst": first}))
     mount = lab.mount(inventory.url, "--read-timeout", "4s", endpoint=origin.endpoint)
     assert read(lab, mount) == f"errno {expected}"
-    assert "one.bin" in mount.log(), "the log names the object"
+    assert mount.logged("one.bin"), "the log names the object"
     set_faults(lab, origin, {"rules": []})
     wait_until(lambda: read(lab, mount) == digest(inventory), "the chunk to be readable again", poll_seconds=0.5)
 
@@ -140,7 +140,7 @@ def test_the_log_says_what_was_waited_for_and_why(lab, root, inventory):
     origin = lab.origin(root, fault_plan=plan({"kind": "status", "status": 500, "code": "InternalError"}))
     mount = lab.mount(inventory.url, "--read-timeout", "2s", endpoint=origin.endpoint)
     assert read(lab, mount) == f"errno {errno.EIO}"
-    line = next(line for line in mount.log().splitlines() if "--read-timeout" in line)
+    line = mount.logged("--read-timeout")[0]
     for part in (f"s3://{BUCKET}/data/one.bin", "opening it", "2.0 seconds", "InternalError"):
         assert part in line
 
