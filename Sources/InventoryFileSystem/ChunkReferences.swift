@@ -23,6 +23,23 @@ struct ChunkReferences: Sendable {
   let store: String
   /// Larger ones cannot be opened (`FetchPlanner.largestChunkInBytes`).
   let largestChunkInBytes: Int
+  /// Of chunks whose object the manifest has listed before: how often. Each has an entry of the cache to itself, because
+  /// the planner keeps the books of one chunk for each entry.
+  private let repetitions: [Int: Int]
+
+  init(bucket: String, inventory: Inventory, store: String, largestChunkInBytes: Int) {
+    self.bucket = bucket
+    self.inventory = inventory
+    self.store = store
+    self.largestChunkInBytes = largestChunkInBytes
+    var uses: [String: Int] = [:]
+    var repetitions: [Int: Int] = [:]
+    for (index, chunk) in inventory.chunks.enumerated() {
+      if let before = uses[chunk.key] { repetitions[index] = before }
+      uses[chunk.key, default: 0] += 1
+    }
+    self.repetitions = repetitions
+  }
 
   func location(of chunk: Inventory.Chunk) -> S3Location {
     S3Location(bucket: bucket, key: chunk.key)
@@ -33,8 +50,9 @@ struct ChunkReferences: Sendable {
     guard inventory.chunks.indices.contains(id.index) else { return nil }
     let chunk = inventory.chunks[id.index]
     guard chunk.failure == nil, chunk.sizeInBytes <= largestChunkInBytes,
-      let version = chunk.md5.map({ "md5 \($0)" }) ?? eTag.map({ "etag \($0)" })
+      let named = chunk.md5.map({ "md5 \($0)" }) ?? eTag.map({ "etag \($0)" })
     else { return nil }
+    let version = repetitions[id.index].map { "\(named), repetition \($0)" } ?? named
     return ChunkReference(
       id: id, location: location(of: chunk),
       identity: CacheIdentity(

@@ -54,6 +54,31 @@ import Testing
     }
   }
 
+  @Test("An object that the manifest lists twice is two chunks, each with bytes of its own")
+  func listedTwice() async throws {
+    let chunk = Rig.Chunk(key: "chunk", bytes: content(5_000_000))
+    var again = chunk
+    again.name = "again"
+    let big = Rig.Chunk(key: "big", bytes: content(20_000_000, seed: 2))
+    try await Rig.run([chunk, again, big], cacheSizeInBytes: 16 << 20) { rig, _ in
+      let files = [try await rig.open("chunk"), try await rig.open("again")]
+      func check(_ occasion: String) async throws {
+        for file in files {
+          for offset in stride(from: 0, to: chunk.bytes.count, by: 1 << 20) {
+            let bytes = try await rig.read(file, offset, 1 << 20)
+            let isRight = bytes == Array(chunk.bytes[offset...].prefix(1 << 20))
+            #expect(isRight, "\(occasion), from \(offset)")
+          }
+        }
+      }
+      try await check("as they come")
+      // What one of them loses is not what the other one has.
+      try await rig.check(big)
+      try await check("once others have taken their place")
+      for file in files { rig.fileSystem.close(file) }
+    }
+  }
+
   @Test("Many readers of one chunk ask for no byte twice, and never without the version")
   func sharedReading() async throws {
     let chunk = Rig.Chunk(key: "shared", bytes: content(20_000_000))

@@ -17,6 +17,8 @@ final class Rig: Sendable {
     var key: String
     var bytes: [UInt8]
     var hasMD5 = true
+    /// Where it is not the key.
+    var name: String?
     /// What the manifest says, where that is not the truth.
     var statedSizeInBytes: Int?
   }
@@ -49,7 +51,7 @@ final class Rig: Sendable {
       destinationBucket: Self.bucket,
       chunks: chunks.map {
         Inventory.Chunk(
-          key: $0.key, name: $0.key, sizeInBytes: $0.statedSizeInBytes ?? $0.bytes.count,
+          key: $0.key, name: $0.name ?? $0.key, sizeInBytes: $0.statedSizeInBytes ?? $0.bytes.count,
           md5: $0.hasMD5 ? MD5Digest(of: $0.bytes) : nil)
       })
     fileSystem = InventoryFileSystem(
