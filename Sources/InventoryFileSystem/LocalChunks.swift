@@ -1,16 +1,37 @@
 import CLinux
 import Glibc
 import InventoryManifest
+import Locks
 import Logging
 import PrintableText
 import SystemPackage
 
 /// Chunks that are files under a folder already: read in place, without the cache.
-struct LocalChunks: Sendable {
-  let root: String
+final class LocalChunks: Sendable {
+  private let root: String
   /// The bucket that the manifest names, for the extended attribute.
   let bucket: String?
-  let logger: Logger
+  private let logger: Logger
+  /// What each file was when it was first opened, and whether it has been that since: the kernel may have pages of it.
+  private let seen = Lock<[NodeID: (first: FileVersion, isSame: Bool)]>([:])
+
+  private struct FileVersion: Equatable {
+    let device: UInt
+    let inode: UInt
+    let changedAt: [Int]
+
+    init(_ info: stat) {
+      device = info.st_dev
+      inode = info.st_ino
+      changedAt = [info.st_ctim.tv_sec, info.st_ctim.tv_nsec]
+    }
+  }
+
+  init(root: String, bucket: String?, logger: Logger) {
+    self.root = root
+    self.bucket = bucket
+    self.logger = logger
+  }
 
   func open(_ node: NodeID, _ chunk: Inventory.Chunk) throws(FileSystemError) -> OpenFile {
     let descriptor: Int32
@@ -27,10 +48,12 @@ struct LocalChunks: Sendable {
       default: throw .inputOutput
       }
     }
-    let file = OpenFile(
-      node: node, content: .localFile(descriptor), sizeInBytes: chunk.sizeInBytes)
     var info = stat()
-    guard fstat(descriptor, &info) == 0, info.st_mode & S_IFMT == S_IFREG else {
+    let isKnown = fstat(descriptor, &info) == 0
+    let file = OpenFile(
+      node: node, content: .localFile(descriptor), sizeInBytes: chunk.sizeInBytes,
+      mayKeepPages: isSame(FileVersion(info), as: node))
+    guard isKnown, info.st_mode & S_IFMT == S_IFREG else {
       logger.error("\(name(chunk)): it is not a regular file")
       throw .inputOutput
     }
@@ -41,6 +64,15 @@ struct LocalChunks: Sendable {
       throw .inputOutput
     }
     return file
+  }
+
+  private func isSame(_ version: FileVersion, as node: NodeID) -> Bool {
+    seen.withLock { seen in
+      let known = seen[node, default: (version, true)]
+      let isSame = known.isSame && known.first == version
+      seen[node] = (known.first, isSame)
+      return isSame
+    }
   }
 
   /// Fills the buffer's beginning with `bytes`, all of which lie within the size that the file had when it was opened.

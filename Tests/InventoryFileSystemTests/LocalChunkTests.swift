@@ -55,6 +55,22 @@ import Testing
     return String(decoding: try await read.value(), as: UTF8.self)
   }
 
+  @Test("The kernel is to forget its pages of a file that has become another")
+  func replaced() async throws {
+    let folder = try Folder(files: #"{"key":"data/a","size":3}"#) { root in
+      try Data("one".utf8).write(to: URL(filePath: root + "/data/a"))
+    }
+    let fileSystem = try folder.mount()
+    for _ in 0..<2 { #expect(try open("a", fileSystem).mayKeepPages) }
+    try folder.write("two", to: "root/data/b")
+    try #require(rename(folder.path + "/root/data/b", folder.path + "/root/data/a") == 0)
+    for _ in 0..<2 {
+      let file = try open("a", fileSystem)
+      #expect(!file.mayKeepPages)
+      #expect(try await read(file, fileSystem) == "two")
+    }
+  }
+
   @Test("Chunks are found under the nearest folder that has the first, whatever size is told")
   func plain() async throws {
     let folder = try Folder(files: #"{"key":"data/a","size":3},{"key":"data/b"}"#) { root in
