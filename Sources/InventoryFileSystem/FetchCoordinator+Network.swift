@@ -17,7 +17,7 @@ extension FetchCoordinator {
     }
     chunk.entry.record(eTag: eTag)
     perform { state in
-      state.eTags[chunk.id] = eTag
+      state.know(eTag, of: chunk.id)
       return state.planner.versionIsKnown(chunk.id)
     }
   }

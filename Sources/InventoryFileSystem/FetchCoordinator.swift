@@ -35,6 +35,10 @@ final class FetchCoordinator: Sendable {
     var planner: FetchPlanner
     var open: [ChunkID: OpenChunk] = [:]
     var eTags: [ChunkID: String] = [:]
+    /// The versions that chunks had when this run first knew them. The kernel may have pages of them.
+    var firstETags: [ChunkID: String] = [:]
+    /// Chunks that had another version afterwards, so that pages of both may be there.
+    var replaced: Set<ChunkID> = []
     /// Chunks whose object was replaced under their readers: they fail until the last one closes.
     var changed: Set<ChunkID> = []
     /// Chunks whose cache files cannot be used: they are read through memory until the last reader closes.
@@ -64,6 +68,18 @@ final class FetchCoordinator: Sendable {
     mutating func nextNumber() -> UInt64 {
       lastNumber += 1
       return lastNumber
+    }
+
+    mutating func know(_ eTag: String, of id: ChunkID) {
+      eTags[id] = eTag
+      if firstETags[id, default: eTag] != eTag { replaced.insert(id) }
+      firstETags[id] = firstETags[id] ?? eTag
+    }
+
+    /// Whether the pages that the kernel has of a chunk which is being opened are of its version, and right.
+    func mayKeepPages(of id: ChunkID) -> Bool {
+      planner.mayKeepPages(of: id) && !replaced.contains(id)
+        && (eTags[id] != nil || firstETags[id] == nil)
     }
 
     mutating func forget(_ part: PartID) {
@@ -242,7 +258,7 @@ final class FetchCoordinator: Sendable {
         state.lingering.removeAll { $0 == chunk.id }
         let handle = HandleID(number: state.nextNumber())
         let wait = WaitID(number: state.nextNumber())
-        let file = file(handle, state.planner.mayKeepPages(of: chunk.id))
+        let file = file(handle, state.mayKeepPages(of: chunk.id))
         let (decision, actions) = state.planner.open(chunk.id, handle: handle, wait: wait)
         switch decision {
         case .present:
@@ -279,7 +295,7 @@ final class FetchCoordinator: Sendable {
       let isVerified = entry.isVerified
       perform { state in
         state.open[chunk.id] = OpenChunk(id: chunk.id, location: chunk.location, entry: entry)
-        state.eTags[chunk.id] = eTag
+        if let eTag { state.know(eTag, of: chunk.id) }
         state.planner.load(
           chunk.id, sizeInBytes: chunk.identity.sizeInBytes, entry: entry.id,
           overheadInBytes: entry.overheadInBytes, present: entry.presentBlocks,

@@ -22,6 +22,47 @@ import Testing
     }
   }
 
+  @Test("The kernel is to forget its pages of a version that has been replaced")
+  func pages() async throws {
+    try await Rig.run([old]) { rig, origin in
+      let file = try await rig.open("chunk")
+      _ = try await rig.read(file, 0, 4096)
+      let again = try await rig.open("chunk")
+      #expect(file.mayKeepPages && again.mayKeepPages)
+      rig.fileSystem.close(again)
+      origin.put([new])
+      await #expect(throws: FileSystemError.stale) { try await rig.read(file, 5_500_000, 4096) }
+      rig.fileSystem.close(file)
+      try await rig.checkOnceSettled(new)
+      let other = try await rig.open("chunk")
+      #expect(!other.mayKeepPages)
+      rig.fileSystem.close(other)
+    }
+  }
+
+  @Test("So it is where nothing of it was left in the cache, which tells the version")
+  func pagesOfWhatHasLeft() async throws {
+    let big = Rig.Chunk(key: "big", bytes: content(30_000_000, seed: 3))
+    // So many that the chunk does not linger.
+    let small = (0..<40).map { Rig.Chunk(key: "\($0)", bytes: content(100)) }
+    for replacement in [old, new] {
+      try await Rig.run([old, big] + small, cacheSizeInBytes: 16 << 20) { rig, origin in
+        try await rig.check(old)
+        for chunk in small { try await rig.check(chunk) }
+        try await rig.check(big)
+        let cached = try rig.fileSystem.attribute(
+          "user.inventoryfs.cached_bytes", of: rig.node("chunk"))
+        #expect(cached == Array("0".utf8), "else this shows nothing")
+        origin.put([replacement])
+        let first = try await rig.open("chunk")
+        #expect(!first.mayKeepPages, "nobody knows")
+        let second = try await rig.open("chunk")
+        #expect(second.mayKeepPages == (replacement.bytes == old.bytes))
+        for file in [first, second] { rig.fileSystem.close(file) }
+      }
+    }
+  }
+
   @Test("So it is where the ETag was asked for beforehand", arguments: [true, false])
   func askedBeforehand(hasMD5: Bool) async throws {
     var old = old
