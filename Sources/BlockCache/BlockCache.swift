@@ -45,8 +45,8 @@ public final class BlockCache: Sendable {
   private let hook: CacheStepHook?
   /// Nil after it was deleted by somebody and could not be made anew.
   private let directory: Lock<CacheDirectory?>
-  /// An entry's, by its name, is held while its files are opened, created or removed, so that no other entry waits for that. Taken
-  /// before `directory` and `state`.
+  /// An entry's, by its name, is held while its files are opened, created, punched or removed, so that no other entry
+  /// waits for that. Taken before `directory` and `state`.
   private let entries = KeyedLock<String>()
   private let state = Lock(State())
 
@@ -261,17 +261,21 @@ public final class BlockCache: Sendable {
 
   /// Punches a segment's hole.
   public func evict(_ segment: CacheLedger.Segment) throws(BlockCacheError) {
-    let (open, name) = state.withLock {
-      ($0.open[segment.entry]?.entry, $0.names[segment.entry])
+    let id = segment.entry
+    let known = state.withLock { $0.names[id] ?? $0.open[id]?.entry.name }
+    guard let name = known else { return }
+    // Meanwhile nobody opens the entry, who would take the blocks for present, and none takes its place.
+    try entries.withLock(of: name) { () throws(BlockCacheError) in
+      let (open, isKnown) = state.withLock { ($0.open[id]?.entry, $0.names[id] != nil) }
+      if let open { return try open.remove(blocks: open.grid.blocks(ofSegment: segment.index)) }
+      // The index may be damaged; the data file is as long as the chunk.
+      guard isKnown, let directory = lastDirectory,
+        let files = try EntryFiles.open(name, in: directory),
+        let measured = files.measureData()
+      else { return }
+      let grid = BlockGrid(sizeInBytes: measured.sizeInBytes)
+      try files.remove(grid.blocks(ofSegment: segment.index), grid)
     }
-    if let open { return try open.remove(blocks: open.grid.blocks(ofSegment: segment.index)) }
-    // The index may be damaged; the data file is as long as the chunk.
-    guard let name, let directory = lastDirectory,
-      let files = try EntryFiles.open(name, in: directory),
-      let measured = files.measureData()
-    else { return }
-    let grid = BlockGrid(sizeInBytes: measured.sizeInBytes)
-    try files.remove(grid.blocks(ofSegment: segment.index), grid)
   }
 
   // MARK: What earlier runs left

@@ -1,6 +1,10 @@
-import BlockCache
+import Dispatch
+import Glibc
+import Locks
 import ReadPlanning
 import Testing
+
+@testable import BlockCache
 
 @Suite struct EntryTests {
   private let whole = content(40 * blockSize + 5)
@@ -124,6 +128,49 @@ import Testing
     #expect(try new.bytes(0..<blockSize) == Array(whole[..<blockSize]))
     cache.close(old)
     cache.close(new)
+  }
+
+  @Test("What is evicted of an entry is not punched in the one that takes its place meanwhile")
+  func evictionWhileReplaced() throws {
+    let folder = try CacheFolder()
+    let interlude = Lock<(@Sendable () -> Void)?>(nil)
+    let cache = try BlockCache(path: folder.path, logger: silent) { step in
+      if step == .openFiles { interlude.withLock { exchange(&$0, with: nil) }?() }
+      return nil
+    }
+    let old = try cache.open(identity)
+    old.record(eTag: "\"e\"")
+    try old.store(0..<41, of: whole)
+    cache.close(old)
+    unlink(try folder.file(endingIn: ".index"))
+    let new = Lock<CacheEntry?>(nil)
+    let replaced = DispatchSemaphore(value: 0)
+    let (identity, whole) = (identity, whole)
+    interlude.withLock {
+      $0 = {
+        DispatchQueue(label: "other").async {
+          do {
+            let entry = try cache.open(identity)
+            entry.record(eTag: "\"e\"")
+            try entry.store(0..<41, of: whole)
+            new.withLock { $0 = entry }
+          } catch {
+            Issue.record(error)
+          }
+          replaced.signal()
+        }
+        // It may have to wait for the eviction.
+        if replaced.wait(timeout: .now() + 0.5) == .success { replaced.signal() }
+      }
+    }
+    try cache.evict(.init(entry: old.id, index: 0))
+    replaced.wait()
+    let entry = try #require(new.withLock { $0 })
+    #expect(entry.id != old.id)
+    let isRight = try entry.bytes(0..<whole.count) == whole
+    #expect(isRight)
+    cache.close(entry)
+    #expect(try cache.open(identity).presentBlocks.isFull)
   }
 
   @Test("A cache knows which chunks it has")
