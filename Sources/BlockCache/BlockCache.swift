@@ -171,10 +171,9 @@ public final class BlockCache: Sendable {
       if let files = try EntryFiles.open(name, in: directory), let header = files.readHeader(),
         header.identityDigest == digest, header.sizeInBytes == identity.sizeInBytes,
         let measured = files.measureData(), measured.sizeInBytes == identity.sizeInBytes,
-        isOurs || !hasForeignReader(files)
+        let present = Self.presentBlocks(in: files, header), isOurs || !hasForeignReader(files)
       {
         let grid = BlockGrid(sizeInBytes: identity.sizeInBytes)
-        let present = files.readPresent(grid)
         // The scan, which would do it, passes by what is open.
         if !isOurs { trim(files, grid, present, allocatedInBytes: measured.allocatedInBytes) }
         let entry = CacheEntry(id: id, name: name, files: files, header: header, present: present)
@@ -353,15 +352,23 @@ public final class BlockCache: Sendable {
   /// What an entry holds, once space that its index does not name has been given back. Nil when it is of no use.
   private func measure(_ files: EntryFiles, _ name: String, _ id: EntryID) -> Found? {
     guard let header = files.readHeader(), Self.name(header.identityDigest) == name,
-      let measured = files.measureData(), measured.sizeInBytes == header.sizeInBytes
+      let measured = files.measureData(), measured.sizeInBytes == header.sizeInBytes,
+      let present = Self.presentBlocks(in: files, header), !present.isEmpty
     else { return nil }
     let grid = BlockGrid(sizeInBytes: header.sizeInBytes)
-    let present = files.readPresent(grid)
-    guard !present.isEmpty else { return nil }
     trim(files, grid, present, allocatedInBytes: measured.allocatedInBytes)
     return Found(
       entry: id, overheadInBytes: CacheEntry.overheadInBytes(grid),
       segments: grid.segments(holding: present))
+  }
+
+  /// The blocks that the index names. Nil where their version has not reached the disk with them: the store's next answer
+  /// would be taken for it, although the object may have become another one.
+  private static func presentBlocks(
+    in files: EntryFiles, _ header: IndexFormat.Header
+  ) -> BlockSet? {
+    let present = files.readPresent(BlockGrid(sizeInBytes: header.sizeInBytes))
+    return present.isEmpty || header.eTag != nil ? present : nil
   }
 
   /// Punches what is allocated but named by no index entry.

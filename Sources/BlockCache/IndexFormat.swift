@@ -38,8 +38,8 @@ import ReadPlanning
 ///   whose hole was punched, and a flipped bit: each makes the block absent, and it is fetched again.
 /// - The bytes of one entry are all of one version of the object, because the version is part of the identity whose
 ///   digest names the files and stands in the header. Files that a removal left over are therefore right or unusable,
-///   not outdated. Should the ETag in the header be missing or older, the store's next answer says so, by `If-Match` or
-///   by its own ETag, before a byte of it is mixed with these.
+///   not outdated. Should the ETag in the header be older, the store's next answer says so, by `If-Match` or by its own
+///   ETag, before a byte of it is mixed with these; should it be missing, the whole entry is absent.
 /// - A seal counts only while every block is present with the checksum that it had when the chunk was hashed. So nothing
 ///   need take it off when a block is evicted or comes anew, and it holds again when the same bytes have come back.
 /// - A header that is torn, of another format version or of another chunk makes the whole entry absent; so does a data

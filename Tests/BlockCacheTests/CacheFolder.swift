@@ -81,8 +81,9 @@ extension CacheIdentity {
 }
 
 extension CacheEntry {
-  /// Stores blocks of `content` as a transfer does.
+  /// Stores blocks of `content` as a transfer does, which knows their version.
   func store(_ blocks: Range<Int>, of content: [UInt8]) throws {
+    if eTag == nil { record(eTag: "\"any\"") }
     for block in blocks {
       let range = grid.bytes(of: block..<block + 1)
       try put(content[range], at: range.lowerBound)

@@ -184,6 +184,31 @@ import Testing
     }
   }
 
+  @Test("Blocks whose version did not reach the disk are nobody's, and leave nothing uncounted")
+  func lostVersion() throws {
+    let folder = try CacheFolder()
+    let (header, file): ([UInt8], String)
+    do {
+      let cache = try folder.openCache()
+      let entry = try cache.open(Self.identity)
+      file = try folder.file(endingIn: ".index")
+      header = try Array(folder.bytes(of: file)[..<IndexFormat.headerSizeInBytes])
+      entry.record(eTag: "\"e\"")
+      try entry.store(0..<19, of: Self.whole)
+      cache.close(entry)
+    }
+    try folder.overwrite(file, at: 0, with: header)
+    do {
+      let cache = try folder.openCache()
+      let entry = try cache.open(Self.identity)
+      #expect(entry.presentBlocks.isEmpty && entry.eTag == nil)
+      #expect(try folder.allocatedInBytes(folder.file(endingIn: ".data")) == 0)
+      cache.close(entry)
+    }
+    try folder.overwrite(folder.file(endingIn: ".index"), at: 0, with: header)
+    try Self.check(folder, "the first header again")
+  }
+
   @Test("Every byte of the index flipped, one at a time: no wrong byte is served")
   func everyIndexByte() throws {
     let folder = try CacheFolder()

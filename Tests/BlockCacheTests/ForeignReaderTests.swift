@@ -19,6 +19,7 @@ struct ForeignReaderTests {
   /// An earlier run's cache, with all of one chunk.
   private func fill() throws {
     let entry = try cache().open(identity)
+    entry.record(eTag: "\"e\"")
     let bytes = [UInt8](repeating: 7, count: identity.sizeInBytes)
     try entry.write(bytes.span.bytes, at: 0)
     for block in 0..<entry.grid.blockCount {
