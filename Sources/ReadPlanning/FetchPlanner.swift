@@ -222,7 +222,8 @@ public struct FetchPlanner: Sendable {
   /// The largest chunk that can be opened: its indexes take 1/64 of the cache at most (the files of 32 chunks linger), and
   /// each of the bitmaps of its blocks 128 KiB of memory. Those of S3 have some 200 MB.
   public static func largestChunkInBytes(cacheBoundInBytes: Int) -> Int {
-    min(64 << 30, cacheBoundInBytes / 64 * (BlockGrid.blockSizeInBytes / 8))
+    let perByte = BlockGrid.blockSizeInBytes / 8
+    return min(64 << 30 / perByte, cacheBoundInBytes / 64) * perByte
   }
 
   // MARK: The cache

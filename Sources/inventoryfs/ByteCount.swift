@@ -1,7 +1,7 @@
 import ArgumentParser
 
 /// A size on the command line: `512MiB`, `20GiB`, `1.5G`, `1000000`. Letters alone and with `iB` are powers of 1024,
-/// with `B` powers of 1000.
+/// with `B` powers of 1000. Less than 1024 PiB, so that it can be reckoned with.
 struct ByteCount: ExpressibleByArgument, Equatable {
   let bytes: Int
 
@@ -12,7 +12,7 @@ struct ByteCount: ExpressibleByArgument, Equatable {
     let unit = argument.dropFirst(number.count).drop { $0 == " " }.lowercased()
     guard let value = Double(number), let factor = Self.factor(unit) else { return nil }
     let bytes = (value * factor).rounded()
-    guard bytes >= 0, bytes < 0x1p62 else { return nil }
+    guard bytes >= 0, bytes < 0x1p60 else { return nil }
     self.bytes = Int(bytes)
   }
 

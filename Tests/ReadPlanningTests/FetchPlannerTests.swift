@@ -17,6 +17,14 @@ struct FetchPlannerTests {
     #expect(simulation.fetched.map(\.bytes) == [0..<mebibyte])
   }
 
+  @Test("The largest cache that can be asked for can be reckoned with")
+  func largestCache() {
+    let bound = 1 << 60
+    #expect(FetchPlanner.largestChunkInBytes(cacheBoundInBytes: bound) == 64 << 30)
+    let planner = FetchPlanner(maxConnections: 8, cacheBoundInBytes: bound)
+    #expect(planner.maximumWindowInBytes == 128 << 20)
+  }
+
   @Test("The kernel's first two requests open the same window in either order", arguments: [0, 1])
   func eitherOrder(_ first: Int) {
     var simulation = PlannerSimulation(sizeInBytes: 100 << 20)
