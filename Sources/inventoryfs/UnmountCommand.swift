@@ -45,5 +45,6 @@ struct UnmountCommand: ParsableCommand {
     close(process)
   }
 
-  private static let longestEndInMilliseconds: Int32 = 10_000
+  /// A little more than the process gives itself (`MountSession`).
+  private static let longestEndInMilliseconds: Int32 = 12_000
 }
