@@ -185,7 +185,8 @@ final class FetchCoordinator: Sendable {
   let retries = StoreRetries()
   // Constants
   let readTimeout: Duration
-  /// What takes the cache's disk: chunks that are prepared before their reader comes, footers, whether it works again.
+  /// What takes the cache's disk: chunks that are prepared before their reader comes, or opened once their version is
+  /// known, footers, whether it works again.
   let background = DispatchQueue(label: "background")
   /// The ends of waits. What takes the disk, which may hang, does not run here.
   private let deadlines = DispatchQueue(label: "deadlines")
@@ -587,8 +588,8 @@ final class FetchCoordinator: Sendable {
         }
       }
     case .retry(let part, let delay):
-      DispatchQueue.global().asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
-        self?.perform { $0.planner.retry(part) }
+      retries.queue.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
+        self?.perform(mayUseDisk: false) { $0.planner.retry(part) }
       }
     case .expire(let planned, let delay):
       deadlines.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in

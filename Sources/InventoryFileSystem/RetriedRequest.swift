@@ -61,7 +61,7 @@ final class RetriedRequest<Value: Sendable>: Sendable {
     }
     send()
     guard endsThen else { return }
-    DispatchQueue.global().asyncAfter(deadline: .now() + timeout.asInterval) { [weak self] in
+    retries.queue.asyncAfter(deadline: .now() + timeout.asInterval) { [weak self] in
       self?.expire()
     }
   }
@@ -105,7 +105,7 @@ final class RetriedRequest<Value: Sendable>: Sendable {
       let delay = retries.delay(
         afterAttempt: attempts, isWaitedFor: true, requested: error.retryAfter), delay < remaining
     else { return finish(answer) }
-    DispatchQueue.global().asyncAfter(deadline: .now() + delay.asInterval) { [self] in send() }
+    retries.queue.asyncAfter(deadline: .now() + delay.asInterval) { [self] in send() }
   }
 
   private func expire() {

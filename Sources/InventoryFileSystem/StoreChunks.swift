@@ -1,5 +1,4 @@
 import BlockCache
-import Dispatch
 import InventoryManifest
 import Locks
 import Logging
@@ -43,18 +42,23 @@ final class StoreChunks: Sendable {
     let waiting = parked()
     return .parked(
       ask(index, chunk) { [self] answer in
-        DispatchQueue.global().async { [self] in
-          do {
-            let eTag = try answer.get()
+        let eTag: String
+        do throws(FileSystemError) {
+          eTag = try answer.get()
+        } catch {
+          return waiting.fail(error)
+        }
+        coordinator.background.async { [self] in
+          do throws(FileSystemError) {
             guard let reference = references.reference(to: ChunkID(index: index), eTag: eTag) else {
-              throw FileSystemError.inputOutput
+              throw .inputOutput
             }
             // With its version known it does not wait for the store a second time.
             if case .opened(let file) = try open(node, reference, parked: { waiting }) {
               waiting.opened(file)
             }
           } catch {
-            waiting.fail(error as? FileSystemError ?? .inputOutput)
+            waiting.fail(error)
           }
         }
       })

@@ -14,6 +14,9 @@ final class StoreRetries: Sendable {
     var isShutDown = false
   }
 
+  /// For the next attempts, and the ends of those that take too long. What takes the disk, which may hang, does not run
+  /// here, as it may on libdispatch's shared threads, of which there are few.
+  let queue = DispatchQueue(label: "retries")
   private let policy = RetryPolicy()
   private let state = Lock(State())
 

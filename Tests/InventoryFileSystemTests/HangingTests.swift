@@ -1,5 +1,6 @@
 import Dispatch
 import EmbeddedS3Origin
+import Glibc
 import InventoryFileSystem
 import Locks
 import TestSupport
@@ -160,6 +161,55 @@ import Testing
     }
   }
 
+  @Test("However many opens the disk keeps, who waits for the store is told in time")
+  func opensWithoutMD5() async throws {
+    let chunks = (0..<64).map { Rig.Chunk(key: "\($0)", bytes: content(100), hasMD5: false) }
+    let silent = ["silent", "interrupted"].map {
+      Rig.Chunk(key: $0, bytes: content(100), hasMD5: false)
+    }
+    let rules = silent.map { FaultRule(.hangBeforeHead, when: FaultMatch(keyPrefix: $0.key)) }
+    let folder = try CacheFolder()
+    let barrier = Barrier()
+    try await EmbeddedS3Origin.run(
+      OriginConfiguration(faultPlan: FaultPlan(rules: rules))
+    ) { origin in
+      origin.put(chunks + silent)
+      let rig = try Rig(
+        origin, chunks + silent, cachePath: folder.path, maxConnections: 64,
+        readTimeout: .seconds(3),
+        hook: {
+          if $0 == .openFiles { barrier.pass() }
+          return nil
+        })
+      defer { rig.fileSystem.shutDown() }
+      defer { barrier.open() }
+      // Nothing is awaited: the threads that tasks run on may be kept too.
+      func check() throws {
+        for chunk in chunks {
+          _ = try rig.fileSystem.open(rig.node(chunk.key)) { TestOpen { _ in } }
+        }
+        barrier.hasCaughtAll()
+        #expect(throws: FileSystemError.inputOutput) {
+          try rig.fileSystem.attribute("user.s3.etag", of: rig.node("silent"))
+        }
+        let answer = Lock<Result<OpenFile, any Error>?>(nil)
+        let isAnswered = DispatchSemaphore(value: 0)
+        let outcome = try rig.fileSystem.open(rig.node("interrupted")) {
+          TestOpen { result in
+            answer.withLock { $0 = result }
+            isAnswered.signal()
+          }
+        }
+        guard case .parked(let interruption) = outcome else { throw NotParked() }
+        interruption?.interrupt()
+        isAnswered.wait()
+        #expect(throws: FileSystemError.interrupted) { try answer.withLock { $0 }?.get() }
+        #expect(barrier.isHolding)
+      }
+      try check()
+    }
+  }
+
   @Test("An open that fails at its time does not wait until the disk has taken the entry away")
   func unloading() async throws {
     let chunks = (0..<40).map { Rig.Chunk(key: "\($0)", bytes: content(5_000_000)) }
@@ -269,6 +319,42 @@ private final class Gate: Sendable {
     for _ in 0..<500 {
       if isHolding { return }
       try await Task.sleep(for: .milliseconds(20))
+    }
+    Issue.record("nobody came to the step")
+  }
+}
+
+/// Catches all threads that come by, until it is opened.
+private final class Barrier: Sendable {
+  private let state = Lock((caught: 0, isHolding: true))
+  private let opening = DispatchSemaphore(value: 0)
+
+  var isHolding: Bool { state.withLock { $0.isHolding } }
+
+  func open() {
+    state.withLock { $0.isHolding = false }
+    opening.signal()
+  }
+
+  func pass() {
+    let isCaught = state.withLock { state in
+      state.caught += 1
+      return state.isHolding
+    }
+    guard isCaught else { return }
+    // For so long, so that a test that fails comes to an end.
+    _ = opening.wait(timeout: .now() + 20)
+    open()
+  }
+
+  /// Waits until somebody was caught, and then nobody for a while.
+  func hasCaughtAll() {
+    var before = 0
+    for _ in 0..<20 {
+      sleep(2)
+      let now = state.withLock { $0.caught }
+      if now > 0, now == before { return }
+      before = now
     }
     Issue.record("nobody came to the step")
   }
