@@ -41,10 +41,10 @@ final class FetchCoordinator: Sendable {
     var replaced: Set<ChunkID> = []
     /// Chunks whose object was replaced under their readers: they fail until the last one closes.
     var changed: Set<ChunkID> = []
-    /// Chunks whose cache files cannot be used: they are read through memory until the last reader closes.
-    var memoryOnly: Set<ChunkID> = []
     /// The versions that those were, which nobody should ask for again.
     var goneETags: [ChunkID: String] = [:]
+    /// Chunks whose cache files cannot be used: they are read through memory until the last reader closes.
+    var memoryOnly: Set<ChunkID> = []
     var transfers: [PartID: PartTransfer] = [:]
     var requests: [PartID: ObjectTransfer] = [:]
     var waiting: [WaitID: Waiting] = [:]

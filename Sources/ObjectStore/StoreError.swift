@@ -219,7 +219,7 @@ extension StoreError: CustomStringConvertible {
     case .preconditionFailed:
       return (
         "it was overwritten after it was first read",
-        "Its versions are never mixed: mount again to read the new one."
+        "Its versions are never mixed: close it and open it again to read the new one."
       )
     case .rangeNotSatisfiable(let size):
       let length = size.map { "has only \($0) bytes" } ?? "is shorter than expected"
