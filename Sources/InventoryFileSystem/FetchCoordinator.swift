@@ -47,6 +47,8 @@ final class FetchCoordinator: Sendable {
     var memoryOnly: Set<ChunkID> = []
     var transfers: [PartID: PartTransfer] = [:]
     var requests: [PartID: ObjectTransfer] = [:]
+    /// Parts that were to be cancelled while their request was just about to be sent.
+    var unwanted: Set<PartID> = []
     var waiting: [WaitID: Waiting] = [:]
     var deadlines = WaitDeadlines()
     /// When `expireWaits` will be called.
@@ -85,6 +87,7 @@ final class FetchCoordinator: Sendable {
     mutating func forget(_ part: PartID) {
       transfers[part] = nil
       requests[part] = nil
+      unwanted.remove(part)
     }
 
     /// Has a line written once the lock is released: a log that takes its time must not keep readers from it. Readers
@@ -506,7 +509,11 @@ final class FetchCoordinator: Sendable {
         state.transfers[part.id] = transfer
         state.work.append(.send(transfer, eTag: state.eTags[part.chunk]))
       case .cancel(let part):
-        if let request = state.requests[part] { state.work.append(.cancel(request)) }
+        if let request = state.requests[part] {
+          state.work.append(.cancel(request))
+        } else {
+          state.unwanted.insert(part)
+        }
       case .answer(let wait), .opened(let wait):
         if let waiting = state.waiting.removeValue(forKey: wait) {
           state.work.append(.succeed(waiting))
@@ -551,10 +558,13 @@ final class FetchCoordinator: Sendable {
           objectSizeInBytes: transfer.chunk.grid.sizeInBytes, ifMatch: eTag,
           attempt: transfer.nextAttempt()),
         to: transfer)
-      state.withLock { state in
+      let isUnwanted = state.withLock { state in
         // It may have ended before we come here.
-        if state.transfers[transfer.part.id] != nil { state.requests[transfer.part.id] = request }
+        guard state.transfers[transfer.part.id] != nil else { return false }
+        state.requests[transfer.part.id] = request
+        return state.unwanted.remove(transfer.part.id) != nil
       }
+      if isUnwanted { store.cancel(request) }
     case .cancel(let request):
       store.cancel(request)
     case .succeed(let waiting):

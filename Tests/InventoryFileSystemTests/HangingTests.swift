@@ -161,6 +161,35 @@ import Testing
     }
   }
 
+  @Test("A request whose reader has gone before it was sent is ended too")
+  func goneBeforeSent() async throws {
+    let gate = Gate()
+    defer { gate.open() }
+    let log = LogRecorder { if $0.hasSuffix(": asked for") { gate.pass() } }
+    let folder = try CacheFolder()
+    let slow = FaultRule(
+      .trickle(bytesPerSecond: 2000), when: FaultMatch(rangeOverlaps: 5_000_000..<5_000_001))
+    try await EmbeddedS3Origin.run(
+      OriginConfiguration(faultPlan: FaultPlan(rules: [slow]))
+    ) { origin in
+      origin.put([chunk])
+      let rig = try Rig(origin, [chunk], cachePath: folder.path, logger: log.logger)
+      defer { rig.fileSystem.shutDown() }
+      defer { gate.open() }
+      let file = try await rig.open("chunk")
+      _ = try await rig.read(file, 0, 4096)
+      gate.close()
+      let read = Task.detached { rig.start(file, 5_000_000, 4096) }
+      try await gate.hasCaught()
+      rig.fileSystem.close(file)
+      gate.open()
+      _ = await read.value
+      // Perhaps it was not even sent.
+      try await Task.sleep(for: .seconds(1))
+      #expect(await origin.requests(forKey: "chunk").allSatisfy { $0.isFinished })
+    }
+  }
+
   @Test("However many opens the disk keeps, who waits for the store is told in time")
   func opensWithoutMD5() async throws {
     let chunks = (0..<64).map { Rig.Chunk(key: "\($0)", bytes: content(100), hasMD5: false) }
