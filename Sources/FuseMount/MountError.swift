@@ -4,6 +4,7 @@ import Glibc
 public enum MountError: Error, Sendable, CustomStringConvertible {
   case mountpointMissing(path: String)
   case mountpointNotADirectory(path: String)
+  case mountpointNotEmpty(path: String, name: String)
   case alreadyMounted(path: String, source: String)
   case mountpointUnusable(path: String, errno: Int32)
   case noFuseDevice
@@ -21,6 +22,9 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
       "mountpoint \(path) does not exist; create it with 'mkdir -p \(path)'"
     case .mountpointNotADirectory(let path):
       "mountpoint \(path) is not a directory; name an empty directory"
+    case .mountpointNotEmpty(let path, let name):
+      "mountpoint \(path) is not empty: the mount would hide '\(name)' and whatever else is in it; "
+        + "name an empty directory"
     case .alreadyMounted(let path, let source):
       "mountpoint \(path) is already mounted (\(source)); "
         + "unmount it with 'inventoryfs unmount \(path)' or name another directory"

@@ -7,7 +7,7 @@ public enum Mountpoint {
   /// What `/proc/self/mountinfo` shows as our type.
   public static let fileSystemType = "fuse.inventoryfs"
 
-  /// Checks that a directory can be mounted over; takes away a mount there whose daemon has died.
+  /// Checks that a directory can be mounted over, and hides nothing by it; takes away a mount there whose daemon has died.
   ///
   /// - Returns: its absolute path, without symbolic links.
   public static func prepare(_ path: String) throws(MountError) -> String {
@@ -31,7 +31,22 @@ public enum Mountpoint {
     if let mount = find(real), mount.type.hasPrefix("fuse") {
       throw .alreadyMounted(path: path, source: mount.source)
     }
+    // Mounted over, the root or /proc would take the machine's programs along.
+    if let name = firstName(in: real) { throw .mountpointNotEmpty(path: path, name: name) }
     return real
+  }
+
+  /// Something that a directory holds; nil where it is empty or cannot be listed.
+  private static func firstName(in directory: String) -> String? {
+    guard let stream = opendir(directory) else { return nil }
+    defer { closedir(stream) }
+    while let item = readdir(stream) {
+      let name = withUnsafePointer(to: &item.pointee.d_name) {
+        $0.withMemoryRebound(to: CChar.self, capacity: Int(NAME_MAX) + 1) { String(cString: $0) }
+      }
+      if name != ".", name != ".." { return name }
+    }
+    return nil
   }
 
   public struct Mount: Sendable {

@@ -160,6 +160,11 @@ final class MountProcess {
       if let given = flags.resources.cacheDir { try Self.absolute(given) } else {
         try Self.defaultCacheDirectory(mountpoint)
       }
+    // Each look at the cache's place would be a question to the mount itself.
+    guard !FilePath(path).lexicallyNormalized().starts(with: FilePath(mountpoint)) else {
+      throw Failure(
+        "cache directory \(path) is inside the mountpoint \(mountpoint); choose another with --cache-dir")
+    }
     let size = flags.resources.cacheSize?.bytes ?? Self.defaultCacheSize(path)
     guard size >= BlockCache.smallestSizeInBytes else {
       throw Failure(

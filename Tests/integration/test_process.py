@@ -153,6 +153,28 @@ def test_a_dead_mountpoint_is_cleared_and_mounted_over(lab, csv_inventory, foreg
     assert processes.mounts_under(lab.folder) == [str(second.path)], "the dead one is still below it"
 
 
+@pytest.mark.parametrize("foreground", [["--foreground"], []], ids=["foreground", "background"])
+def test_a_directory_that_holds_something_is_not_mounted_over(lab, csv_inventory, foreground):
+    path = lab.mountpoint()
+    (path / "precious").mkdir()
+    before = processes.mounts_under(lab.folder)
+    result = lab.inventoryfs("mount", *foreground, csv_inventory.manifest_path, path, timeout=10)
+    assert result.returncode == 1
+    assert str(path) in result.stderr and "'precious'" in result.stderr and "empty directory" in result.stderr
+    assert processes.mounts_under(lab.folder) == before
+    assert os.listdir(path) == ["precious"]
+
+
+def test_a_cache_inside_the_mountpoint_is_refused(lab, seaweedfs, csv_inventory):
+    path = lab.mountpoint()
+    result = lab.inventoryfs("mount", csv_inventory.url, path, "--endpoint-url", seaweedfs.endpoint,
+                             "--cache-dir", path / "cache")
+    assert result.returncode == 1
+    assert str(path / "cache") in result.stderr and "--cache-dir" in result.stderr
+    assert not processes.is_mounted(path)
+    assert os.listdir(path) == []
+
+
 def test_a_dead_mountpoint_can_be_unmounted(lab, csv_inventory):
     mount = lab.mount(csv_inventory.manifest_path)
     mount.kill()
