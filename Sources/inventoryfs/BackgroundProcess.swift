@@ -86,9 +86,29 @@ enum BackgroundProcess {
     close(descriptor)
   }
 
-  /// Lets go of the terminal and of the directory it was started in.
-  static func detach() {
+  /// What the second process was given beside its standard descriptors and its pipe: a lock that the caller holds, say.
+  /// To be called before anything is opened. That which the runtime has opened is closed in programs that it starts;
+  /// what was given was not.
+  static func inheritedDescriptors() -> [Int32] {
+    guard let folder = opendir("/proc/self/fd") else { return [] }
+    defer { closedir(folder) }
+    var found: [Int32] = []
+    while let item = readdir(folder) {
+      let name = withUnsafePointer(to: &item.pointee.d_name) {
+        $0.withMemoryRebound(to: CChar.self, capacity: Int(NAME_MAX) + 1) { String(cString: $0) }
+      }
+      guard let descriptor = Int32(name), descriptor > readyDescriptor else { continue }
+      let flags = fcntl(descriptor, F_GETFD)
+      if flags >= 0, flags & FD_CLOEXEC == 0 { found.append(descriptor) }
+    }
+    return found
+  }
+
+  /// Lets go of the terminal, of the directory it was started in, and of what it was given: by now anything that was
+  /// named as /dev/fd/N has been read.
+  static func detach(closing inherited: [Int32]) {
     chdir("/")
+    for descriptor in inherited { close(descriptor) }
     let null = open("/dev/null", O_RDWR | O_CLOEXEC)
     guard null >= 0 else { return }
     dup2(null, STDERR_FILENO)

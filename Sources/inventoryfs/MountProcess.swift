@@ -15,9 +15,12 @@ final class MountProcess {
   private let output = LogOutput()
   private let logger: Logger
   private let termination = Termination()
+  private let inheritedDescriptors: [Int32]
 
   init(_ flags: MountCommand) {
     self.flags = flags
+    inheritedDescriptors =
+      flags.process.readyDescriptor == nil ? [] : BackgroundProcess.inheritedDescriptors()
     let output = output
     let level = flags.process.logLevel
     logger = Logger(label: "inventoryfs") { _ in OutputLogHandler(output: output, logLevel: level) }
@@ -218,7 +221,7 @@ final class MountProcess {
   private func leaveTerminal(_ logFile: Int32?) {
     guard flags.process.readyDescriptor != nil else { return }
     output.redirect(to: logFile.map { .file($0) } ?? .systemLog)
-    BackgroundProcess.detach()
+    BackgroundProcess.detach(closing: inheritedDescriptors)
   }
 
   /// Each open chunk takes two descriptors, and the soft limit is often 1024.

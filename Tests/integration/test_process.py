@@ -34,6 +34,17 @@ def test_mount_puts_itself_in_the_background_and_returns_0_once_it_answers(lab, 
     assert not processes.is_mounted(path)
 
 
+def test_the_background_process_keeps_nothing_open_that_its_caller_had_open(lab, csv_inventory):
+    lock = lab.folder / "lock"
+    with open(lock, "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        subprocess.run([lab.binary, "mount", csv_inventory.manifest_path, lab.mountpoint()], check=True,
+                       env=lab.environment, stdin=subprocess.DEVNULL, pass_fds=[held.fileno()], timeout=30)
+    with open(lock) as next_holder:
+        fcntl.flock(next_holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert lab.inventoryfs("unmount", lab.folder / "mnt").returncode == 0
+
+
 def test_a_failure_in_the_background_returns_1_and_one_message(lab, seaweedfs, csv_inventory):
     result = lab.inventoryfs("mount", csv_inventory.url, lab.mountpoint(), "--cache-dir", lab.folder / "cache",
                              "--endpoint-url", seaweedfs.endpoint, AWS_SECRET_ACCESS_KEY="wrong")
