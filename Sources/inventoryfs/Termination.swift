@@ -3,7 +3,7 @@ import Glibc
 import Locks
 import PosixThreads
 
-/// Turns SIGINT, SIGTERM and SIGHUP into a clean end.
+/// Turns SIGINT, SIGTERM, SIGHUP and SIGQUIT into a clean end.
 ///
 /// The signals are blocked in all threads and waited for by one, so that what they lead to is ordinary code. Before
 /// anything is mounted they end the process; afterwards they unmount.
@@ -20,7 +20,7 @@ final class Termination: Sendable {
   func watch() {
     var signals = sigset_t()
     sigemptyset(&signals)
-    for number in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&signals, number) }
+    for number in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] { sigaddset(&signals, number) }
     pthread_sigmask(SIG_BLOCK, &signals, nil)
     let waited = signals
     _ = PosixThread(named: "signals") { [self] in

@@ -56,7 +56,7 @@ def test_a_failure_in_the_background_returns_1_and_one_message(lab, seaweedfs, c
 
 
 @pytest.mark.parametrize("foreground", [True, False], ids=["foreground", "background"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_unmounts(lab, csv_inventory, number, foreground):
     mount = lab.mount(csv_inventory.manifest_path, foreground=foreground)
     mount.signal(number)
