@@ -13,6 +13,7 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
   case noThreads
   case notMounted(path: String)
   case notOurs(path: String, type: String)
+  case notYours(path: String, userID: UInt32)
   case busy(path: String)
   case unmountFailed(path: String, detail: String)
 
@@ -43,6 +44,8 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
       "\(path) is not a mountpoint"
     case .notOurs(let path, let type):
       "\(path) is mounted, but by \(type), not by inventoryfs; use umount"
+    case .notYours(let path, let userID):
+      "\(path) was mounted by user \(userID); unmount it as that user, or as root"
     case .busy(let path):
       "\(path) is in use; close what has files open there (see 'fuser -vm \(path)'), "
         + "or let it go once they are closed with 'inventoryfs unmount --lazy \(path)'"

@@ -52,6 +52,8 @@ public enum Mountpoint {
   public struct Mount: Sendable {
     public let type: String
     public let source: String
+    /// Who mounted, where the file system says it.
+    let userID: uid_t?
   }
 
   /// The topmost mount on exactly this path.
@@ -64,7 +66,10 @@ public enum Mountpoint {
       guard fields.count > 6, unescape(fields[4]) == absolutePath,
         let dash = fields[6...].firstIndex(of: "-"), dash + 2 < fields.count
       else { continue }
-      found = Mount(type: unescape(fields[dash + 1]), source: unescape(fields[dash + 2]))
+      let options = dash + 3 < fields.count ? fields[dash + 3].split(separator: ",") : []
+      found = Mount(
+        type: unescape(fields[dash + 1]), source: unescape(fields[dash + 2]),
+        userID: options.first { $0.hasPrefix("user_id=") }.flatMap { uid_t($0.dropFirst(8)) })
     }
     return found
   }
@@ -87,7 +92,10 @@ public enum Mountpoint {
         path: path, detail: "fusermount3 cannot be run; install the package fuse3")
     }
     guard status != 0 else { return }
-    guard find(path) != nil else { throw .notMounted(path: path) }
+    guard let mount = find(path) else { throw .notMounted(path: path) }
+    if let owner = mount.userID, owner != geteuid() {
+      throw .notYours(path: path, userID: owner)
+    }
     throw .busy(path: path)
   }
 

@@ -336,6 +336,15 @@ def test_with_allow_other_the_modes_are_enforced(lab, csv_inventory):
     assert denied.returncode != 0 and "Permission denied" in denied.stderr
 
 
+@needs_root
+def test_unmounting_what_another_user_has_mounted_says_whose_it_is(lab, csv_inventory):
+    mount = lab.mount(csv_inventory.manifest_path)
+    result = lab.run(lab.binary_for_everybody(), "unmount", mount.path, user=NOBODY)
+    assert result.returncode == 1
+    assert str(mount.path) in result.stderr and "mounted by user 0" in result.stderr
+    assert mount.is_mounted()
+
+
 # Help
 
 @pytest.mark.parametrize("arguments", [["--help"], ["mount", "--help"], ["unmount", "--help"]])
