@@ -4,11 +4,12 @@ import Locks
 import Logging
 import PrintableText
 
-/// Where log lines go: standard error at first, so that what goes wrong while mounting is seen; then a file, or the
-/// system's log when there is no terminal to write to.
+/// Where log lines go: standard error at first, so that what goes wrong while mounting is seen, and the file that was
+/// named, if one was; then the file alone, or the system's log when there is no terminal to write to.
 final class LogOutput: Sendable {
   enum Destination: Sendable {
     case standardError
+    case standardErrorAndFile(Int32)
     /// A descriptor open for appending.
     case file(Int32)
     case systemLog
@@ -25,6 +26,9 @@ final class LogOutput: Sendable {
       switch destination {
       case .standardError:
         Self.append("inventoryfs: \(level): \(text)\n", to: STDERR_FILENO)
+      case .standardErrorAndFile(let file):
+        Self.append("inventoryfs: \(level): \(text)\n", to: STDERR_FILENO)
+        Self.append("\(Self.timestamp()) \(level) \(text)\n", to: file)
       case .file(let file):
         Self.append("\(Self.timestamp()) \(level) \(text)\n", to: file)
       case .systemLog:

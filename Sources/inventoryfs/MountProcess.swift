@@ -35,7 +35,10 @@ final class MountProcess {
     raiseDescriptorLimit()
     forbidCoreDumps()
     let logFile = try openLogFile()
-    if let logFile, flags.process.foreground { output.redirect(to: .file(logFile)) }
+    if let logFile {
+      output.redirect(
+        to: flags.process.foreground ? .file(logFile) : .standardErrorAndFile(logFile))
+    }
 
     let memory = try planMemory()
     let mountpoint = try failing { try Mountpoint.prepare(flags.mountpoint) }

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pathlib
+import shutil
 import signal
 import stat
 import struct
@@ -203,6 +204,19 @@ def test_the_log_goes_to_the_file_that_was_named(lab, seaweedfs, csv_inventory):
     assert csv_inventory.manifest_key in text
     for secret in ("AWS_SECRET_ACCESS_KEY", lab.environment["AWS_SECRET_ACCESS_KEY"]):
         assert secret not in text
+
+
+def test_what_is_said_while_mounting_in_the_background_is_in_the_log_file_too(lab, csv_inventory):
+    folder = lab.folder / "inventory"
+    shutil.copytree(csv_inventory.root, folder)
+    manifest = folder / csv_inventory.manifest_path.relative_to(csv_inventory.root)
+    manifest.with_name("manifest.checksum").unlink()
+    log = lab.folder / "daemon.log"
+    result = lab.inventoryfs("mount", manifest, lab.mountpoint(), "--log-file", log)
+    assert result.returncode == 0, result.stderr
+    for text in (result.stderr, log.read_text()):
+        assert "manifest.checksum is not there" in text
+    assert lab.inventoryfs("unmount", lab.folder / "mnt").returncode == 0
 
 
 def test_a_log_file_that_cannot_be_written_is_refused(lab, csv_inventory):
