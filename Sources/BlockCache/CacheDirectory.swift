@@ -29,8 +29,7 @@ final class CacheDirectory: Sendable {
   /// Creates what is missing (mode 0700) and locks it.
   init(path: String, hook: CacheStepHook? = nil) throws(BlockCacheError) {
     try Self.makeDirectories(path)
-    let root = try OwnedDescriptor(
-      opening: path, in: AT_FDCWD, flags: O_RDONLY | O_DIRECTORY, path: path)
+    let root = try Self.openRoot(path)
     try Self.checkOwner(of: root, path: path)
     let lock = try Self.acquireLock(root, path: path)
     try Self.writeTag(root, path: path)
@@ -149,6 +148,19 @@ final class CacheDirectory: Sendable {
     }
   }
 
+  private static func openRoot(_ path: String) throws(BlockCacheError) -> OwnedDescriptor {
+    do throws(BlockCacheError) {
+      return try OwnedDescriptor(
+        opening: path, in: AT_FDCWD, flags: O_RDONLY | O_DIRECTORY, path: path)
+    } catch {
+      guard case .system(_, _, let code) = error else { throw error }
+      throw .unusableDirectory(
+        path: path,
+        found: code == .notDirectory ? "is not a directory" : "cannot be opened (\(code))",
+        remedy: "choose another with --cache-dir")
+    }
+  }
+
   private static func checkOwner(
     of root: borrowing OwnedDescriptor, path: String
   ) throws(BlockCacheError) {
@@ -252,8 +264,13 @@ final class CacheDirectory: Sendable {
   }
 
   private static func unwritable(_ path: String, _ code: Errno) -> BlockCacheError {
-    let found = code == .noSpace ? "its disk is full" : "cannot be written (\(code))"
+    let (found, mend) =
+      switch code {
+      case .noSpace: ("its disk is full", "make room, or ")
+      case .readOnlyFileSystem: ("its file system is read-only", "")
+      default: ("cannot be written (\(code))", "make it writable, or ")
+      }
     return .unusableDirectory(
-      path: path, found: found, remedy: "make room or permissions, or choose another --cache-dir")
+      path: path, found: found, remedy: "\(mend)choose another with --cache-dir")
   }
 }

@@ -169,25 +169,38 @@ final class MountProcess {
     // Each look at the cache's place would be a question to the mount itself.
     guard !FilePath(path).lexicallyNormalized().starts(with: FilePath(mountpoint)) else {
       throw Failure(
-        "cache directory \(path) is inside the mountpoint \(mountpoint); choose another with --cache-dir")
-    }
-    let size = flags.resources.cacheSize?.bytes ?? Self.defaultCacheSize(path)
-    guard size >= BlockCache.smallestSizeInBytes else {
-      throw Failure(
-        "cache directory \(path): only \(ByteCount(bytes: size * 2)) are free on its disk; make room, or choose another with --cache-dir"
+        "cache directory \(path) is inside the mountpoint \(mountpoint); choose another with --cache-dir"
       )
     }
+    // Before the directory is made, which takes some.
+    let size = flags.resources.cacheSize?.bytes ?? Self.defaultCacheSize(path)
     let minFree = flags.resources.cacheMinFree?.bytes ?? BlockCache.usualMinFreeBytes(at: path)
+    let cache = try lockCache(path, minFreeInBytes: minFree)
+    // After it, so that a disk that cannot be written is not called full.
+    guard size >= BlockCache.smallestSizeInBytes else {
+      throw Failure(Self.tooSmall(path, sizeInBytes: size))
+    }
+    return (cache, size)
+  }
+
+  private func lockCache(_ path: String, minFreeInBytes: Int) throws(Failure) -> BlockCache {
     // A mount that has just been taken away may still be closing its cache.
     for attempt in 0... {
       do throws(BlockCacheError) {
-        return (try BlockCache(path: path, minFreeInBytes: minFree, logger: logger), size)
+        return try BlockCache(path: path, minFreeInBytes: minFreeInBytes, logger: logger)
       } catch {
         guard case .inUse = error, attempt < 20 else { throw Failure(error) }
         usleep(100_000)
       }
     }
     throw Failure("cache directory \(path) is in use")
+  }
+
+  private static func tooSmall(_ path: String, sizeInBytes: Int) -> String {
+    let smallest = BlockCache.smallestSizeInBytes
+    return "cache directory \(path): \(ByteCount(bytes: sizeInBytes * 2)) are free on its disk, "
+      + "and a cache takes half of that, at least \(ByteCount(bytes: smallest)); "
+      + "make room, choose another with --cache-dir, or say --cache-size"
   }
 
   private static func defaultCacheSize(_ path: String) -> Int {

@@ -135,6 +135,15 @@ import Testing
     #expect(message(folder).contains("cannot be written"))
   }
 
+  @Test("A file in its place is said to be one, and what to do")
+  func notADirectory() throws {
+    let folder = try CacheFolder()
+    close(open(folder.path, O_WRONLY | O_CREAT, 0o600))
+    #expect(
+      message(folder).contains(
+        "\(folder.path): is not a directory; choose another with --cache-dir"))
+  }
+
   @Test(
     "A directory that cannot be made says why", arguments: ["/proc/none/cache", "/dev/null/cache"])
   func cannotBeMade(path: String) {

@@ -227,6 +227,26 @@ def test_a_log_file_that_cannot_be_written_is_refused(lab, csv_inventory):
     assert not processes.is_mounted(lab.folder / "mnt")
 
 
+@needs_root
+def test_a_cache_folder_on_a_disk_that_is_read_only_or_too_small_says_so(lab, seaweedfs, csv_inventory):
+    disk = lab.folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "none", disk], check=True)
+    try:
+        def message():
+            result = lab.inventoryfs("mount", csv_inventory.url, lab.mountpoint(), "--endpoint-url", seaweedfs.endpoint,
+                                     "--cache-dir", disk)
+            assert result.returncode == 1
+            assert str(disk) in result.stderr and "--cache-dir" in result.stderr
+            return result.stderr
+        disk.chmod(0o700)
+        assert "20MiB are free" in message() and "16MiB" in message()
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        assert "read-only" in message() and "free" not in message()
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 # Local sources
 
 @pytest.mark.parametrize("way", ["path", "relative path", "file URL", "escaped file URL"])
