@@ -20,7 +20,7 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .mountpointMissing(let path):
-      "mountpoint \(path) does not exist; create it with 'mkdir -p \(path)'"
+      "mountpoint \(path) does not exist; create it with: mkdir -p \(shellWord(path))"
     case .mountpointNotADirectory(let path):
       "mountpoint \(path) is not a directory; name an empty directory"
     case .mountpointNotEmpty(let path, let name):
@@ -28,7 +28,7 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
         + "name an empty directory"
     case .alreadyMounted(let path, let source):
       "mountpoint \(path) is already mounted (\(source)); "
-        + "unmount it with 'inventoryfs unmount \(path)' or name another directory"
+        + "name another directory, or unmount it with: inventoryfs unmount \(shellWord(path))"
     case .mountpointUnusable(let path, let errno):
       "mountpoint \(path) cannot be used: \(String(cString: strerror(errno)))"
     case .noFuseDevice:
@@ -47,10 +47,25 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
     case .notYours(let path, let userID):
       "\(path) was mounted by user \(userID); unmount it as that user, or as root"
     case .busy(let path):
-      "\(path) is in use; close what has files open there (see 'fuser -vm \(path)'), "
-        + "or let it go once they are closed with 'inventoryfs unmount --lazy \(path)'"
+      "\(path) is in use; close what has files open there (see 'fuser -vm'), "
+        + "or let it go once they are closed with: inventoryfs unmount --lazy \(shellWord(path))"
     case .unmountFailed(let path, let detail):
       "cannot unmount \(path): \(detail)"
     }
   }
+}
+
+/// As a shell takes it for one word.
+private func shellWord(_ text: String) -> String {
+  let isPlain = text.utf8.allSatisfy {
+    switch $0 {
+    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+      UInt8(ascii: "0")...UInt8(ascii: "9"), 0x80...:
+      true
+    default: "/._-+=:@,%".utf8.contains($0)
+    }
+  }
+  if isPlain, !text.isEmpty, !text.hasPrefix("-") { return text }
+  return "'"
+    + text.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
 }

@@ -18,6 +18,10 @@ public enum InventorySource: Sendable, Equatable {
       } catch {
         throw .source(text, "\(error)")
       }
+      if text.hasSuffix("/") {
+        throw .source(
+          text, "it names a folder; name the manifest.json in one of its dates' folders")
+      }
     } else if text.lowercased().hasPrefix("file://") {
       let rest = text.dropFirst("file://".count)
       let path = rest.hasPrefix("localhost/") ? rest.dropFirst("localhost".count) : rest
@@ -74,7 +78,7 @@ public enum InventoryLoadError: Error, Sendable, CustomStringConvertible {
       "\(source): the manifest names no destinationBucket; say where the chunks are with --bucket"
     case .noRoot(let manifest, let key):
       "\(printable(manifest, limit: 4096)): no folder above it, / aside, holds the first chunk, \(printable(key, limit: 1024)), without a link that leads out of it; "
-        + "keep the manifest in the folder tree that it was downloaded in"
+        + "keep the manifest in the folder tree that it was downloaded in, or, for chunks in S3, mount the manifest's s3:// URL"
     }
   }
 }

@@ -143,6 +143,9 @@ struct MountCommand: ParsableCommand {
   }
 
   func validate() throws {
+    // Of a shell's variable that is not set.
+    guard !source.isEmpty else { throw ValidationError("<source> is empty") }
+    guard !mountpoint.isEmpty else { throw ValidationError("<mountpoint> is empty") }
     guard (1...1024).contains(resources.maxConnections) else {
       throw ValidationError("--max-connections must be between 1 and 1024")
     }

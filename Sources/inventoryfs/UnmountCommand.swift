@@ -17,6 +17,10 @@ struct UnmountCommand: ParsableCommand {
     help: "Take it away even if files are open there; they can be read until they are closed.")
   var lazy = false
 
+  func validate() throws {
+    guard !mountpoint.isEmpty else { throw ValidationError("<mountpoint> is empty") }
+  }
+
   func run() throws {
     let path = Mountpoint.absolute(mountpoint)
     guard let mount = Mountpoint.find(path) else {

@@ -177,6 +177,28 @@ def test_a_directory_that_holds_something_is_not_mounted_over(lab, csv_inventory
     assert os.listdir(path) == ["precious"]
 
 
+def test_a_command_in_a_message_can_be_pasted(lab, csv_inventory):
+    path = lab.folder / "it's a folder"
+    result = lab.inventoryfs("mount", csv_inventory.manifest_path, path)
+    assert result.returncode == 1
+    subprocess.run("mkdir" + result.stderr.partition(": mkdir")[2], shell=True, check=True)
+    assert path.is_dir()
+
+
+@pytest.mark.parametrize("arguments", [["mount", "", "mnt"], ["mount", "manifest.json", ""], ["unmount", ""]],
+                         ids=["source", "mountpoint", "unmount"])
+def test_an_empty_argument_is_said_to_be_one(lab, arguments):
+    result = lab.inventoryfs(*arguments)
+    assert result.returncode == 1
+    assert "is empty" in result.stderr and "Usage:" in result.stderr
+
+
+def test_a_folder_in_a_bucket_is_no_manifest(lab, csv_inventory):
+    result = lab.inventoryfs("mount", csv_inventory.url.rpartition("/")[0] + "/", lab.mountpoint())
+    assert result.returncode == 1
+    assert "names a folder" in result.stderr and "manifest.json" in result.stderr
+
+
 def test_a_cache_inside_the_mountpoint_is_refused(lab, seaweedfs, csv_inventory):
     path = lab.mountpoint()
     result = lab.inventoryfs("mount", csv_inventory.url, path, "--endpoint-url", seaweedfs.endpoint,
