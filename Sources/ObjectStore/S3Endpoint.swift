@@ -34,11 +34,27 @@ public struct S3Endpoint: Sendable, Hashable, CustomStringConvertible {
     addressing = .virtualHosted
   }
 
+  /// The address that was configured for other stores than AWS, in the order of AWS's own tools: what the flag says, else
+  /// AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's `endpoint_url`. Empty ones count as absent;
+  /// AWS_IGNORE_CONFIGURED_ENDPOINT_URLS leaves the flag alone.
+  public static func configuredURL(
+    explicit: String?, environment: [String: String], profile: SharedFiles.Profile?
+  ) -> String? {
+    if let explicit { return explicit }
+    guard environment["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"]?.lowercased() != "true" else {
+      return nil
+    }
+    return [
+      environment["AWS_ENDPOINT_URL_S3"], environment["AWS_ENDPOINT_URL"], profile?["endpoint_url"],
+    ].lazy.compactMap { $0?.trimmedOfSpaces }.first { !$0.isEmpty }
+  }
+
   /// A custom endpoint: `http` or `https`, a host, and optionally a port and a path before the bucket.
   public init(url: String) throws(S3EndpointError) {
     func error(_ found: String) -> S3EndpointError {
       S3EndpointError(
-        text: url, found: found, next: "Write --endpoint-url as http://host:port or https://host.")
+        text: url, found: found,
+        next: "Write --endpoint-url, or AWS_ENDPOINT_URL, as http://host:port or https://host.")
     }
     let parts = url.split(separator: "/", maxSplits: 3, omittingEmptySubsequences: false)
     let scheme = parts[0].lowercased()

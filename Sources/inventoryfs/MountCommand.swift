@@ -41,7 +41,9 @@ struct MountCommand: ParsableCommand {
 
   struct StoreFlags: ParsableArguments {
     @Option(
-      help: "The store's address, for stores other than AWS: http://host:port or https://host.")
+      help:
+        "The store's address, for stores other than AWS: http://host:port or https://host. (default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's)"
+    )
     var endpointUrl: String?
 
     @Option(help: "The bucket's region. (default: AWS_REGION, the profile's, us-east-1)")

@@ -142,8 +142,9 @@ final class MountProcess {
       let sharedFiles = SharedFiles(environment: environment)
       let profile = try sharedFiles.profile(named: flags.profile)
       let region = Region.name(explicit: flags.region, environment: environment, profile: profile)
-      let endpoint =
-        try flags.endpointUrl.map { try S3Endpoint(url: $0) } ?? S3Endpoint(region: region)
+      let url = S3Endpoint.configuredURL(
+        explicit: flags.endpointUrl, environment: environment, profile: profile)
+      let endpoint = try url.map { try S3Endpoint(url: $0) } ?? S3Endpoint(region: region)
       let credentials: any CredentialsProvider =
         flags.noSignRequest
         ? AnonymousCredentials()

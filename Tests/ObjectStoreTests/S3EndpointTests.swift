@@ -63,6 +63,28 @@ import Testing
     #expect(error?.description.contains("http://host:port") == true)
   }
 
+  @Test("The address is the flag's, else the environment's, else the profile's, else none")
+  func configured() throws {
+    let files = SharedFiles(environment: ["HOME": "/h"]) { path throws(CredentialsError) in
+      path == "/h/.aws/config" ? "[default]\nendpoint_url = http://profile" : nil
+    }
+    let profile = try files.profile(named: nil)
+    var environment = ["AWS_ENDPOINT_URL_S3": "http://s3", "AWS_ENDPOINT_URL": "http://all"]
+    func url(_ explicit: String?) -> String? {
+      S3Endpoint.configuredURL(explicit: explicit, environment: environment, profile: profile)
+    }
+    #expect(url("http://flag") == "http://flag")
+    #expect(url(nil) == "http://s3")
+    environment["AWS_ENDPOINT_URL_S3"] = " "
+    #expect(url(nil) == "http://all")
+    environment["AWS_ENDPOINT_URL"] = nil
+    #expect(url(nil) == "http://profile")
+    environment["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"] = "true"
+    #expect(url(nil) == nil)
+    #expect(url("http://flag") == "http://flag")
+    #expect(S3Endpoint.configuredURL(explicit: nil, environment: [:], profile: nil) == nil)
+  }
+
   @Test(
     "A region that cannot be part of a host is refused",
     arguments: ["", "eu west", "eu-west-1.evil.example/", "EU-WEST-1", "-", "a\n"])

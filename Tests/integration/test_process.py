@@ -316,6 +316,14 @@ def test_a_profile_that_is_not_there_is_refused(lab, seaweedfs, csv_inventory):
     assert "absent" in result.stderr and "credentials" in result.stderr
 
 
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_the_store_of_the_environment_is_asked(lab, seaweedfs, csv_inventory, variable):
+    result = lab.inventoryfs("mount", csv_inventory.url, lab.mountpoint(), "--cache-dir", lab.folder / "cache",
+                             **{variable: seaweedfs.endpoint})
+    assert result.returncode == 0, result.stderr
+    assert lab.inventoryfs("unmount", lab.folder / "mnt").returncode == 0
+
+
 def test_without_signing_an_open_store_is_read(lab, csv_inventory):
     origin = lab.origin(csv_inventory.root, "--anonymous")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
