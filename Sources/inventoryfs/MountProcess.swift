@@ -61,14 +61,15 @@ final class MountProcess {
     DispatchQueue.global().async { fileSystem.prepareCache() }
     let answers = Self.answers(mountpoint)
     let isWanted = answers && onReady()
+    // Before the log, which may hang, so that signals are heard.
+    termination.mounted(session)
     if isWanted {
       leaveTerminal(logFile)
       logger.info("mounted \(fileSystem.inventory.source) on \(mountpoint)")
     }
-    termination.mounted(session)
     if !isWanted { session.unmount() }
     session.waitUntilUnmounted()
-    logger.info("unmounted \(mountpoint)")
+    logLast("unmounted \(mountpoint)")
     if !answers { throw Failure("\(mountpoint) was mounted but does not answer") }
   }
 
@@ -225,6 +226,16 @@ final class MountProcess {
   }
 
   // MARK: The process
+
+  /// Ends the process where the log hangs: by now nobody else would.
+  private func logLast(_ message: String) {
+    let isLogged = DispatchSemaphore(value: 0)
+    DispatchQueue(label: "end-log").async { [logger] in
+      logger.info("\(message)")
+      isLogged.signal()
+    }
+    if isLogged.wait(timeout: .now() + 5) == .timedOut { _exit(EXIT_FAILURE) }
+  }
 
   private func openLogFile() throws(Failure) -> Int32? {
     guard let path = flags.process.logFile else { return nil }
