@@ -12,6 +12,7 @@ struct InventoryFSCommand: ParsableCommand {
     subcommands: [MountCommand.self, UnmountCommand.self])
 
   static func main() {
+    fillStandardDescriptors()
     do {
       var command = try parseAsRoot()
       try command.run()
@@ -26,6 +27,17 @@ struct InventoryFSCommand: ParsableCommand {
         LogOutput.append(text + "\n", to: isRequest ? STDOUT_FILENO : STDERR_FILENO)
       }
       Glibc.exit(isRequest ? 0 : 1)
+    }
+  }
+
+  /// Where the caller has closed 0, 1 or 2, what is opened next would get the number, and messages would go there.
+  private static func fillStandardDescriptors() {
+    while true {
+      let descriptor = open("/dev/null", O_RDWR)
+      guard (0...STDERR_FILENO).contains(descriptor) else {
+        if descriptor >= 0 { close(descriptor) }
+        return
+      }
     }
   }
 }

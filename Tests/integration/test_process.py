@@ -46,6 +46,16 @@ def test_the_background_process_keeps_nothing_open_that_its_caller_had_open(lab,
     assert lab.inventoryfs("unmount", lab.folder / "mnt").returncode == 0
 
 
+def test_a_caller_without_standard_descriptors_gets_a_mount(lab, csv_inventory):
+    path = lab.mountpoint()
+    command = 'exec "$0" mount "$1" "$2" <&- >&- 2>&-'
+    result = subprocess.run(["sh", "-c", command, lab.binary, csv_inventory.manifest_path, path], env=lab.environment,
+                            timeout=30)
+    assert result.returncode == 0
+    assert sorted(os.listdir(path / "data")) == sorted(csv_inventory.chunks)
+    assert lab.inventoryfs("unmount", path).returncode == 0
+
+
 def test_a_failure_in_the_background_returns_1_and_one_message(lab, seaweedfs, csv_inventory):
     result = lab.inventoryfs("mount", csv_inventory.url, lab.mountpoint(), "--cache-dir", lab.folder / "cache",
                              "--endpoint-url", seaweedfs.endpoint, AWS_SECRET_ACCESS_KEY="wrong")
