@@ -13,13 +13,19 @@ final class CredentialsKeeper: Sendable {
 
   /// AWS's SDKs renew in the last five minutes too, and a request that was signed before must still arrive.
   private static let renewalMarginInSeconds: Int64 = 300
-  /// How often a source is asked at most for what it gave or refused a moment ago.
-  private static let pauseInSeconds: Int64 = 10
+  /// How often a source is asked at most for what still holds.
+  private static let pauseInSeconds = 10
+  /// How often it is asked at most where it has just failed, or a store refuses what it gives.
+  private static let shortPauseInSeconds = 1
 
   private struct State {
-    /// What was found last.
-    var known: Answer?
+    /// What was found last. Kept until others are found: those in use may be good although a store refused one request.
+    var known: Credentials??
     var foundAt: Int64 = 0
+    /// Why the last question found nothing.
+    var failure: (error: CredentialsError, at: Int64)?
+    /// When a refusal last made us ask.
+    var renewedAt: Int64?
     var askedAt: Int64 = 0
     var isAsking = false
     var isStopped = false
@@ -42,29 +48,35 @@ final class CredentialsKeeper: Sendable {
     let now = clock()
     let answer: Answer?? = state.withLock { state in
       if state.isStopped { return .some(nil) }
-      guard case .success(let known)? = state.known else {
-        state.waiting.append(completion)
-        return .none
+      if let known = state.known {
+        guard let expiration = known?.expiration, now >= expiration else { return .success(known) }
+        // Where they seem to have expired as soon as they came, this machine's clock is wrong rather than the source.
+        if Self.isWithin(Self.pauseInSeconds, now, state.foundAt) { return .success(known) }
       }
-      guard let expiration = known?.expiration else { return state.known }
-      // Where they seem to have expired as soon as they came, this machine's clock is wrong rather than the source.
-      if now >= expiration, now >= state.foundAt + Self.pauseInSeconds {
-        state.waiting.append(completion)
-        return .none
+      if let failure = state.failure, Self.isWithin(Self.shortPauseInSeconds, now, failure.at) {
+        return .failure(failure.error)
       }
-      return state.known
+      state.waiting.append(completion)
+      return .none
     }
     if let answer { completion(answer) }
     askIfDue(now)
   }
 
   /// Looks for other credentials than those that a store refused; nil where there are none. On the queue, or at once where
-  /// they are known already: of many requests that are refused together the first one has them looked for.
+  /// they are known already: of many requests that are refused together the first one has them looked for. Those in use
+  /// stay so meanwhile, and where no others are found.
   func renew(_ refused: Credentials, _ completion: @escaping @Sendable (Credentials?) -> Void) {
+    let now = clock()
     let isKnown: Credentials?? = state.withLock { state in
       if state.isStopped { return .some(nil) }
-      if case .success(let known)? = state.known, known != refused { return .some(known) }
-      state.known = nil
+      if let known = state.known, known != refused { return .some(known) }
+      if !state.isAsking, state.waiting.isEmpty {
+        if let last = state.renewedAt, Self.isWithin(Self.shortPauseInSeconds, now, last) {
+          return .some(nil)
+        }
+        state.renewedAt = now
+      }
       state.waiting.append { answer in
         // What cannot be had now is no reason of its own: the store's refusal says more.
         let found = try? answer?.get()
@@ -73,7 +85,12 @@ final class CredentialsKeeper: Sendable {
       return .none
     }
     if let isKnown { completion(isKnown) }
-    askIfDue(clock())
+    askIfDue(now)
+  }
+
+  /// Whether so little time lies between the two. A clock that is set back does not make a pause longer.
+  private static func isWithin(_ seconds: Int, _ now: Int64, _ then: Int64) -> Bool {
+    (now - then).magnitude < UInt64(seconds)
   }
 
   /// Tells all who wait that nothing comes.
@@ -89,9 +106,9 @@ final class CredentialsKeeper: Sendable {
     let isDue = state.withLock { state in
       guard !state.isAsking, !state.isStopped else { return false }
       if state.waiting.isEmpty {
-        guard case .success(let known?)? = state.known, let expiration = known.expiration,
+        guard let expiration = state.known??.expiration,
           now > expiration - Self.renewalMarginInSeconds,
-          now >= state.askedAt + Self.pauseInSeconds
+          !Self.isWithin(Self.pauseInSeconds, now, state.askedAt)
         else { return false }
       }
       state.isAsking = true
@@ -105,9 +122,13 @@ final class CredentialsKeeper: Sendable {
     let answer = Result { () throws(CredentialsError) in try provider.credentials() }
     let waiting = state.withLock { state in
       state.isAsking = false
-      if case .success = answer {
-        state.known = answer
+      switch answer {
+      case .success(let found):
+        state.known = .some(found)
         state.foundAt = clock()
+        state.failure = nil
+      case .failure(let error):
+        state.failure = (error, clock())
       }
       return exchange(&state.waiting, with: [])
     }

@@ -78,6 +78,8 @@ import Testing
       await #expect(throws: StoreError.self) { try await store.bytes() }
       renewing.renew()
       if headFirst { try await store.expectFacts() }
+      // No sooner is a source asked again for what was refused.
+      try await Task.sleep(for: .seconds(1))
       try await store.expectObject()
       #expect(await origin.totals().requests == (headFirst ? 4 : 3), "one more was refused")
     }

@@ -22,14 +22,14 @@ import Testing
 
     func credentials() throws(CredentialsError) -> Credentials? {
       gate?.wait()
-      let (number, fails) = state.withLock { state in
+      let (number, found, fails) = state.withLock { state in
         state.asked += 1
-        return (state.isSame ? 1 : state.asked, state.fails)
+        let found = state.isSame ? 0 : now.withLock { $0 }
+        return (state.isSame ? 1 : state.asked, found, state.fails)
       }
       if fails { throw .failed(source: "s", problem: "p", advice: "a", isTemporary: true) }
       return Credentials(
-        accessKeyID: "A\(number)", secretAccessKey: "s",
-        expiration: now.withLock { $0 } + 1000)
+        accessKeyID: "A\(number)", secretAccessKey: "s", expiration: found + 1000)
     }
 
     var asked: Int { state.withLock { $0.asked } }
@@ -66,8 +66,26 @@ import Testing
     source.pass(200)
     let error = await #expect(throws: CredentialsError.self) { try await keeper.keyID() }
     #expect(error?.isTemporary == true)
+    let asked = source.asked
+    await #expect(throws: CredentialsError.self) { try await keeper.keyID() }
+    #expect(source.asked == asked, "no sooner than after 1 s")
     source.state.withLock { $0.fails = false }
+    source.pass(1)
     #expect(try await keeper.keyID()?.hasPrefix("A") == true)
+  }
+
+  @Test("A clock that is set back does not keep from renewing")
+  func clockSetBack() async throws {
+    let source = Source()
+    let keeper = source.keeper()
+    #expect(try await keeper.keyID() == "A1")
+    source.state.withLock { $0.fails = true }
+    source.pass(950)
+    #expect(try await keeper.keyID() == "A1")
+    while source.asked < 2 { try await Task.sleep(for: .milliseconds(2)) }
+    source.state.withLock { $0.fails = false }
+    source.pass(-100)
+    try await keeper.wait(for: "A3")
   }
 
   @Test("What has expired as it comes is used for a while: the clock is wrong")
@@ -108,12 +126,33 @@ import Testing
     source.state.withLock { $0.isSame = true }
     let keeper = source.keeper()
     let first = try #require(try await keeper.credentials())
-    let renewed = await withCheckedContinuation { continuation in
-      keeper.renew(first) { continuation.resume(returning: $0) }
-    }
-    #expect(renewed == nil)
+    #expect(await keeper.renewed(first) == nil)
     #expect(try await keeper.keyID() == "A1")
     #expect(source.asked == 2)
+  }
+
+  @Test("A store that refuses whatever it is sent does not make us ask without a pause")
+  func refusedForEver() async throws {
+    let source = Source()
+    source.state.withLock { $0.isSame = true }
+    let keeper = source.keeper()
+    let first = try #require(try await keeper.credentials())
+    source.pass(100)
+    for _ in 0..<10 { #expect(await keeper.renewed(first) == nil) }
+    #expect(source.asked == 2)
+    source.pass(1)
+    #expect(await keeper.renewed(first) == nil)
+    #expect(source.asked == 3)
+  }
+
+  @Test("One refusal does not take the credentials from all others where the source fails")
+  func failingRenewalAfterRefusal() async throws {
+    let source = Source()
+    let keeper = source.keeper()
+    let first = try #require(try await keeper.credentials())
+    source.state.withLock { $0.fails = true }
+    #expect(await keeper.renewed(first) == nil)
+    #expect(try await keeper.keyID() == "A1")
   }
 
   @Test("Who waits for a source that does not answer is told when nothing is looked for any more")
@@ -133,6 +172,12 @@ extension CredentialsKeeper {
   fileprivate func credentials() async throws -> Credentials? {
     try await withCheckedThrowingContinuation { continuation in
       get { continuation.resume(with: $0 ?? .success(nil)) }
+    }
+  }
+
+  fileprivate func renewed(_ refused: Credentials) async -> Credentials? {
+    await withCheckedContinuation { continuation in
+      renew(refused) { continuation.resume(returning: $0) }
     }
   }
 
