@@ -28,7 +28,7 @@ public struct ObjectRequest: Sendable {
 
 /// Takes an answer as it arrives. Calls come one at a time, in this order, on a network thread, and must not block for
 /// long. Where nothing can be sent, without credentials or after `shutDown`, `finish` alone is called, also on the thread
-/// that asks and before it has its `ObjectTransfer`.
+/// that asks and before it has its `ObjectTransfer`, or on the one that cancels.
 public protocol ObjectReceiver: AnyObject, Sendable {
   /// The answer begins; status, range and length fit the request. False ends the transfer.
   func accept(_ head: ResponseHead) -> Bool
@@ -42,6 +42,8 @@ public protocol ObjectReceiver: AnyObject, Sendable {
 public final class ObjectTransfer: Sendable {
   struct State {
     var current: (transfer: CurlTransfer, place: EnginePool.Place)?
+    /// Tells the receiver that it is cancelled, as long as it waits for credentials.
+    var giveUp: (@Sendable () -> Void)?
     var corrections: Set<Corrections.Correction> = []
     var isCancelled = false
   }
@@ -124,10 +126,11 @@ public final class ObjectStore: Sendable {
 
   /// Ends a transfer soon, with `.cancelled` unless it ends by itself before.
   public func cancel(_ transfer: ObjectTransfer) {
-    let current = transfer.state.withLock { state in
+    let (current, giveUp) = transfer.state.withLock { state in
       state.isCancelled = true
-      return state.current
+      return (state.current, exchange(&state.giveUp, with: nil))
     }
+    giveUp?()
     if let (transfer, place) = current { place.cancel(transfer) }
   }
 
@@ -150,7 +153,7 @@ public final class ObjectStore: Sendable {
     _ request: ObjectRequest, isHead: Bool, _ receiver: any ObjectReceiver,
     as transfer: ObjectTransfer
   ) {
-    credentials.get { [self] answer in
+    wait(request, receiver, as: transfer, for: credentials.get) { [self] answer in
       switch answer {
       case .success(let credentials):
         send(
@@ -161,6 +164,26 @@ public final class ObjectStore: Sendable {
       case nil:
         receiver.finish(.failure(StoreError(.cancelled, object: request.location)))
       }
+    }
+  }
+
+  /// Goes on with the keeper's answer, unless the transfer is cancelled before: a source may take long.
+  private func wait<Answer>(
+    _ request: ObjectRequest, _ receiver: any ObjectReceiver, as transfer: ObjectTransfer,
+    for ask: (@escaping @Sendable (Answer) -> Void) -> Void,
+    _ goOn: @escaping @Sendable (Answer) -> Void
+  ) {
+    let giveUp: @Sendable () -> Void = {
+      receiver.finish(.failure(StoreError(.cancelled, object: request.location)))
+    }
+    let isCancelled = transfer.state.withLock { state in
+      if !state.isCancelled { state.giveUp = giveUp }
+      return state.isCancelled
+    }
+    guard !isCancelled else { return giveUp() }
+    ask { answer in
+      guard transfer.state.withLock({ exchange(&$0.giveUp, with: nil) }) != nil else { return }
+      goOn(answer)
     }
   }
 
@@ -179,7 +202,8 @@ public final class ObjectStore: Sendable {
         send(request, isHead: isHead, receiver, as: transfer)
         return true
       }
-      credentials.renew(refused) { [self] renewed in
+      wait(request, receiver, as: transfer, for: { credentials.renew(refused, $0) }) {
+        [self] renewed in
         guard renewed != nil else { return receiver.finish(.failure(error)) }
         send(request, isHead: isHead, receiver, as: transfer)
       }

@@ -1,3 +1,4 @@
+import Dispatch
 import EmbeddedS3Origin
 import Locks
 import ObjectStore
@@ -77,9 +78,9 @@ import Testing
     ) { store, origin in
       await #expect(throws: StoreError.self) { try await store.bytes() }
       renewing.renew()
-      if headFirst { try await store.expectFacts() }
       // No sooner is a source asked again for what was refused.
       try await Task.sleep(for: .seconds(1))
+      if headFirst { try await store.expectFacts() }
       try await store.expectObject()
       #expect(await origin.totals().requests == (headFirst ? 4 : 3), "one more was refused")
     }
@@ -143,6 +144,51 @@ import Testing
       store.cancel(transfer)
       let error = await #expect(throws: StoreError.self) { try await receiver.bytes() }
       #expect(error?.kind == .cancelled)
+    }
+  }
+}
+
+/// A source of credentials may take long, and nobody has to wait for it.
+@Suite(.timeLimit(.minutes(5))) struct WaitingForCredentialsTests {
+  private final class Hung: CredentialsProvider {
+    let gate = DispatchSemaphore(value: 0)
+    /// How often it answers before it hangs.
+    let answers: Lock<Int>
+    var whereItLooks: String { "the test" }
+
+    init(answers: Int) { self.answers = Lock(answers) }
+
+    func credentials() -> Credentials? {
+      let left = answers.withLock { left in
+        left -= 1
+        return left
+      }
+      if left < 0 { gate.wait() }
+      return Credentials(accessKeyID: "AK\(left)", secretAccessKey: "SK")
+    }
+  }
+
+  @Test(
+    "A request that is cancelled while its credentials are looked for ends at once, and once",
+    arguments: [0, 1])
+  func cancellation(answers: Int) async throws {
+    try await EmbeddedS3Origin.run(OriginConfiguration(credentials: ["AK": "SK"])) { origin in
+      let configuration = ObjectStoreConfiguration(
+        endpoint: try S3Endpoint(url: try #require(origin.endpointURL)), region: "us-east-1",
+        maxConnections: 1, receiveBufferSizeInBytes: 64 << 10)
+      let hung = Hung(answers: answers)
+      let store = try #require(ObjectStore(configuration, credentials: hung))
+      let receiver = Collector()
+      let transfer = store.get(
+        ObjectRequest(S3Location(bucket: "bucket", key: "key")), to: receiver)
+      while hung.answers.withLock({ $0 }) >= 0 { try await Task.sleep(for: .milliseconds(2)) }
+      store.cancel(transfer)
+      let error = await #expect(throws: StoreError.self) { try await receiver.bytes() }
+      #expect(error?.kind == .cancelled)
+      hung.gate.signal()
+      try await Task.sleep(for: .milliseconds(50))
+      store.shutDown()
+      #expect(await origin.totals().requests == answers)
     }
   }
 }
