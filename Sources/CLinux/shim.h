@@ -29,7 +29,11 @@ static inline void inventoryfs_syslog(int priority, const char *message) { syslo
 int pthread_setname_np(pthread_t thread, const char *name);
 static inline void inventoryfs_name_this_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
 
-// posix_spawn_file_actions_addclosefrom_np(3).
+// posix_spawn_file_actions_addchdir_np(3) and posix_spawn_file_actions_addclosefrom_np(3).
+int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *actions, const char *path);
+static inline void inventoryfs_change_folder(posix_spawn_file_actions_t *actions, const char *path) {
+  posix_spawn_file_actions_addchdir_np(actions, path);
+}
 int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *actions, int from);
 static inline void inventoryfs_close_from(posix_spawn_file_actions_t *actions, int from) {
   posix_spawn_file_actions_addclosefrom_np(actions, from);

@@ -266,7 +266,7 @@ import Testing
     let file = "/tmp/inventoryfs-test-\(UInt64.random(in: 0 ... .max))"
     defer { unlink(file) }
     let error = #expect(throws: CommandOutput.Failure.self) {
-      try CommandOutput.run("exec 9>\(file); \(command)", timeout: .milliseconds(500))
+      try CommandOutput.run("exec 9>\(file); \(command)", timeout: .milliseconds(500), in: "/")
     }
     #expect(
       error?.problem == "it took too long, and was ended" || error?.problem == "ended by signal 9")
@@ -284,7 +284,7 @@ import Testing
   @Test("A command has none of our descriptors, and its input is empty")
   func descriptors() throws {
     let output = try CommandOutput.run(
-      "cat; ls /proc/self/fd | tr '\\n' ' '", timeout: .seconds(60))
+      "cat; ls /proc/self/fd | tr '\\n' ' '", timeout: .seconds(60), in: "/")
     // The last is that of the folder that ls reads.
     #expect(String(decoding: output, as: UTF8.self) == "0 1 2 3 ")
   }
@@ -300,6 +300,13 @@ import Testing
 
   @Test("A profile's role is taken with the keys of another, in the profile's region")
   func role() throws {
+  @Test("A command runs where the mount was started, which a background process has left")
+  func folder() throws {
+    let pwd = { try CommandOutput.run("pwd", timeout: .seconds(60), in: $0) }
+    #expect(String(decoding: try pwd("/usr/bin"), as: UTF8.self) == "/usr/bin\n")
+    #expect(throws: Never.self) { try pwd("/does not exist") }
+  }
+
     let url =
       "https://sts.eu-west-1.amazonaws.com/?Action=AssumeRole&DurationSeconds=900&ExternalId=x%2Fy"
       + "&RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fr&RoleSessionName=me&Version=2011-06-15"

@@ -1,3 +1,4 @@
+import Locks
 import Testing
 
 @testable import ObjectStore
@@ -162,6 +163,17 @@ func sharedFiles(
     let provider = profile(nil, files)
     #expect(try provider.credentials()?.accessKeyID == "A")
     #expect(provider.whereItLooks == "profile 'w' in /home/u/keys and /etc/aws")
+  }
+
+  @Test("A relative path is that of the folder at the start, which a background process leaves")
+  func relativePath() throws {
+    let paths = Lock<[String]>([])
+    let files = SharedFiles(environment: ["AWS_CONFIG_FILE": "conf"]) { path in
+      paths.withLock { $0.append(path) }
+      return nil
+    }
+    _ = try files.profile(named: nil)
+    #expect(paths.withLock { $0 } == ["\(SharedFiles.currentFolder())/conf"])
   }
 
   @Test("A profile that somebody named and that does not exist is an error with those that do")

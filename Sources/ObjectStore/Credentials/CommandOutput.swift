@@ -12,9 +12,11 @@ package enum CommandOutput {
 
   /// Runs a command by `sh -c`, with nothing to read and our standard error.
   ///
-  /// - Parameter timeout: how long it may take before it is killed, with all that it has started.
-  @Sendable package static func run(
-    _ command: String, timeout: Duration
+  /// - Parameters:
+  ///   - timeout: how long it may take before it is killed, with all that it has started.
+  ///   - folder: where it runs, if it is still there.
+  package static func run(
+    _ command: String, timeout: Duration, in folder: String
   ) throws(Failure) -> [UInt8] {
     var ends: [Int32] = [-1, -1]
     guard pipe(&ends) == 0 else {
@@ -22,7 +24,9 @@ package enum CommandOutput {
     }
     for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
     defer { close(ends[0]) }
-    let spawned = Result { () throws(Failure) in try spawn(command, writingTo: ends[1]) }
+    let spawned = Result { () throws(Failure) in
+      try spawn(command, writingTo: ends[1], in: folder)
+    }
     close(ends[1])
     let child = try spawned.get()
     let output = Result { () throws(Failure) in
@@ -42,7 +46,8 @@ package enum CommandOutput {
   private static func end(of child: pid_t, isWanted: Bool) -> Int32 {
     var status: Int32 = 0
     for _ in 0..<100 where isWanted {
-      if waitpid(child, &status, WNOHANG) == child { return status }
+      // It has ended, or who ignores SIGCHLD is not told.
+      if waitpid(child, &status, WNOHANG) != 0 { return status }
       usleep(10_000)
     }
     // It has a process group of its own.
@@ -51,12 +56,15 @@ package enum CommandOutput {
     return status
   }
 
-  private static func spawn(_ command: String, writingTo end: Int32) throws(Failure) -> pid_t {
+  private static func spawn(
+    _ command: String, writingTo end: Int32, in folder: String
+  ) throws(Failure) -> pid_t {
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
     posix_spawn_file_actions_adddup2(&actions, end, STDOUT_FILENO)
+    if access(folder, X_OK) == 0 { inventoryfs_change_folder(&actions, folder) }
     // libcurl's sockets are inherited.
     inventoryfs_close_from(&actions, STDERR_FILENO + 1)
     var attributes = posix_spawnattr_t()

@@ -19,9 +19,17 @@ public struct CredentialSources: Sendable {
   package init(
     environment: [String: String], sharedFiles: SharedFiles,
     secondsSinceEpoch: @escaping @Sendable () -> Int64 = { Int64(time(nil)) },
-    ask: @escaping HTTPQuestion.Asker, run: @escaping CommandOutput.Runner = CommandOutput.run
+    ask: @escaping HTTPQuestion.Asker, run: CommandOutput.Runner? = nil
   ) {
-    self.run = run
+    if let run {
+      self.run = run
+    } else {
+      // That of the mount command, which a background process leaves.
+      let folder = SharedFiles.currentFolder()
+      self.run = { command, timeout throws(CommandOutput.Failure) in
+        try CommandOutput.run(command, timeout: timeout, in: folder)
+      }
+    }
     self.environment = environment
     self.sharedFiles = sharedFiles
     self.secondsSinceEpoch = secondsSinceEpoch

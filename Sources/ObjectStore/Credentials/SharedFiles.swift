@@ -48,7 +48,17 @@ public struct SharedFiles: Sendable {
     credentialsPath = path("AWS_SHARED_CREDENTIALS_FILE", "credentials")
     configPath = path("AWS_CONFIG_FILE", "config")
     profileFromEnvironment = environment["AWS_PROFILE"].flatMap { $0.isEmpty ? nil : $0 }
-    self.read = read
+    // A background process leaves the folder that it was started in, and the files are read again later.
+    let folder = Self.currentFolder()
+    self.read = { path throws(CredentialsError) in
+      try read(path.hasPrefix("/") ? path : "\(folder)/\(path)")
+    }
+  }
+
+  static func currentFolder() -> String {
+    guard let path = getcwd(nil, 0) else { return "/" }
+    defer { free(path) }
+    return String(cString: path)
   }
 
   /// One profile's settings from both files.
