@@ -237,6 +237,25 @@ func sharedFiles(
     #expect(try keyID(profile: nil, [:]) == "AKIADEFAULT")
   }
 
+  @Test("Who has given credentials is asked again, and nobody else in its place")
+  func sameSource() throws {
+    final class Once: CredentialsProvider {
+      let isEmpty = Lock(false)
+      var whereItLooks: String { "first" }
+      func credentials() -> Credentials? {
+        isEmpty.withLock { $0 } ? nil : Credentials(accessKeyID: "A1", secretAccessKey: "s")
+      }
+    }
+    let first = Once()
+    let other = StaticCredentials(Credentials(accessKeyID: "A2", secretAccessKey: "s"))
+    let chain = CredentialsChain([AnonymousCredentials(), first, other])
+    #expect(try chain.credentials()?.accessKeyID == "A1")
+    first.isEmpty.withLock { $0 = true }
+    #expect(throws: CredentialsError.notFound(lookedAt: ["first"])) { try chain.credentials() }
+    first.isEmpty.withLock { $0 = false }
+    #expect(try chain.credentials()?.accessKeyID == "A1")
+  }
+
   @Test("Where nothing is found, the error lists where it looked and what to do")
   func nothingFound() {
     let chain = CredentialsChain.standard(profileNamed: nil, sources(sharedFiles()))

@@ -1,6 +1,10 @@
-/// Asks several sources in order, and takes the first answer.
-public struct CredentialsChain: CredentialsProvider {
+import Locks
+
+/// Asks several sources in order, and takes the first answer. From then on only that source is asked, as by the AWS SDKs: a
+/// file that is missing for a moment must not make us somebody else.
+public final class CredentialsChain: CredentialsProvider {
   private let providers: [any CredentialsProvider]
+  private let chosen = Lock<(any CredentialsProvider)?>(nil)
 
   public init(_ providers: [any CredentialsProvider]) { self.providers = providers }
 
@@ -10,8 +14,11 @@ public struct CredentialsChain: CredentialsProvider {
   ///
   /// - Throws: `CredentialsError.notFound` if no source has any, or what the first unusable source throws.
   public func credentials() throws(CredentialsError) -> Credentials? {
+    let providers = chosen.withLock { $0 }.map { [$0] } ?? providers
     for provider in providers {
-      if let found = try provider.credentials() { return found }
+      guard let found = try provider.credentials() else { continue }
+      chosen.withLock { $0 = provider }
+      return found
     }
     throw .notFound(lookedAt: providers.map(\.whereItLooks))
   }
