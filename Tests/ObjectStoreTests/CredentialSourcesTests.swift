@@ -159,6 +159,16 @@ import Testing
     #expect(Credentials.secondsSinceEpoch(iso8601: text) == seconds)
   }
 
+  @Test("A service that a profile names must be there: its silence has failed, for now")
+  func silentSource() {
+    let config = "[default]\nrole_arn = r\ncredential_source = Ec2InstanceMetadata"
+    let error = #expect(throws: CredentialsError.self) {
+      try ProfileCredentials(profileNamed: nil, sources(config: config)).credentials()
+    }
+    #expect(error?.isTemporary == true)
+    #expect(error?.description.contains("metadata service of this EC2 instance") == true)
+  }
+
   // MARK: The container
 
   @Test("The container's service is asked with the token of its file, read anew each time")
@@ -343,6 +353,16 @@ import Testing
       role_arn = first
       source_profile = own
       [profile a]
+      [profile middle]
+      role_arn = middle
+      source_profile = keyed
+      [profile last]
+      role_arn = last
+      source_profile = middle
+      [profile keyed]
+      login_session = x
+      aws_access_key_id = AKID
+      aws_secret_access_key = secret
       role_arn = a
       source_profile = b
       [profile b]
@@ -360,12 +380,18 @@ import Testing
       "GET https://sts.us-east-1.amazonaws.com/?Action=AssumeRole&RoleArn=\(role)"
         + "&RoleSessionName=inventoryfs&Version=2011-06-15"
     }
-    let services = Services([url("own"): (200, Self.sts), url("first"): (200, Self.sts)])
+    let services = Services(
+      Dictionary(
+        uniqueKeysWithValues: ["own", "first", "middle", "last"].map { (url($0), (200, Self.sts)) })
+    )
     let sources = sources(services, config: config)
     #expect(try ProfileCredentials(profileNamed: "own", sources).credentials() == Self.found)
     #expect(try ProfileCredentials(profileNamed: "first", sources).credentials() == Self.found)
-    #expect(services.questions == [url("own"), url("own"), url("first")])
-    #expect(services.headers(2)["x-amz-security-token"] == "T", "the first role's")
+    #expect(
+      services.questions == [url("own"), url("first")], "a source's keys win over its own role")
+    #expect(try ProfileCredentials(profileNamed: "last", sources).credentials() == Self.found)
+    #expect(services.questions.dropFirst(2) == [url("middle"), url("last")])
+    #expect(services.headers(3)["x-amz-security-token"] == "T", "the first role's")
     for (name, part) in [
       ("a", "is to be taken with itself"), ("nothing", "no credentials to take its role with"),
       ("mfa", "mfa_serial"),

@@ -9,9 +9,15 @@ import PrintableText
 public final class InstanceCredentials: CredentialsProvider {
   private let sources: CredentialSources
   /// Whether there is such a service: its silence is then a failure.
-  private let hasAnswered = Lock(false)
+  private let isThere: Lock<Bool>
 
-  public init(_ sources: CredentialSources) { self.sources = sources }
+  public convenience init(_ sources: CredentialSources) { self.init(sources, isThere: false) }
+
+  /// - Parameter isThere: whether somebody has said that there is such a service.
+  init(_ sources: CredentialSources, isThere: Bool) {
+    self.sources = sources
+    self.isThere = Lock(isThere)
+  }
 
   private var isDisabled: Bool {
     sources.variable("AWS_EC2_METADATA_DISABLED")?.lowercased() == "true"
@@ -67,7 +73,7 @@ public final class InstanceCredentials: CredentialsProvider {
     do throws(CredentialsError) {
       answer = try sources.answer(from: source, question)
     } catch {
-      if hasAnswered.withLock({ $0 }) { throw error }
+      if isThere.withLock({ $0 }) { throw error }
       return nil
     }
     let token = String(decoding: answer.body, as: UTF8.self).trimmedOfSpaces
@@ -78,7 +84,7 @@ public final class InstanceCredentials: CredentialsProvider {
       if [403, 404, 405].contains(answer.status) { return nil }
       throw .refused(source, answer)
     }
-    hasAnswered.withLock { $0 = true }
+    isThere.withLock { $0 = true }
     return token
   }
 }

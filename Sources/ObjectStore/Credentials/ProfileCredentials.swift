@@ -33,8 +33,10 @@ public struct ProfileCredentials: CredentialsProvider {
   private func credentials(
     of profile: SharedFiles.Profile, forRolesOf takers: [String]
   ) throws(CredentialsError) -> Credentials? {
-    // A profile may be the source of its own role: then its keys are meant.
-    if profile["role_arn"] != nil, takers.last != profile.name {
+    // A profile may be the source of its own role: then its keys are meant. They also win over the role of any other source.
+    if profile["role_arn"] != nil, takers.last != profile.name,
+      takers.isEmpty || !Self.hasKeys(profile)
+    {
       guard !takers.contains(profile.name) else {
         throw error(profile, "its role is to be taken with itself", "Check its source_profile.")
       }
@@ -43,18 +45,22 @@ public struct ProfileCredentials: CredentialsProvider {
     if profile["sso_session"] != nil || profile["sso_start_url"] != nil {
       return try login(of: profile).credentials()
     }
-    if profile["login_session"] != nil {
-      throw .unsupported(setting: "login_session", profile: profile.name)
-    }
     func setting(_ name: String) -> (String, String?) { (name, profile[name]) }
     let keys = try Credentials(
       from: "profile '\(printable(profile.name, limit: 64))'",
       accessKeyID: setting("aws_access_key_id"), secretAccessKey: setting("aws_secret_access_key"),
       sessionToken: setting("aws_session_token"))
     if let keys { return keys }
+    if profile["login_session"] != nil {
+      throw .unsupported(setting: "login_session", profile: profile.name)
+    }
     return try profile["credential_process"].map { command throws(CredentialsError) in
       try credentials(printedBy: command, of: profile)
     }
+  }
+
+  private static func hasKeys(_ profile: SharedFiles.Profile) -> Bool {
+    profile["aws_access_key_id"] != nil || profile["aws_secret_access_key"] != nil
   }
 
   /// The command may hold secrets itself, and is not shown.
@@ -108,7 +114,8 @@ public struct ProfileCredentials: CredentialsProvider {
     switch profile["credential_source"] {
     case "Environment":
       return try EnvironmentCredentials(environment: sources.environment).credentials()
-    case "Ec2InstanceMetadata": return try InstanceCredentials(sources).credentials()
+    case "Ec2InstanceMetadata":
+      return try InstanceCredentials(sources, isThere: true).credentials()
     case "EcsContainer": return try ContainerCredentials(sources).credentials()
     default: return nil
     }
