@@ -425,7 +425,10 @@ import Testing
       <ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>not you</Message></Error></ErrorResponse>
       """
     for (answer, part) in [
-      ((403, refusal), "HTTP 403, AccessDenied, not you"), ((200, "<x/>"), "has no credentials"),
+      ((403, refusal), "HTTP 403, AccessDenied, not you"),
+      ((400, refusal.replacing("AccessDenied", with: "Throttling")), "It is asked again."),
+      ((400, #"{"message":"not you"}"#), "HTTP 400, not you."),
+      ((200, "<x/>"), "has no credentials"),
       ((200, "SECRET"), "has no credentials"),
       ((200, Self.sts.replacing("2023", with: "x")), "has no credentials"),
     ] {
@@ -442,6 +445,24 @@ import Testing
   }
 
   // MARK: Logins
+  @Test(
+    "What is not a region or an address of the token service is not asked, and says which it is",
+    arguments: [
+      (["AWS_REGION": "example.com/x"], "'example.com/x' is not a region. Name one with"),
+      (["AWS_ENDPOINT_URL_STS": "sts.test"], "AWS_ENDPOINT_URL_STS 'sts.test' does not start with"),
+    ] as [([String: String], String)])
+  func oddTokenService(environment: [String: String], part: String) {
+    let services = Services([:])
+    let role = ["AWS_WEB_IDENTITY_TOKEN_FILE": "/run/token", "AWS_ROLE_ARN": "r"]
+    let text = error(
+      WebIdentityCredentials(
+        sources(
+          services, environment: environment.merging(role) { first, _ in first },
+          files: ["/run/token": "a"])))
+    #expect(text.contains(part), "\(text)")
+    #expect(services.questions.isEmpty)
+  }
+
 
   private static let ssoConfig = """
     [profile dev]

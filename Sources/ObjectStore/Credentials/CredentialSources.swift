@@ -72,13 +72,24 @@ public struct CredentialSources: Sendable {
 extension CredentialsError {
   /// A service's refusal. Its answer is not shown but for an error's code and message.
   static func refused(_ source: String, _ answer: HTTPQuestion.Answer) -> CredentialsError {
-    let details = S3ErrorBody(parsing: answer.body)
-    let words = [details?.code, details?.message].compactMap {
+    let xml = S3ErrorBody(parsing: answer.body)
+    let json = try? JSONDecoder().decode(JSONRefusal.self, from: Data(answer.body))
+    let code = xml?.code ?? json?.code
+    let words = [code, xml?.message ?? json?.message].compactMap {
       $0.map { printable($0, limit: 300) }
     }
+    // The token service says so with status 400.
+    let isTemporary = code == "Throttling" || code == "IDPCommunicationError"
     return .failed(
       source: source,
       problem: (["HTTP \(answer.status)"] + words).joined(separator: ", "),
-      advice: "Check that it may be asked, and for what.", isTemporary: false)
+      advice: isTemporary ? "It is asked again." : "Check that it may be asked, and for what.",
+      isTemporary: isTemporary)
+  }
+
+  /// How containers' services and the portal of logins put it.
+  private struct JSONRefusal: Decodable {
+    let code: String?
+    let message: String?
   }
 }

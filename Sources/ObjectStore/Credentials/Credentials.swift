@@ -154,8 +154,7 @@ public enum CredentialsError: Error, Sendable, Equatable, CustomStringConvertibl
         """
     case .unreadableFile(let path, let reason):
       return """
-        \(printable(path, limit: 1024)) cannot be read: \(reason). Make it readable, or name another file \
-        with AWS_SHARED_CREDENTIALS_FILE or AWS_CONFIG_FILE.
+        \(printable(path, limit: 1024)) cannot be read: \(reason). Make it readable, or name another file.
         """
     case .failed(let source, let problem, let advice, _):
       return "\(source): \(problem). \(advice)"

@@ -45,11 +45,19 @@ struct RoleRequest {
 
   private var endpoint: S3Endpoint {
     get throws(CredentialsError) {
+      guard Region.isValid(region) else {
+        throw .failed(
+          source: Self.source, problem: "'\(printable(region, limit: 64))' is not a region",
+          advice: "Name one with AWS_REGION, or as the profile's region.", isTemporary: false)
+      }
+      let url = sources.variable("AWS_ENDPOINT_URL_STS")
       do throws(S3EndpointError) {
-        if let url = sources.variable("AWS_ENDPOINT_URL_STS") { return try S3Endpoint(url: url) }
-        return try S3Endpoint(url: "https://sts.\(region).\(Region.domain(of: region))")
+        return try S3Endpoint(url: url ?? "https://sts.\(region).\(Region.domain(of: region))")
       } catch {
-        throw .failed(source: Self.source, problem: "\(error)", advice: "", isTemporary: false)
+        throw .failed(
+          source: Self.source,
+          problem: "AWS_ENDPOINT_URL_STS '\(printable(error.text, limit: 200))' \(error.found)",
+          advice: "Write it as https://host, or unset it.", isTemporary: false)
       }
     }
   }

@@ -39,9 +39,10 @@ struct SSOLogin {
         source: source, problem: "sso_region '\(printable(region, limit: 64))' is not a region",
         advice: "Set it up with 'aws configure sso'.", isTemporary: false)
     }
-    let url =
+    var url =
       sources.variable("AWS_ENDPOINT_URL_SSO")
       ?? "https://portal.sso.\(region).\(Region.domain(of: region))"
+    if url.hasSuffix("/") { url.removeLast() }
     let answer = try sources.answer(
       from: source,
       HTTPQuestion(
