@@ -103,7 +103,9 @@ public struct HTTPHeader: Sendable, Hashable, CustomStringConvertible, CustomRef
   }
 
   public var description: String {
-    let secret = ["authorization", "x-amz-security-token"].contains(name.lowercased())
+    let secret = [
+      "authorization", "x-amz-security-token", "x-amz-sso_bearer_token", "x-aws-ec2-metadata-token",
+    ].contains(name.lowercased())
     return "\(name): \(secret ? "redacted" : printable(value, limit: 200))"
   }
 

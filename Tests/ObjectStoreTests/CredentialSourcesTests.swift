@@ -524,6 +524,17 @@ import Testing
   // MARK: The exchange itself
 
   @Test("An address where nobody answers fails in time")
+  @Test("Neither a question nor its answer shows a secret when printed")
+  func printing() {
+    let names = ["Authorization", "X-aws-ec2-metadata-token", "x-amz-sso_bearer_token"]
+    let question = HTTPQuestion(
+      url: "u", headers: names.map { HTTPHeader($0, "SECRET") }, body: "token=SECRET")
+    let answer = HTTPQuestion.Answer(status: 200, body: Array("SECRET".utf8))
+    var text = "\(question) \(answer) \(question.headers)"
+    dump((question, answer, question.headers), to: &text)
+    #expect(!text.contains("SECRET") && !text.contains("\(UInt8(ascii: "S"))"), "\(text)")
+  }
+
   func nobody() {
     #expect(throws: HTTPQuestion.Failure.self) {
       try HTTPQuestion(url: "http://127.0.0.1:1/", timeout: .seconds(5)).ask()

@@ -1,11 +1,11 @@
 import CCurl
 
 /// A small question by HTTP, for the services that give out credentials. The thread waits for its answer.
-package struct HTTPQuestion: Sendable {
+package struct HTTPQuestion: Sendable, CustomStringConvertible, CustomReflectable {
   /// Asks, and returns the answer, whatever its status.
   package typealias Asker = @Sendable (HTTPQuestion) throws(Failure) -> Answer
 
-  package struct Answer: Sendable {
+  package struct Answer: Sendable, CustomStringConvertible, CustomReflectable {
     package let status: Int
     package let body: [UInt8]
 
@@ -13,6 +13,9 @@ package struct HTTPQuestion: Sendable {
       self.status = status
       self.body = body
     }
+
+    package var description: String { "HTTP \(status), \(body.count) bytes" }
+    package var customMirror: Mirror { Mirror(self, children: ["answer": description]) }
   }
 
   /// There was no answer, and why, in curl's words.
@@ -47,6 +50,8 @@ package struct HTTPQuestion: Sendable {
     inventoryfs_setopt_long(handle, CURLOPT_FOLLOWLOCATION, 0)
     inventoryfs_setopt_long(handle, CURLOPT_NOSIGNAL, 1)
     inventoryfs_setopt_long(handle, CURLOPT_TIMEOUT_MS, timeout.inMilliseconds)
+    // Its end does not wait for a name server.
+    inventoryfs_setopt_long(handle, CURLOPT_QUICK_EXIT, 1)
     if !mayUseProxy { inventoryfs_setopt_string(handle, CURLOPT_NOPROXY, "*") }
     if method != "GET" {
       inventoryfs_setopt_long(handle, CURLOPT_POSTFIELDSIZE, body.utf8.count)
@@ -64,6 +69,10 @@ package struct HTTPQuestion: Sendable {
     }
     return Answer(status: inventoryfs_response_status(handle), body: answer.bytes)
   }
+
+  // A body may be a token, an answer credentials.
+  package var description: String { "\(method) \(url)" }
+  package var customMirror: Mirror { Mirror(self, children: ["question": description]) }
 
   fileprivate final class Collector {
     var bytes: [UInt8] = []
