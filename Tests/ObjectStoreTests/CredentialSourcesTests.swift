@@ -259,6 +259,7 @@ import Testing
     arguments: [
       ("echo hello; exit 3", "exit status 3"), ("echo SECRET", "not JSON"),
       ("kill -9 $$", "signal 9"),
+      (#"echo '{"Version":2,"AccessKeyId":"AK","SecretAccessKey":"SECRET"}'"#, "Version is not 1"),
       ("yes SECRET", "more than 65536 bytes"),
     ])
   func badCommand(command: String, problem: String) {
@@ -299,6 +300,13 @@ import Testing
     #expect(String(decoding: output, as: UTF8.self) == "0 1 2 3 ")
   }
 
+  @Test("A command runs where the mount was started, which a background process has left")
+  func folder() throws {
+    let pwd = { try CommandOutput.run("pwd", timeout: .seconds(60), in: $0) }
+    #expect(String(decoding: try pwd("/usr/bin"), as: UTF8.self) == "/usr/bin\n")
+    #expect(throws: Never.self) { try pwd("/does not exist") }
+  }
+
   // MARK: Roles
 
   private static let sts = """
@@ -310,13 +318,6 @@ import Testing
 
   @Test("A profile's role is taken with the keys of another, in the profile's region")
   func role() throws {
-  @Test("A command runs where the mount was started, which a background process has left")
-  func folder() throws {
-    let pwd = { try CommandOutput.run("pwd", timeout: .seconds(60), in: $0) }
-    #expect(String(decoding: try pwd("/usr/bin"), as: UTF8.self) == "/usr/bin\n")
-    #expect(throws: Never.self) { try pwd("/does not exist") }
-  }
-
     let url =
       "https://sts.eu-west-1.amazonaws.com/?Action=AssumeRole&DurationSeconds=900&ExternalId=x%2Fy"
       + "&RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fr&RoleSessionName=me&Version=2011-06-15"
@@ -352,7 +353,6 @@ import Testing
       [profile first]
       role_arn = first
       source_profile = own
-      [profile a]
       [profile middle]
       role_arn = middle
       source_profile = keyed
@@ -363,6 +363,7 @@ import Testing
       login_session = x
       aws_access_key_id = AKID
       aws_secret_access_key = secret
+      [profile a]
       role_arn = a
       source_profile = b
       [profile b]
@@ -444,7 +445,6 @@ import Testing
     }
   }
 
-  // MARK: Logins
   @Test(
     "What is not a region or an address of the token service is not asked, and says which it is",
     arguments: [
@@ -463,6 +463,7 @@ import Testing
     #expect(services.questions.isEmpty)
   }
 
+  // MARK: Logins
 
   private static let ssoConfig = """
     [profile dev]
@@ -523,7 +524,6 @@ import Testing
 
   // MARK: The exchange itself
 
-  @Test("An address where nobody answers fails in time")
   @Test("Neither a question nor its answer shows a secret when printed")
   func printing() {
     let names = ["Authorization", "X-aws-ec2-metadata-token", "x-amz-sso_bearer_token"]
@@ -535,6 +535,7 @@ import Testing
     #expect(!text.contains("SECRET") && !text.contains("\(UInt8(ascii: "S"))"), "\(text)")
   }
 
+  @Test("An address where nobody answers fails in time")
   func nobody() {
     #expect(throws: HTTPQuestion.Failure.self) {
       try HTTPQuestion(url: "http://127.0.0.1:1/", timeout: .seconds(5)).ask()

@@ -10,6 +10,8 @@ extension Credentials {
     let expiration: Expiration?
     /// Of the instance metadata service, where it is not "Success".
     let code: String?
+    /// Of commands.
+    let version: Int?
 
     private enum CodingKeys: String, CodingKey, CaseIterable {
       case accessKeyID = "AccessKeyId"
@@ -18,6 +20,7 @@ extension Credentials {
       case sessionToken = "SessionToken"
       case expiration = "Expiration"
       case code = "Code"
+      case version = "Version"
     }
 
     init(from decoder: any Decoder) throws {
@@ -30,6 +33,7 @@ extension Credentials {
       token = try text(.sessionToken) ?? text(.token)
       expiration = try text(.expiration).map { Expiration(parsing: $0) }
       code = try text(.code)
+      version = try fields.decodeIfPresent(Int.self, forKey: .version)
     }
   }
 
@@ -44,8 +48,10 @@ extension Credentials {
 
   /// Reads an answer with AccessKeyId, SecretAccessKey, Token or SessionToken, and Expiration.
   ///
-  /// - Parameter source: who answered, for messages, which never show the answer itself.
-  init(from source: String, json: [UInt8]) throws(CredentialsError) {
+  /// - Parameters:
+  ///   - source: who answered, for messages, which never show the answer itself.
+  ///   - version: what its Version must be; nil where it has none.
+  init(from source: String, json: [UInt8], version: Int? = nil) throws(CredentialsError) {
     func error(_ problem: String) -> CredentialsError {
       .failed(
         source: source, problem: problem, advice: "Check that it is what it should be.",
@@ -56,6 +62,9 @@ extension Credentials {
     }
     if let code = answer.code, code != "Success" {
       throw error("it answered \(printable(code, limit: 64)) instead of credentials")
+    }
+    if let version, answer.version != version {
+      throw error("its answer's Version is not \(version)")
     }
     guard
       let pair = try Credentials(

@@ -76,7 +76,7 @@ public struct ProfileCredentials: CredentialsProvider {
         source: source, problem: error.problem, advice: "Run it by hand to see what it says.",
         isTemporary: false)
     }
-    return try Credentials(from: source, json: output)
+    return try Credentials(from: source, json: output, version: 1)
   }
 
   // MARK: Roles
