@@ -91,7 +91,7 @@ final class FetchCoordinator: Sendable {
     }
 
     /// Has a line written once the lock is released: a log that takes its time must not keep readers from it. Readers
-    /// that this event fails are told after the line is there.
+    /// that this event fails are told after the line is there, unless the thread may not be kept.
     mutating func log(_ level: Logger.Level, _ line: String) {
       work.append(.log(level, line))
     }
@@ -191,8 +191,10 @@ final class FetchCoordinator: Sendable {
   /// What takes the cache's disk: chunks that are prepared before their reader comes, or opened once their version is
   /// known, footers, whether it works again.
   let background = DispatchQueue(label: "background")
-  /// The ends of waits. What takes the disk, which may hang, does not run here.
+  /// The ends of waits. What takes the disk or the log, which may hang, does not run here.
   private let deadlines = DispatchQueue(label: "deadlines")
+  /// What of it is logged.
+  private let lines = DispatchQueue(label: "lines")
   let verifier: ChunkVerifier
   /// For so long nobody has read a chunk that is compared with the manifest's MD5 in the background.
   let quietTime: Duration
@@ -283,8 +285,8 @@ final class FetchCoordinator: Sendable {
     case parked(WaitID)
   }
 
-  func close(_ handle: HandleID, of id: ChunkID, mayUseDisk: Bool = true) {
-    perform(mayUseDisk: mayUseDisk) { $0.close(handle, of: id) }
+  func close(_ handle: HandleID, of id: ChunkID, mayBeKept: Bool = true) {
+    perform(mayBeKept: mayBeKept) { $0.close(handle, of: id) }
   }
 
   /// - Parameter isForReader: the chunk must be loaded, if need be without files.
@@ -397,14 +399,14 @@ final class FetchCoordinator: Sendable {
   /// The reader does not wait any more: it is told `.interrupted`, unless it has been answered already.
   func interrupt(_ wait: WaitID) {
     var waiting: Waiting?
-    perform(mayUseDisk: false) { state in
+    perform(mayBeKept: false) { state in
       let (found, actions) = state.letGo(of: wait)
       waiting = found
       return actions
     }
     guard let waiting else { return }
     if case .open(_, let file) = waiting, case .chunk(let id, let handle) = file.content {
-      close(handle, of: id, mayUseDisk: false)
+      close(handle, of: id, mayBeKept: false)
     }
     waiting.fail(.interrupted)
   }
@@ -469,28 +471,28 @@ final class FetchCoordinator: Sendable {
   ///
   /// - Parameters:
   ///   - failure: what those are told who fail because of this event.
-  ///   - mayUseDisk: whether the thread may be kept by a disk that hangs. What takes the disk is else left to `background`.
+  ///   - mayBeKept: whether the thread may be kept by a disk or a log that hangs. What takes them is else left to `background` and `lines`.
   func perform(
-    failure: FileSystemError = .inputOutput, mayUseDisk: Bool = true,
+    failure: FileSystemError = .inputOutput, mayBeKept: Bool = true,
     _ event: (inout sending State) -> [FetchPlanner.Action]
   ) {
     let work = state.withLock { state in
       let actions = event(&state)
       return resolve(actions, failure, &state)
     }
-    carryOut(work, mayUseDisk: mayUseDisk)
+    carryOut(work, mayBeKept: mayBeKept)
   }
 
-  private func carryOut(_ work: [Work], mayUseDisk: Bool) {
+  private func carryOut(_ work: [Work], mayBeKept: Bool) {
     var pending = work
     while !pending.isEmpty {
       var next: [Work] = []
       for work in pending {
-        guard mayUseDisk || !work.isForDisk else {
-          background.async { [weak self] in self?.carryOut([work], mayUseDisk: true) }
+        guard mayBeKept || !work.isForDisk else {
+          background.async { [weak self] in self?.carryOut([work], mayBeKept: true) }
           continue
         }
-        carryOut(work, mayUseDisk: mayUseDisk, &next)
+        carryOut(work, mayBeKept: mayBeKept, &next)
       }
       pending = next
     }
@@ -544,13 +546,13 @@ final class FetchCoordinator: Sendable {
     return state.work.isEmpty ? [] : exchange(&state.work, with: [])
   }
 
-  private func carryOut(_ work: Work, mayUseDisk: Bool, _ next: inout [Work]) {
+  private func carryOut(_ work: Work, mayBeKept: Bool, _ next: inout [Work]) {
     func follow(_ event: (inout State) -> [FetchPlanner.Action]) {
       next += state.withLock { resolve(event(&$0), .inputOutput, &$0) }
     }
     switch work {
     case .send(let transfer, let eTag):
-      if mayUseDisk { checkRoom() }
+      if mayBeKept { checkRoom() }
       logger.trace("\(transfer): asked for")
       let request = store.get(
         ObjectRequest(
@@ -586,6 +588,9 @@ final class FetchCoordinator: Sendable {
     case .verification(let action):
       carryOutVerification(action)
     case .log(let level, let line):
+      guard mayBeKept else {
+        return lines.async { [logger] in logger.log(level: level, "\(line)") }
+      }
       logger.log(level: level, "\(line)")
     case .prepare(let chunk):
       background.async { [weak self] in
@@ -599,7 +604,7 @@ final class FetchCoordinator: Sendable {
       }
     case .retry(let part, let delay):
       retries.queue.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
-        self?.perform(mayUseDisk: false) { $0.planner.retry(part) }
+        self?.perform(mayBeKept: false) { $0.planner.retry(part) }
       }
     case .expire(let planned, let delay):
       deadlines.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in

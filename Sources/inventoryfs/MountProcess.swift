@@ -151,7 +151,8 @@ final class MountProcess {
         ? AnonymousCredentials()
         : CredentialsChain.standard(
           profileNamed: flags.profile,
-          CredentialSources(environment: environment, sharedFiles: sharedFiles))
+          CredentialSources(
+            environment: environment, sharedFiles: sharedFiles, region: flags.region))
       let configuration = ObjectStoreConfiguration(
         endpoint: endpoint, region: region, maxConnections: memory.maxConnections,
         networkThreadCount: memory.networkThreadCount,

@@ -49,6 +49,9 @@ import Testing
       let read = rig.start(file, 5_000_000, 4096)
       try await gate.hasCaught()
       #expect(try await rig.read(file, 0, 4096) == Array(chunk.bytes[..<4096]))
+      if line.contains("--read-timeout") {
+        await #expect(throws: FileSystemError.inputOutput) { try await read.value() }
+      }
       #expect(gate.isHolding)
       gate.open()
       read.interrupt()

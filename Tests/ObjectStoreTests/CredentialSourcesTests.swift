@@ -415,6 +415,9 @@ import Testing
       services.asked.withLock { $0[0].body }
         == "Action=AssumeRoleWithWebIdentity&RoleArn=arn%3Ar&RoleSessionName=s&Version=2011-06-15"
         + "&WebIdentityToken=a.b.c")
+    let half = error(
+      WebIdentityCredentials(sources(environment: ["AWS_WEB_IDENTITY_TOKEN_FILE": "/run/token"])))
+    #expect(half.contains("AWS_ROLE_ARN"))
     #expect(try WebIdentityCredentials(sources()).credentials() == nil)
     let missing = error(WebIdentityCredentials(sources(services, environment: environment)))
     #expect(missing.contains("web identity token file /run/token: it does not exist, or is empty"))

@@ -9,15 +9,18 @@ public struct CredentialSources: Sendable {
   package let ask: HTTPQuestion.Asker
   package let run: CommandOutput.Runner
   package let secondsSinceEpoch: @Sendable () -> Int64
+  /// That a flag names.
+  private let explicitRegion: String?
 
-  public init(environment: [String: String], sharedFiles: SharedFiles) {
+  /// - Parameter region: what a flag says, for services that are asked in a region.
+  public init(environment: [String: String], sharedFiles: SharedFiles, region: String?) {
     self.init(
-      environment: environment, sharedFiles: sharedFiles,
+      environment: environment, sharedFiles: sharedFiles, region: region,
       ask: { question throws(HTTPQuestion.Failure) in try question.ask() })
   }
 
   package init(
-    environment: [String: String], sharedFiles: SharedFiles,
+    environment: [String: String], sharedFiles: SharedFiles, region: String? = nil,
     secondsSinceEpoch: @escaping @Sendable () -> Int64 = { Int64(time(nil)) },
     ask: @escaping HTTPQuestion.Asker, run: CommandOutput.Runner? = nil
   ) {
@@ -30,6 +33,7 @@ public struct CredentialSources: Sendable {
         try CommandOutput.run(command, timeout: timeout, in: folder)
       }
     }
+    explicitRegion = region
     self.environment = environment
     self.sharedFiles = sharedFiles
     self.secondsSinceEpoch = secondsSinceEpoch
@@ -39,6 +43,10 @@ public struct CredentialSources: Sendable {
   /// A variable's value; nil if it is not set, or empty.
   func variable(_ name: String) -> String? {
     environment[name].flatMap { $0.isEmpty ? nil : $0 }
+  }
+
+  func region(of profile: SharedFiles.Profile?) -> String {
+    Region.name(explicit: explicitRegion, environment: environment, profile: profile)
   }
 
   /// Asks a service for credentials, as JSON.

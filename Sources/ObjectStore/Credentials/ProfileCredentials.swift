@@ -89,7 +89,7 @@ public struct ProfileCredentials: CredentialsProvider {
     }
     let request = RoleRequest(
       sources: sources,
-      region: Region.name(explicit: nil, environment: sources.environment, profile: profile),
+      region: sources.region(of: profile),
       role: profile["role_arn"] ?? "", sessionName: profile["role_session_name"],
       externalID: profile["external_id"], durationInSeconds: profile["duration_seconds"])
     if let file = profile["web_identity_token_file"] {

@@ -95,12 +95,15 @@ public struct WebIdentityCredentials: CredentialsProvider {
   public var whereItLooks: String { "the variables AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE" }
 
   public func credentials() throws(CredentialsError) -> Credentials? {
-    guard let file = sources.variable("AWS_WEB_IDENTITY_TOKEN_FILE"),
-      let role = sources.variable("AWS_ROLE_ARN")
-    else { return nil }
-    let region = Region.name(explicit: nil, environment: sources.environment, profile: nil)
+    guard let file = sources.variable("AWS_WEB_IDENTITY_TOKEN_FILE") else { return nil }
+    guard let role = sources.variable("AWS_ROLE_ARN") else {
+      throw .failed(
+        source: "the environment",
+        problem: "it has AWS_WEB_IDENTITY_TOKEN_FILE, but not AWS_ROLE_ARN",
+        advice: "Set both or neither.", isTemporary: false)
+    }
     let request = RoleRequest(
-      sources: sources, region: region, role: role,
+      sources: sources, region: sources.region(of: nil), role: role,
       sessionName: sources.variable("AWS_ROLE_SESSION_NAME"))
     return try request.assume(withToken: sources.webIdentityToken(file))
   }
