@@ -50,6 +50,8 @@ public final class MountSession: Sendable {
   private nonisolated(unsafe) let session: OpaquePointer
   private let context: OperationContext
   private let mountpoint: String
+  /// The mount's, by which it is told from another that has taken its place.
+  private let mountedDevice: String?
   private let logger: Logger
   private let threads = Lock<[PosixThread]>([])
   private let endedThreadCount = Lock(0)
@@ -100,7 +102,10 @@ public final class MountSession: Sendable {
     }
     self.session = raw
     if let device {
-      if device.attach(to: raw) { return }
+      if device.attach(to: raw) {
+        mountedDevice = Mountpoint.find(mountpoint)?.device
+        return
+      }
       try? Mountpoint.detach(mountpoint, lazily: true)
     }
     let mounted = LibfuseLog.collect { fuse_session_mount(raw, options.mountpoint) }
@@ -108,6 +113,7 @@ public final class MountSession: Sendable {
       fuse_session_destroy(raw)
       throw .fuseRefused(path: options.mountpoint, detail: mounted.detail)
     }
+    mountedDevice = Mountpoint.find(mountpoint)?.device
   }
 
   /// Starts answering the kernel. On failure nothing is mounted any more.
@@ -137,8 +143,10 @@ public final class MountSession: Sendable {
     context.pool.stop()
     // Undoes the mount if it is still there, and closes the connection: readers that are left get ENOTCONN. libfuse
     // does so with what it mounted, and knows nothing of what we did.
-    if context.device?.isConnected == true { try? Mountpoint.detach(mountpoint, lazily: true) }
-    fuse_session_unmount(session)
+    if isInPlace {
+      if context.device?.isConnected == true { try? Mountpoint.detach(mountpoint, lazily: true) }
+      fuse_session_unmount(session)
+    }
     fuse_session_destroy(session)
     context.device?.disconnect()
     pthread_key_delete(context.bufferKey)
@@ -175,10 +183,14 @@ public final class MountSession: Sendable {
     }
   }
 
+  /// Whether this mount is what is seen at its mountpoint: a lazy unmount leaves it to who has files open in it, and then
+  /// another may be there by now.
+  private var isInPlace: Bool { Mountpoint.find(mountpoint)?.device == mountedDevice }
+
   private func endThreads() {
     watchEnd()
     do {
-      try Mountpoint.detach(mountpoint, lazily: true)
+      if isInPlace { try Mountpoint.detach(mountpoint, lazily: true) }
     } catch {
       logger.warning("\(error)")
     }

@@ -54,6 +54,8 @@ public enum Mountpoint {
     public let source: String
     /// Who mounted, where the file system says it.
     let userID: uid_t?
+    /// `major:minor`, another for each mount.
+    let device: String
   }
 
   /// The topmost mount on exactly this path.
@@ -69,7 +71,8 @@ public enum Mountpoint {
       let options = dash + 3 < fields.count ? fields[dash + 3].split(separator: ",") : []
       found = Mount(
         type: unescape(fields[dash + 1]), source: unescape(fields[dash + 2]),
-        userID: options.first { $0.hasPrefix("user_id=") }.flatMap { uid_t($0.dropFirst(8)) })
+        userID: options.first { $0.hasPrefix("user_id=") }.flatMap { uid_t($0.dropFirst(8)) },
+        device: String(fields[2]))
     }
     return found
   }

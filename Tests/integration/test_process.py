@@ -150,6 +150,26 @@ def test_unmounting_with_a_file_open_is_refused_unless_lazy(lab, csv_inventory):
     mount.wait_for_end()
 
 
+@pytest.mark.parametrize("user", [None, pytest.param(NOBODY, marks=needs_root)], ids=["self", "nobody"])
+def test_a_mount_that_was_unmounted_lazily_ends_without_taking_the_next_one_away(lab, seaweedfs, csv_inventory, user):
+    first = lab.mount(csv_inventory.url, endpoint=seaweedfs.endpoint, user=user)
+    name = next(iter(csv_inventory.chunks))
+    holder = lab.spawn("tail", "-f", first.data / name, user=user, group=user, stdout=subprocess.DEVNULL)
+    wait_until(lambda: any(os.readlink(link) == str(first.data / name)
+                           for link in pathlib.Path(f"/proc/{holder.pid}/fd").iterdir()), "the file to be opened")
+    lazily = lab.run(lab.binary_for_everybody(), "unmount", "--lazy", first.path, user=user)
+    assert lazily.returncode == 0, lazily.stderr
+    assert processes.is_alive(first.pid)
+    second = lab.mount(csv_inventory.url, endpoint=seaweedfs.endpoint, cache="another", user=user)
+    first.signal(signal.SIGTERM)
+    first.wait_for_end()
+    assert second.is_mounted()
+    assert int(second.xattr("user.inventoryfs.pid")) == second.pid
+    holder.kill()
+    holder.wait()
+    second.unmount()
+
+
 def test_fusermount3_unmounts_too(lab, csv_inventory):
     mount = lab.mount(csv_inventory.manifest_path)
     subprocess.run(["fusermount3", "-u", mount.path], check=True)
