@@ -86,6 +86,7 @@ final class MountProcess {
       fileMode: flags.files.fileMode.bits, directoryMode: flags.files.dirMode.bits)
     switch try failing({ try InventorySource(flags.source) }) {
     case .file(let path):
+      warnOfIdleFlags()
       let inventory = try failing { try loader.load(path) }
       guard case .folder(let folder) = inventory.place else { throw Failure("\(path): no folder") }
       return InventoryFileSystem(inventory, folder: folder, ownership: ownership, logger: logger)
@@ -109,6 +110,19 @@ final class MountProcess {
         throw error
       }
     }
+  }
+
+  /// A manifest on disk and its chunks are read in place.
+  private func warnOfIdleFlags() {
+    let given = [
+      ("--endpoint-url", flags.store.endpointUrl != nil), ("--region", flags.store.region != nil),
+      ("--profile", flags.store.profile != nil), ("--no-sign-request", flags.store.noSignRequest),
+      ("--bucket", flags.store.bucket != nil),
+    ].filter(\.1).map(\.0)
+    guard !given.isEmpty else { return }
+    logger.warning(
+      "no effect has \(given.joined(separator: ", ")): chunks of a manifest on disk are files beside it; to read those of the store, mount the manifest's s3:// URL"
+    )
   }
 
   private static var usualNetworkThreadCount: Int {

@@ -325,6 +325,12 @@ def test_a_manifest_on_disk_needs_no_credentials(lab, csv_inventory):
     assert (mount.data / next(iter(csv_inventory.chunks))).read_bytes()[:2] == b"\x1f\x8b"
 
 
+def test_flags_that_a_manifest_on_disk_has_no_use_for_are_named(lab, csv_inventory):
+    mount = lab.mount(csv_inventory.manifest_path, "--bucket", "other", "--region", "eu-west-1")
+    line, = mount.logged("no effect")
+    assert "--region, --bucket:" in line and "s3://" in line
+
+
 # Credentials
 
 def test_keys_come_from_a_profile_of_the_credentials_file(lab, seaweedfs, csv_inventory):
