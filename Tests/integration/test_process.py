@@ -124,6 +124,20 @@ def test_a_signal_unmounts_and_ends_the_process_although_its_log_hangs(lab, csv_
     os.close(log)
 
 
+def test_a_signal_ends_a_process_whose_log_hangs_from_the_first_line_on(lab, csv_inventory):
+    pipe = lab.folder / "log"
+    os.mkfifo(pipe)
+    log = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    os.write(log, bytes(fcntl.fcntl(log, fcntl.F_SETPIPE_SZ, 4096)))
+    # Says that it is mounted, and cannot.
+    mount = lab.mount(csv_inventory.manifest_path, "--log-file", pipe, "--log-level", "info")
+    mount.signal(signal.SIGTERM)
+    mount.wait_for_end(30)
+    assert mount.process.returncode == 1
+    assert not mount.is_mounted()
+    os.close(log)
+
+
 def test_a_reader_that_is_interrupted_ends_although_the_store_hangs(lab, csv_inventory):
     origin = lab.origin(csv_inventory.root, fault_plan={
         "rules": [{"match": {"keySuffix": ".csv.gz"}, "fault": {"kind": "hangBeforeHead"}}]})
