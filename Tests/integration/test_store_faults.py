@@ -262,7 +262,8 @@ def test_renewed_credentials_are_found_when_the_old_ones_expire(lab, root, inven
     lab.origin(root, "--port", port, "--session-token", "new")
     assert read(lab, mount) == f"errno {errno.EACCES}", "the token is invalid and has not been renewed"
     write(SECRET_KEY, "new")
-    assert read(lab, mount) == digest(inventory)
+    # For what the store refuses they are looked for once a second.
+    wait_until(lambda: read(lab, mount) == digest(inventory), "the new ones to be found", 10, poll_seconds=0.2)
 
 
 def test_a_wrong_region_is_corrected(lab, root, inventory):
