@@ -26,6 +26,11 @@ def read_path(mount, name):
     return mount.xattr("user.inventoryfs.read_path", name)
 
 
+def wait_until_lent(mount, name):
+    """The kernel tells of a reader's end only after close(2) has returned."""
+    wait_until(lambda: read_path(mount, name) == "passthrough", f"{name} to be lent to the kernel")
+
+
 def bytes_read_by(pid):
     """What the daemon has read, from the page cache too: copying a chunk out of its file shows here."""
     return int(re.search(r"^rchar: (\d+)$", pathlib.Path(f"/proc/{pid}/io").read_text(), re.MULTILINE)[1])
@@ -97,7 +102,7 @@ def test_the_second_read_of_a_chunk_does_not_reach_the_daemon(mounted, csv_inven
     start = bytes_read_by(mounted.pid)
     assert_same(mounted, csv_inventory, name)
     assert bytes_read_by(mounted.pid) - start > size, "the first read was not counted, so this shows nothing"
-    assert read_path(mounted, name) == "passthrough"
+    wait_until_lent(mounted, name)
     start = bytes_read_by(mounted.pid)
     for _ in range(3):
         assert_same(mounted, csv_inventory, name)
@@ -121,7 +126,7 @@ def test_what_an_earlier_run_left_is_compared_with_its_checksums_first(lab, seaw
     second = lab.mount(csv_inventory.url, endpoint=seaweedfs.endpoint)
     wait_until(lambda: read_path(second, name) == "cached", "the cache to be taken over")
     assert_same(second, csv_inventory, name)
-    assert read_path(second, name) == "passthrough"
+    wait_until_lent(second, name)
     assert_same(second, csv_inventory, name)
 
 
@@ -135,7 +140,7 @@ def test_an_open_follows_those_that_are_open(mounted, csv_inventory):
             with open(mounted.data / name, "rb", buffering=0) as third:
                 assert_still_reads(second, path)
                 assert_still_reads(third, path)
-    wait_until(lambda: read_path(mounted, name) == "passthrough", "the last release")
+    wait_until_lent(mounted, name)
     with open(mounted.data / name, "rb", buffering=0) as first:
         with open(mounted.data / name, "rb", buffering=0) as second:
             first.close()
@@ -178,7 +183,7 @@ def test_nothing_leaves_under_a_handle_and_the_bound_holds(small, big_inventory)
     (name, path), (other, _) = list(big_inventory.chunks.items())[:2]
     assert_same(small, big_inventory, name)
     with open(small.data / name, "rb", buffering=0) as file, Sampler(small) as sampler:
-        assert read_path(small, name) == "passthrough"
+        wait_until_lent(small, name)
         read_and_compare(small, big_inventory)
         assert small.cached_bytes(name) == path.stat().st_size
         # A second chunk would be more than half of the cache.
@@ -194,7 +199,7 @@ def test_nothing_leaves_under_a_handle_and_the_bound_holds(small, big_inventory)
 def test_nothing_leaves_under_a_mapping_whose_handle_is_closed(small, big_inventory):
     name, path = next(iter(big_inventory.chunks.items()))
     assert_same(small, big_inventory, name)
-    assert read_path(small, name) == "passthrough"
+    wait_until_lent(small, name)
     with mapping_without_handle(small.data / name) as content, Sampler(small) as sampler:
         for _ in range(2):
             read_and_compare(small, big_inventory)
@@ -246,7 +251,7 @@ def test_chunks_on_the_local_disk_are_passed_through(lab, csv_inventory):
     mount = lab.mount(csv_inventory.manifest_path)
     start = bytes_read_by(mount.pid)
     for name in csv_inventory.chunks:
-        assert read_path(mount, name) == "passthrough"
+        wait_until_lent(mount, name)
         assert_same(mount, csv_inventory, name)
     assert bytes_read_by(mount.pid) - start < csv_inventory.size_in_bytes // 4
 
@@ -304,7 +309,7 @@ def test_a_walk_goes_on_where_the_kernel_reads_by_itself(lab):
         wait_for(name)
     assert mount.cached_bytes(names[18]) == 0
     for name, ahead in zip(names[2:], names[18:]):
-        assert read_path(mount, name) == "passthrough"
+        wait_until_lent(mount, name)
         assert (mount.data / name).read_bytes() == content
         wait_for(ahead)
     asked = [request.key for request in origin.settled_requests() if request.key.startswith("walk/")]
