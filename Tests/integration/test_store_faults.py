@@ -159,15 +159,25 @@ def test_a_read_of_the_reader_s_own_ends_in_time(lab, root, inventory, count):
     assert raised.value.errno == errno.EIO
 
 
-def test_an_object_replaced_while_it_is_read_is_stale(lab, root, inventory):
+def test_an_object_replaced_while_it_is_read_is_stale_and_then_new(lab, root, inventory):
     origin = lab.origin(root)
-    mount = lab.mount(inventory.url, endpoint=origin.endpoint)
+    mount = lab.mount(inventory.url, "--verify=off", endpoint=origin.endpoint)
+    new = os.urandom(SIZE)
     with open(mount.data / "one.bin", "rb", buffering=0) as file:
         assert os.pread(file.fileno(), 4096, 0) == inventory.path("data/one.bin").read_bytes()[:4096]
-        inventory.path("data/one.bin").write_bytes(os.urandom(SIZE))
+        inventory.path("data/one.bin").write_bytes(new)
         with pytest.raises(OSError) as raised:
             os.pread(file.fileno(), 4096, SIZE - 5000)
     assert raised.value.errno == errno.ESTALE
+
+    def read_anew():
+        try:
+            return (mount.data / "one.bin").read_bytes()
+        except OSError as error:
+            assert error.errno == errno.ESTALE, "until the last reader's end has been heard of"
+
+    # The kernel still has pages of the old one.
+    assert wait_until(read_anew, "the chunk to be readable again") == new
 
 
 def test_a_store_that_is_down_when_mounting_is_waited_for(lab, root, inventory):
