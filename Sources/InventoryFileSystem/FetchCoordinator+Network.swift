@@ -67,7 +67,8 @@ extension FetchCoordinator {
             requested: failure.retryAfter)
         {
           state.log(
-            .debug, "\(failure.message(about: transfer.chunk.location)); trying again in \(delay)")
+            state.isWorthWarning(pause) ? .warning : .debug,
+            "\(failure.message(about: transfer.chunk.location)); trying again in \(delay)")
           state.work.append(.retry(part.id, after: delay))
           return followUps
         }
@@ -91,5 +92,23 @@ extension FetchCoordinator {
       ? .notParquet
       : ParquetLayout.decode(tail: bytes, fileSizeInBytes: chunk.grid.sizeInBytes)
     perform { $0.planner.footerIsDecoded(chunk.id, tail: tail, decoding) }
+  }
+}
+
+extension FetchCoordinator.State {
+  /// How often a request fails that a reader waits for before somebody should know.
+  private static let attemptsUntilWarning = 3
+  /// A store that is down fails many requests: one line is enough for so long.
+  private static let pauseOfWarnings = Duration.seconds(30)
+
+  /// Whether this failure is to be told although the request is made again: readers wait, and the log would be silent until
+  /// `--read-timeout`.
+  fileprivate mutating func isWorthWarning(_ pause: FetchPlanner.Pause) -> Bool {
+    let now = SuspendingClock.now
+    guard pause.isWaitedFor, pause.attempts >= Self.attemptsUntilWarning,
+      warnedAt.map({ now - $0 >= Self.pauseOfWarnings }) ?? true
+    else { return false }
+    warnedAt = now
+    return true
   }
 }

@@ -57,6 +57,8 @@ final class FetchCoordinator: Sendable {
     var overdue: [OverdueRead] = []
     /// Why a chunk's parts had to be tried again, until one has all its bytes.
     var lastFailures: [ChunkID: FetchFailure] = [:]
+    /// When a store that goes on failing was last warned of.
+    var warnedAt: SuspendingClock.Instant?
     /// Work that is not one of the planner's actions.
     var work: [Work] = []
     /// Oldest first.

@@ -1,6 +1,7 @@
 import EmbeddedS3Origin
 import InventoryFileSystem
 import Locks
+import TestSupport
 import Testing
 
 /// Readers that wait, and what ends their waiting.
@@ -248,6 +249,26 @@ import Testing
         try await Task.sleep(for: .milliseconds(5))
       }
       #expect(await origin.connections().live == 0)
+    }
+  }
+
+  @Test("A store that goes on failing while readers wait is warned of once")
+  func warning() async throws {
+    for (times, warnings) in [(2, 0), (8, 1)] {
+      let log = LogRecorder()
+      let folder = try CacheFolder()
+      let rule = FaultRule(.status(500, code: "InternalError"), times: times)
+      try await EmbeddedS3Origin.run(
+        OriginConfiguration(faultPlan: FaultPlan(rules: [rule]))
+      ) { origin in
+        origin.put([chunk])
+        let rig = try Rig(origin, [chunk], cachePath: folder.path, logger: log.logger)
+        defer { rig.fileSystem.shutDown() }
+        try await rig.check(chunk)
+        #expect(await origin.totals().faultsByKind["status"] == times)
+      }
+      let told = log.messages.filter { $0.hasPrefix("warning: ") }
+      #expect(told.count == warnings && told.allSatisfy { $0.contains("InternalError") }, "\(told)")
     }
   }
 
