@@ -121,7 +121,7 @@ final class MountProcess {
     ].filter(\.1).map(\.0)
     guard !given.isEmpty else { return }
     logger.warning(
-      "no effect has \(given.joined(separator: ", ")): chunks of a manifest on disk are files beside it; to read those of the store, mount the manifest's s3:// URL"
+      "\(given.joined(separator: ", ")): no effect, because chunks of a manifest on disk are files beside it; to read those of the store, mount the manifest's s3:// URL"
     )
   }
 

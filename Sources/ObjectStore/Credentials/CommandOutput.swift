@@ -46,7 +46,7 @@ package enum CommandOutput {
   private static func end(of child: pid_t, isWanted: Bool) -> Int32 {
     var status: Int32 = 0
     for _ in 0..<100 where isWanted {
-      // It has ended, or who ignores SIGCHLD is not told.
+      // Less than 0 where SIGCHLD is ignored, and the kernel has forgotten it already.
       if waitpid(child, &status, WNOHANG) != 0 { return status }
       usleep(10_000)
     }

@@ -29,7 +29,8 @@ public struct Credentials: Sendable, Hashable {
   ///   otherwise become a line break in a request's header.
   init?(
     from source: String, accessKeyID: (name: String, value: String?),
-    secretAccessKey: (name: String, value: String?), sessionToken: (name: String, value: String?)
+    secretAccessKey: (name: String, value: String?), sessionToken: (name: String, value: String?),
+    expiration: Int64? = nil
   ) throws(CredentialsError) {
     func given(_ setting: (name: String, value: String?)) throws(CredentialsError) -> String? {
       guard let value = setting.value?.trimmedOfSpaces, !value.isEmpty else { return nil }
@@ -47,7 +48,8 @@ public struct Credentials: Sendable, Hashable {
     guard let secret else {
       throw .incomplete(found: accessKeyID.name, missing: secretAccessKey.name, source: source)
     }
-    self.init(accessKeyID: id, secretAccessKey: secret, sessionToken: token)
+    self.init(
+      accessKeyID: id, secretAccessKey: secret, sessionToken: token, expiration: expiration)
   }
 }
 

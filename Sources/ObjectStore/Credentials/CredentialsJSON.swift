@@ -66,21 +66,19 @@ extension Credentials {
     if let version, answer.version != version {
       throw error("its answer's Version is not \(version)")
     }
-    guard
-      let pair = try Credentials(
-        from: source, accessKeyID: ("AccessKeyId", answer.accessKeyID),
-        secretAccessKey: ("SecretAccessKey", answer.secretAccessKey),
-        sessionToken: ("SessionToken", answer.token))
-    else { throw error("its answer has no AccessKeyId and no SecretAccessKey") }
     var expiration: Int64?
     switch answer.expiration {
     case .at(let time): expiration = time
     case .unreadable: throw error("its answer's Expiration is not a time as ISO 8601 writes it")
     case nil: break
     }
-    self.init(
-      accessKeyID: pair.accessKeyID, secretAccessKey: pair.secretAccessKey,
-      sessionToken: pair.sessionToken, expiration: expiration)
+    guard
+      let found = try Credentials(
+        from: source, accessKeyID: ("AccessKeyId", answer.accessKeyID),
+        secretAccessKey: ("SecretAccessKey", answer.secretAccessKey),
+        sessionToken: ("SessionToken", answer.token), expiration: expiration)
+    else { throw error("its answer has no AccessKeyId and no SecretAccessKey") }
+    self = found
   }
 
   /// "2026-11-28T13:00:00Z", also with a fraction of a second or another time zone.

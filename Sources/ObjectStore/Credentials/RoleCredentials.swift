@@ -68,20 +68,21 @@ struct RoleRequest {
     guard answer.status == 200 else { throw .refused(source, answer) }
     let fields = XMLFields(parsing: answer.body, within: "Credentials")
     func field(_ name: String) -> (String, String?) { (name, fields?[name]) }
-    guard
-      let pair = try Credentials(
+    let expiration = fields?["Expiration"].flatMap {
+      Credentials.secondsSinceEpoch(iso8601: $0)
+    }
+    guard expiration != nil,
+      let found = try Credentials(
         from: source, accessKeyID: field("AccessKeyId"),
-        secretAccessKey: field("SecretAccessKey"), sessionToken: field("SessionToken")),
-      let expiration = fields?["Expiration"].flatMap({ Credentials.secondsSinceEpoch(iso8601: $0) })
+        secretAccessKey: field("SecretAccessKey"), sessionToken: field("SessionToken"),
+        expiration: expiration)
     else {
       throw .failed(
         source: source, problem: "its answer has no credentials",
         advice: "Check that AWS_ENDPOINT_URL_STS names such a service, and proxies.",
         isTemporary: false)
     }
-    return Credentials(
-      accessKeyID: pair.accessKeyID, secretAccessKey: pair.secretAccessKey,
-      sessionToken: pair.sessionToken, expiration: expiration)
+    return found
   }
 }
 

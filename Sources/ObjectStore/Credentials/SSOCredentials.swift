@@ -51,19 +51,18 @@ struct SSOLogin {
     if answer.status == 401 { throw loginNeeded("it is not accepted any more") }
     guard answer.status == 200 else { throw .refused(source, answer) }
     guard
-      let found = try? JSONDecoder().decode(Answer.self, from: Data(answer.body)).roleCredentials,
-      let pair = try Credentials(
-        from: source, accessKeyID: ("accessKeyId", found.accessKeyId),
-        secretAccessKey: ("secretAccessKey", found.secretAccessKey),
-        sessionToken: ("sessionToken", found.sessionToken))
+      let answer = try? JSONDecoder().decode(Answer.self, from: Data(answer.body)).roleCredentials,
+      let found = try Credentials(
+        from: source, accessKeyID: ("accessKeyId", answer.accessKeyId),
+        secretAccessKey: ("secretAccessKey", answer.secretAccessKey),
+        sessionToken: ("sessionToken", answer.sessionToken),
+        expiration: answer.expiration / 1000)
     else {
       throw .failed(
         source: source, problem: "the answer has no credentials",
         advice: "Check the profile's sso settings, and proxies.", isTemporary: false)
     }
-    return Credentials(
-      accessKeyID: pair.accessKeyID, secretAccessKey: pair.secretAccessKey,
-      sessionToken: pair.sessionToken, expiration: found.expiration / 1000)
+    return found
   }
 
   /// Read anew each time: logging in replaces it.
