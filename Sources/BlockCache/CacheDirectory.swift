@@ -76,9 +76,7 @@ final class CacheDirectory: Sendable {
     defer { closedir(stream) }
     var names: [String] = []
     while let item = readdir(stream) {
-      let name = withUnsafePointer(to: &item.pointee.d_name) {
-        $0.withMemoryRebound(to: CChar.self, capacity: Int(NAME_MAX) + 1) { String(cString: $0) }
-      }
+      let name = String(cString: inventoryfs_entry_name(item))
       if name != ".", name != ".." { names.append(name) }
     }
     return names

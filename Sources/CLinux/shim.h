@@ -2,6 +2,7 @@
 // functions. Defining _GNU_SOURCE here would give this module other definitions than Glibc's, so what it hides is
 // declared by hand.
 #pragma once
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -28,6 +29,9 @@ static inline void inventoryfs_syslog(int priority, const char *message) { syslo
 // pthread_setname_np(3).
 int pthread_setname_np(pthread_t thread, const char *name);
 static inline void inventoryfs_name_this_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+// A name as long as its record, which Swift takes for 256 bytes. Valid until the next readdir(3).
+static inline const char *inventoryfs_entry_name(const struct dirent *entry) { return entry->d_name; }
 
 // posix_spawn_file_actions_addchdir_np(3) and posix_spawn_file_actions_addclosefrom_np(3).
 int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *actions, const char *path);

@@ -41,9 +41,7 @@ public enum Mountpoint {
     guard let stream = opendir(directory) else { return nil }
     defer { closedir(stream) }
     while let item = readdir(stream) {
-      let name = withUnsafePointer(to: &item.pointee.d_name) {
-        $0.withMemoryRebound(to: CChar.self, capacity: Int(NAME_MAX) + 1) { String(cString: $0) }
-      }
+      let name = String(cString: inventoryfs_entry_name(item))
       if name != ".", name != ".." { return name }
     }
     return nil

@@ -29,7 +29,7 @@ final class OpenChunk: Sendable {
 final class FetchCoordinator: Sendable {
   /// Chunks that nobody has open any more are kept ready for the next open, up to this many: their index is in
   /// memory, their ETag known and their blocks checked.
-  private static let lingeringChunkCount = 32
+  static let lingeringChunkCount = 32
 
   struct State {
     var planner: FetchPlanner
@@ -158,30 +158,6 @@ final class FetchCoordinator: Sendable {
     }
   }
 
-  /// An action with what it takes to carry it out.
-  enum Work: Sendable {
-    case send(PartTransfer, eTag: String?)
-    case cancel(ObjectTransfer)
-    case succeed(Waiting)
-    case fail(Waiting, FileSystemError)
-    case evict(CacheLedger.Segment)
-    case close(OpenChunk, isRemoved: Bool)
-    case retry(PartID, after: Duration)
-    case expire(Duration, after: Duration)
-    case prepare(ChunkReference)
-    case decodeFooter(OpenChunk, tail: Range<Int>)
-    case verification(FetchPlanner.Action)
-    case log(Logger.Level, String)
-
-    /// Whether it takes the cache's disk.
-    var isForDisk: Bool {
-      switch self {
-      case .evict, .close: true
-      default: false
-      }
-    }
-  }
-
   // Dependencies
   let store: ObjectStore
   let cache: BlockCache
@@ -194,9 +170,9 @@ final class FetchCoordinator: Sendable {
   /// known, footers, whether it works again.
   let background = DispatchQueue(label: "background")
   /// The ends of waits. What takes the disk or the log, which may hang, does not run here.
-  private let deadlines = DispatchQueue(label: "deadlines")
+  let deadlines = DispatchQueue(label: "deadlines")
   /// What of it is logged.
-  private let lines = DispatchQueue(label: "lines")
+  let lines = DispatchQueue(label: "lines")
   let verifier: ChunkVerifier
   /// For so long nobody has read a chunk that is compared with the manifest's MD5 in the background.
   let quietTime: Duration
@@ -465,153 +441,5 @@ final class FetchCoordinator: Sendable {
     store.shutDown()
     verifier.stop()
     for chunk in state.withLock({ Array($0.open.values) }) { cache.close(chunk.entry) }
-  }
-
-  // MARK: Carrying out
-
-  /// Tells the planner what happened, under the lock, and carries out what it decides, outside of it.
-  ///
-  /// - Parameters:
-  ///   - failure: what those are told who fail because of this event.
-  ///   - mayBeKept: whether the thread may be kept by a disk or a log that hangs. What takes them is else left to `background` and `lines`.
-  func perform(
-    failure: FileSystemError = .inputOutput, mayBeKept: Bool = true,
-    _ event: (inout sending State) -> [FetchPlanner.Action]
-  ) {
-    let work = state.withLock { state in
-      let actions = event(&state)
-      return resolve(actions, failure, &state)
-    }
-    carryOut(work, mayBeKept: mayBeKept)
-  }
-
-  private func carryOut(_ work: [Work], mayBeKept: Bool) {
-    var pending = work
-    while !pending.isEmpty {
-      var next: [Work] = []
-      for work in pending {
-        guard mayBeKept || !work.isForDisk else {
-          background.async { [weak self] in self?.carryOut([work], mayBeKept: true) }
-          continue
-        }
-        carryOut(work, mayBeKept: mayBeKept, &next)
-      }
-      pending = next
-    }
-  }
-
-  private func resolve(
-    _ actions: [FetchPlanner.Action], _ failure: FileSystemError, _ state: inout State
-  ) -> [Work] {
-    for action in actions {
-      switch action {
-      case .fetch(let part):
-        // A request that is refused at once would be planned anew at once, and so on without end.
-        guard let chunk = state.open[part.chunk], !state.isShutDown else { continue }
-        let transfer =
-          state.transfers[part.id] ?? PartTransfer(part: part, chunk: chunk, coordinator: self)
-        state.transfers[part.id] = transfer
-        state.work.append(.send(transfer, eTag: state.eTags[part.chunk]))
-      case .cancel(let part):
-        if let request = state.requests[part] {
-          state.work.append(.cancel(request))
-        } else {
-          state.unwanted.insert(part)
-        }
-      case .answer(let wait), .opened(let wait):
-        if let waiting = state.waiting.removeValue(forKey: wait) {
-          state.work.append(.succeed(waiting))
-        }
-      case .fail(let wait):
-        if let waiting = state.waiting.removeValue(forKey: wait) {
-          state.work.append(.fail(waiting, failure))
-        }
-      case .evict(let segment):
-        state.work.append(.evict(segment))
-      case .drop(let chunk, let block):
-        // At once, so that there are never more blocks in memory than the planner knows of.
-        state.open[chunk]?.entry.drop(block: block)
-      case .decodeFooter(let chunk, let tail):
-        if let open = state.open[chunk] { state.work.append(.decodeFooter(open, tail: tail)) }
-      case .verify, .verifyLater, .cannotVerify:
-        state.work.append(.verification(action))
-      case .prepare(let chunk):
-        if let reference = references.reference(to: chunk, eTag: nil) {
-          state.work.append(.prepare(reference))
-        } else {
-          state.planner.cannotPrepare(chunk)
-        }
-      }
-    }
-    for chunk in state.planner.takeReleased() { state.letLinger(chunk) }
-    state.closeIdle(keeping: Self.lingeringChunkCount)
-    return state.work.isEmpty ? [] : exchange(&state.work, with: [])
-  }
-
-  private func carryOut(_ work: Work, mayBeKept: Bool, _ next: inout [Work]) {
-    func follow(_ event: (inout State) -> [FetchPlanner.Action]) {
-      next += state.withLock { resolve(event(&$0), .inputOutput, &$0) }
-    }
-    switch work {
-    case .send(let transfer, let eTag):
-      if mayBeKept { checkRoom() }
-      logger.trace("\(transfer): asked for")
-      let request = store.get(
-        ObjectRequest(
-          transfer.chunk.location, range: transfer.remaining,
-          objectSizeInBytes: transfer.chunk.grid.sizeInBytes, ifMatch: eTag,
-          attempt: transfer.nextAttempt()),
-        to: transfer)
-      let isUnwanted = state.withLock { state in
-        // It may have ended before we come here.
-        guard state.transfers[transfer.part.id] != nil else { return false }
-        state.requests[transfer.part.id] = request
-        return state.unwanted.remove(transfer.part.id) != nil
-      }
-      if isUnwanted { store.cancel(request) }
-    case .cancel(let request):
-      store.cancel(request)
-    case .succeed(let waiting):
-      waiting.succeed()
-    case .fail(let waiting, let error):
-      if case .open(_, let file) = waiting, case .chunk(let id, let handle) = file.content {
-        follow { $0.close(handle, of: id) }
-      }
-      waiting.fail(error)
-    case .evict(let segment):
-      evict(segment) { follow($0) }
-    case .close(let chunk, let isRemoved):
-      cache.close(chunk.entry)
-      if isRemoved, cache.removeIfIdle(chunk.entry.id) {
-        follow { $0.planner.removed(chunk.entry.id) }
-      }
-    case .decodeFooter(let chunk, let tail):
-      background.async { [weak self] in self?.decodeFooter(of: chunk, tail: tail) }
-    case .verification(let action):
-      carryOutVerification(action)
-    case .log(let level, let line):
-      guard mayBeKept else {
-        return lines.async { [logger] in logger.log(level: level, "\(line)") }
-      }
-      logger.log(level: level, "\(line)")
-    case .prepare(let chunk):
-      background.async { [weak self] in
-        guard let self else { return }
-        load(chunk, isForReader: false)
-        // It may not be expected any more.
-        perform { state in
-          if state.planner.isIdle(chunk.id) { state.letLinger(chunk.id) }
-          return []
-        }
-      }
-    case .retry(let part, let delay):
-      retries.queue.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
-        self?.perform(mayBeKept: false) { $0.planner.retry(part) }
-      }
-    case .expire(let planned, let delay):
-      deadlines.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
-        self?.expireWaits(planned: planned)
-      }
-    }
   }
 }

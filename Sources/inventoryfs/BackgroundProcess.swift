@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// Putting the mount in the background.
@@ -94,9 +95,7 @@ enum BackgroundProcess {
     defer { closedir(folder) }
     var found: [Int32] = []
     while let item = readdir(folder) {
-      let name = withUnsafePointer(to: &item.pointee.d_name) {
-        $0.withMemoryRebound(to: CChar.self, capacity: Int(NAME_MAX) + 1) { String(cString: $0) }
-      }
+      let name = String(cString: inventoryfs_entry_name(item))
       guard let descriptor = Int32(name), descriptor > readyDescriptor else { continue }
       let flags = fcntl(descriptor, F_GETFD)
       if flags >= 0, flags & FD_CLOEXEC == 0 { found.append(descriptor) }
