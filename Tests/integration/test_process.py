@@ -169,8 +169,8 @@ def test_a_mount_that_was_unmounted_lazily_ends_without_taking_the_next_one_away
     first = lab.mount(csv_inventory.url, endpoint=seaweedfs.endpoint, user=user)
     name = next(iter(csv_inventory.chunks))
     holder = lab.spawn("tail", "-f", first.data / name, user=user, group=user, stdout=subprocess.DEVNULL)
-    wait_until(lambda: any(os.readlink(link) == str(first.data / name)
-                           for link in pathlib.Path(f"/proc/{holder.pid}/fd").iterdir()), "the file to be opened")
+    wait_until(lambda: any(path == str(first.data / name) for path, _ in processes.open_files(holder.pid)),
+               "the file to be opened")
     lazily = lab.run(lab.binary_for_everybody(), "unmount", "--lazy", first.path, user=user)
     assert lazily.returncode == 0, lazily.stderr
     assert processes.is_alive(first.pid)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 
 from . import processes
+from .disk_usage import allocated_bytes
 from .processes import wait_until
 
 
@@ -66,26 +67,7 @@ class Mount:
 
     def allocated_bytes(self):
         """What the cache takes on the disk, files included that are deleted but open in the daemon."""
-        total = 0
-        for folder, _, names in os.walk(self.cache):
-            for name in names:
-                try:
-                    total += os.lstat(os.path.join(folder, name)).st_blocks * 512
-                except FileNotFoundError:
-                    pass
-        descriptors = f"/proc/{self.pid}/fd"
-        try:
-            for descriptor in os.listdir(descriptors):
-                try:
-                    status = os.stat(f"{descriptors}/{descriptor}")
-                    if status.st_nlink == 0 and self.cache in pathlib.Path(
-                            os.readlink(f"{descriptors}/{descriptor}")).parents:
-                        total += status.st_blocks * 512
-                except FileNotFoundError:
-                    pass
-        except FileNotFoundError:
-            pass
-        return total
+        return allocated_bytes(self.cache, self.pid)
 
     def memory_bytes(self, field):
         """VmRSS or VmHWM (its highest so far) of the daemon."""

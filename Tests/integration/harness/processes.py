@@ -52,6 +52,24 @@ def is_alive(pid):
     return stat.rsplit(")", 1)[1].split()[0] not in "ZX"
 
 
+def open_files(pid):
+    """(path, link in /proc) of each file that the process has open; none of a process that ended.
+
+    A process that runs opens and closes them meanwhile: one that is gone before it can be asked is left out, and the
+    link of any other may be gone by the time it is used.
+    """
+    descriptors = f"/proc/{pid}/fd"
+    try:
+        names = os.listdir(descriptors)
+    except OSError:
+        return
+    for name in names:
+        try:
+            yield os.readlink(f"{descriptors}/{name}"), f"{descriptors}/{name}"
+        except OSError:
+            continue
+
+
 def kill(pid, number=signal.SIGKILL):
     try:
         os.kill(pid, number)

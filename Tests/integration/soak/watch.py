@@ -9,6 +9,8 @@ import pathlib
 import threading
 import time
 
+from harness.disk_usage import allocated_bytes
+
 MIB = 1 << 20
 DISK_SECONDS, PROCESS_SECONDS = 0.05, 1.0
 # It is answered from memory by a thread of its own; on a machine that has other things to do.
@@ -57,13 +59,17 @@ class Watch(threading.Thread):
         process_due = 0.0
         while not self.stopped.wait(DISK_SECONDS):
             self.samples["cache"] += 1
-            self.see("cache_bytes", allocated_bytes(self.cache, self.current()), "allocated by the cache")
+            self.see("cache_bytes", self.allocated_bytes(), "allocated by the cache")
             if time.monotonic() >= process_due:
                 process_due = time.monotonic() + PROCESS_SECONDS
                 self.sample_process()
                 self.look_for_stuck_readers()
                 self.look_for_a_stuck_daemon()
         status.join(STATUS_SECONDS)
+
+    def allocated_bytes(self):
+        mount = self.current()
+        return allocated_bytes(self.cache, None if mount is None else mount.pid)
 
     def see(self, name, value, what):
         if value > self.highest[name]:
@@ -120,42 +126,3 @@ class Watch(threading.Thread):
     def stop(self):
         self.stopped.set()
         self.join(2 * STATUS_SECONDS)
-
-
-def allocated_bytes(cache, mount):
-    """What the cache takes on disk, files included that are deleted but open.
-
-    The files cannot be asked all at once, and what left one may be in another by then, so that a plain sum would count
-    it twice. Each is asked twice, and the less counts: no more than there was in between.
-    """
-    first, second = (allocation(cache, mount) for _ in range(2))
-    return sum(min(first[inode], second[inode]) for inode in first.keys() & second.keys())
-
-
-def allocation(cache, mount):
-    """inode -> bytes."""
-    found = {}
-
-    def note(status):
-        found[status.st_dev, status.st_ino] = status.st_blocks * 512
-
-    for folder, _, names in os.walk(cache):
-        for name in names:
-            try:
-                note(os.lstat(os.path.join(folder, name)))
-            except FileNotFoundError:
-                pass
-    if mount is None:
-        return found
-    descriptors = f"/proc/{mount.pid}/fd"
-    try:
-        for descriptor in os.listdir(descriptors):
-            try:
-                status = os.stat(f"{descriptors}/{descriptor}")
-                if status.st_nlink == 0 and os.readlink(f"{descriptors}/{descriptor}").startswith(f"{cache}/"):
-                    note(status)
-            except FileNotFoundError:
-                pass
-    except FileNotFoundError:
-        pass
-    return found
