@@ -55,7 +55,11 @@ enum BackgroundProcess {
     defer { posix_spawnattr_destroy(&attributes) }
     // POSIX_SPAWN_SETSID, which glibc's header shows with _GNU_SOURCE only.
     posix_spawnattr_setflags(&attributes, 0x80)
-    let arguments = CommandLine.arguments + ["--\(readyOption)", String(readyDescriptor)]
+    var arguments = MountOptionList.expanded(Array(CommandLine.arguments.dropFirst()))
+    // After the command, and before a `--`, behind which it would be no option.
+    let place = arguments.firstIndex(of: "mount").map { $0 + 1 } ?? arguments.endIndex
+    arguments.insert("--\(readyOption)=\(readyDescriptor)", at: place)
+    arguments.insert(CommandLine.arguments.first ?? "inventoryfs", at: 0)
     var argv = arguments.map { strdup($0) } + [nil]
     defer { for argument in argv { free(argument) } }
     var child = pid_t()

@@ -14,7 +14,8 @@ struct InventoryFSCommand: ParsableCommand {
   static func main() {
     fillStandardDescriptors()
     do {
-      var command = try parseAsRoot()
+      var command = try parseAsRoot(
+        MountOptionList.expanded(Array(CommandLine.arguments.dropFirst())))
       try command.run()
     } catch let failure as Failure {
       failure.report()

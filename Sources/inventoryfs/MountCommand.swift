@@ -39,6 +39,13 @@ struct MountCommand: ParsableCommand {
   @OptionGroup(title: "Process")
   var process: ProcessFlags
 
+  @Option(
+    name: .customShort("o"),
+    help: ArgumentHelp(
+      "The options above without their dashes, separated by commas, as in /etc/fstab (type fuse.inventoryfs).",
+      valueName: "options"))
+  var mountOptions: [String] = []
+
   struct StoreFlags: ParsableArguments {
     @Option(
       help:
@@ -148,6 +155,8 @@ struct MountCommand: ParsableCommand {
     // Of a shell's variable that is not set.
     guard !source.isEmpty else { throw ValidationError("<source> is empty") }
     guard !mountpoint.isEmpty else { throw ValidationError("<mountpoint> is empty") }
+    // The others have been taken apart by now (`MountOptionList`).
+    guard mountOptions.isEmpty else { throw ValidationError("write -o by itself: -o OPTIONS") }
     guard (1...1024).contains(resources.maxConnections) else {
       throw ValidationError("--max-connections must be between 1 and 1024")
     }

@@ -234,7 +234,8 @@ final class MountProcess {
       base = home + "/.cache"
     } else {
       throw Failure(
-        "neither XDG_CACHE_HOME nor HOME is set; say where the cache is with --cache-dir")
+        "neither XDG_CACHE_HOME nor HOME is set, and the user has no home; say where the cache is with --cache-dir"
+      )
     }
     let name = mountpoint.dropFirst().replacing("%", with: "%25").replacing("/", with: "%2F")
     return "\(base)/inventoryfs/\(name.suffix(200))"
@@ -308,6 +309,20 @@ final class MountProcess {
       }
       place += 1
     }
+    // The system starts services and mounts at boot without it.
+    if variables["HOME", default: ""].isEmpty { variables["HOME"] = homeInPasswordDatabase() }
     return variables
+  }
+
+  private static func homeInPasswordDatabase() -> String? {
+    var entry = passwd()
+    var found: UnsafeMutablePointer<passwd>?
+    let strings = UnsafeMutableBufferPointer<CChar>.allocate(capacity: 16 << 10)
+    // The entry points into them: its text is copied before they are let go.
+    defer { strings.deallocate() }
+    guard let start = strings.baseAddress,
+      getpwuid_r(getuid(), &entry, start, strings.count, &found) == 0, found != nil
+    else { return nil }
+    return entry.pw_dir.map { String(cString: $0) }
   }
 }
