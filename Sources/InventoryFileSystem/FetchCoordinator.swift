@@ -399,8 +399,6 @@ final class FetchCoordinator: Sendable {
     state.withLock { $0.goneETags[id] == eTag }
   }
 
-  var damagedBlockCount: Int { state.withLock { $0.damagedBlockCount } }
-
   /// Parks who asks for what the cache holds, as long as it is still being looked through.
   ///
   /// - Returns: nil when it is known, and nobody was parked.

@@ -231,7 +231,7 @@ public final class InventoryFileSystem: Sendable {
     guard let (_, chunk) = try? chunk(of: node) else {
       guard node == .root else { return [] }
       var names = [Attribute.pid, Attribute.source]
-      if case .store = content { names.append(Attribute.damagedBlocks) }
+      if case .store = content { names += Gauge.allCases.map(\.rawValue) }
       return names
     }
     var names = [Attribute.bucket, Attribute.key, Attribute.readPath]
@@ -272,8 +272,9 @@ public final class InventoryFileSystem: Sendable {
       switch (name, content) {
       case (Attribute.pid, _): return String(getpid())
       case (Attribute.source, _): return inventory.source
-      case (Attribute.damagedBlocks, .store(let chunks)):
-        return String(chunks.coordinator.damagedBlockCount)
+      case (_, .store(let chunks)):
+        guard let gauge = Gauge(rawValue: name) else { throw .noSuchAttribute }
+        return String(chunks.coordinator.value(of: gauge))
       default: throw .noSuchAttribute
       }
     }
@@ -307,7 +308,6 @@ public final class InventoryFileSystem: Sendable {
     static let md5 = "user.inventory.md5"
     static let cachedBytes = "user.inventoryfs.cached_bytes"
     static let verified = "user.inventoryfs.verified"
-    static let damagedBlocks = "user.inventoryfs.damaged_blocks"
     static let readPath = "user.inventoryfs.read_path"
     static let pid = "user.inventoryfs.pid"
     static let source = "user.inventoryfs.source"

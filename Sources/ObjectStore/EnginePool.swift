@@ -16,11 +16,22 @@ final class EnginePool: Sendable {
     func cancel(_ transfer: CurlTransfer) { engine.cancel(transfer) }
   }
 
-  private let engines: [CurlEngine]
-  /// How many more transfers each engine has a connection for; less than none where some have to wait.
-  private let free: Lock<[Int]>
+  private struct State {
+    /// How many more transfers each engine has a connection for; less than none where some have to wait.
+    var free: [Int]
+    var takenCount = 0
+    var leftCount = 0
+  }
 
-  var freeCount: Int { free.withLock { $0.reduce(0, +) } }
+  private let engines: [CurlEngine]
+  private let state: Lock<State>
+
+  var freeCount: Int { state.withLock { $0.free.reduce(0, +) } }
+
+  /// Transfers that there were, and that there are.
+  var transferCounts: (begun: Int, underWay: Int) {
+    state.withLock { ($0.takenCount, $0.takenCount - $0.leftCount) }
+  }
 
   /// Nil when libcurl or the system cannot give what it takes.
   ///
@@ -42,21 +53,27 @@ final class EnginePool: Sendable {
       engines.append(engine)
     }
     self.engines = engines
-    free = Lock(shares)
+    state = Lock(State(free: shares))
   }
 
   /// A place for one transfer, until `leave`.
   func take() -> Place {
-    let number = free.withLock { free in
+    let number = state.withLock { state in
       // The first of equals, so that few transfers use the connections that are warm.
-      let number = free.indices.reduce(0) { free[$1] > free[$0] ? $1 : $0 }
-      free[number] -= 1
+      let number = state.free.indices.reduce(0) { state.free[$1] > state.free[$0] ? $1 : $0 }
+      state.free[number] -= 1
+      state.takenCount += 1
       return number
     }
     return Place(number: number, engine: engines[number])
   }
 
-  func leave(_ place: Place) { free.withLock { $0[place.number] += 1 } }
+  func leave(_ place: Place) {
+    state.withLock { state in
+      state.free[place.number] += 1
+      state.leftCount += 1
+    }
+  }
 
   /// Ends all transfers and the threads. Must not be called from a transfer's callback.
   func stop() {

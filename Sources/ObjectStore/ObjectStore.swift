@@ -1,5 +1,6 @@
 import Glibc
 import Locks
+import Synchronization
 
 /// What to ask the store for.
 public struct ObjectRequest: Sendable {
@@ -87,6 +88,7 @@ public final class ObjectStore: Sendable {
   private let corrections: Corrections
   private let signer = RequestSigner()
   let engines: EnginePool
+  private let receivedBytes = Atomic(0)
 
   /// Nil when libcurl or the system cannot give what it takes.
   public init?(_ configuration: ObjectStoreConfiguration, credentials: any CredentialsProvider) {
@@ -103,6 +105,22 @@ public final class ObjectStore: Sendable {
     corrections = Corrections(
       endpoint: configuration.endpoint, region: configuration.region, clock: clock)
     self.engines = engines
+  }
+
+  /// What this process has asked of the store. Requests that refusals or failures led to count as those do.
+  public struct Traffic: Sendable, Equatable {
+    public var requestCount: Int
+    /// Sent, or about to be, and not answered to the end.
+    public var requestsInFlight: Int
+    /// Of the answers' bodies.
+    public var receivedBytes: Int
+  }
+
+  public var traffic: Traffic {
+    let (begun, underWay) = engines.transferCounts
+    return Traffic(
+      requestCount: begun, requestsInFlight: underWay,
+      receivedBytes: receivedBytes.load(ordering: .relaxed))
   }
 
   /// Names the store where objects of several are kept apart. AWS's bucket names are unique whatever the region.
@@ -213,7 +231,11 @@ public final class ObjectStore: Sendable {
     let current = CurlTransfer(
       url: target.url,
       headers: headers(for: request, method: isHead ? "HEAD" : "GET", target, signing),
-      isHead: isHead, attempt: request.attempt, onHeader: answer.header, onBody: answer.body,
+      isHead: isHead, attempt: request.attempt, onHeader: answer.header,
+      onBody: { [self] body in
+        receivedBytes.wrappingAdd(body.count, ordering: .relaxed)
+        return answer.body(body)
+      },
       onEnd: { [engines] ending in
         engines.leave(place)
         // The two would keep each other alive.

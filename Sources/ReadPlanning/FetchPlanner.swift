@@ -517,6 +517,9 @@ public struct FetchPlanner: Sendable {
     min(maximumWindowInBytes, shareOfWindows) / readerCount
   }
 
+  /// Chunks that are open, each as often as it is.
+  public var openHandleCount: Int { handles.count }
+
   /// Among how many readers what is fetched ahead is shared, at least one: those that the kernel serves need nothing.
   var readerCount: Int { max(1, handles.count - lentHandleCount) }
 

@@ -97,6 +97,37 @@ import Testing
     }
   }
 
+  @Test("The gauges of what is under way count it, and fall to 0 once it is given up")
+  func gauges() async throws {
+    try await Rig.run([chunk], faults: silence) { rig, origin in
+      func gauge(_ name: String) throws -> Int? {
+        let value = try rig.fileSystem.attribute("user.inventoryfs.\(name)", of: .root)
+        return Int(String(decoding: value, as: UTF8.self))
+      }
+      let underWay = [
+        "open_files", "waiting", "parts_in_flight", "requests_in_flight", "pinned_bytes",
+      ]
+      let file = try await rig.open("chunk")
+      let read = rig.start(file, 5_000_000, 4096)
+      #expect(read.isParked)
+      #expect(try gauge("open_files") == 1)
+      #expect(try gauge("waiting") == 1)
+      while await origin.totals().requests < 2 { try await Task.sleep(for: .milliseconds(5)) }
+      for name in underWay { #expect(try gauge(name) ?? 0 > 0, "\(name)") }
+      read.interrupt()
+      await #expect(throws: FileSystemError.interrupted) { try await read.value() }
+      #expect(try gauge("waiting") == 0)
+      rig.fileSystem.close(file)
+      for name in underWay {
+        while try gauge(name) != 0 { try await Task.sleep(for: .milliseconds(5)) }
+      }
+      #expect(try gauge("requests") == 2)
+      #expect(try gauge("received_bytes") ?? 0 > 0)
+      let (bytes, size) = (try gauge("cache_bytes") ?? 0, try gauge("cache_size") ?? 0)
+      #expect(0 < bytes && bytes <= size)
+    }
+  }
+
   @Test("Interrupting at any moment gives the bytes or the interruption")
   func interruptionRace() async throws {
     try await Rig.run([chunk]) { rig, _ in

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from harness.inventory import entry, write_manifest
+from harness.processes import wait_until
 
 MIB = 1 << 20
 READERS = 8
@@ -27,6 +28,18 @@ def test_for_many_readers_of_one_chunk_no_byte_is_requested_twice(lab, big_inven
     assert origin.bytes_requested_twice(key) == 0
     assert sum(request.body_bytes for request in requests) == path.stat().st_size
     assert len(requests) > 1, "a large chunk comes in parallel parts"
+
+
+def test_the_mount_counts_its_requests_and_bytes_as_the_store_does(lab, big_inventory):
+    origin = lab.origin(big_inventory.root)
+    mount = lab.mount(big_inventory.url, endpoint=origin.endpoint)
+    read_by_many(lab, [mount.data / path.name for path in map(big_inventory.path, big_inventory.keys[:2])])
+    origin.settled_requests(big_inventory.keys[0])
+    totals = origin.stats()["totals"]
+    assert int(mount.xattr("user.inventoryfs.requests")) == totals["requests"] > 2
+    assert int(mount.xattr("user.inventoryfs.received_bytes")) == totals["bodyBytesSent"] > MIB
+    for name in ("open_files", "waiting", "parts_in_flight", "requests_in_flight", "pinned_bytes"):
+        wait_until(lambda: mount.xattr(f"user.inventoryfs.{name}") == "0", f"{name} to be 0")
 
 
 def test_a_small_chunk_is_one_request(lab):

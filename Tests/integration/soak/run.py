@@ -29,6 +29,7 @@ READER = pathlib.Path(__file__).with_name("reader.py")
 CONNECTIONS = 32
 RESTARTS = ("kill -9", "SIGTERM", "unmount")
 REST_SECONDS = 60
+GAUGES_OF_WHAT_IS_UNDER_WAY = ("open_files", "waiting", "parts_in_flight", "requests_in_flight", "pinned_bytes")
 CACHE_FILES = re.compile(r"CACHEDIR\.TAG|lock|chunks-v\d+-crc32c?/[0-9a-f]+\.(data|index)")
 
 
@@ -279,6 +280,8 @@ class Soak:
 
         self.settles("requests and bytes at the store within 2 s", requests)
         self.settles("milliseconds of processor time within 2 s, beyond 100", busy_milliseconds)
+        for name in GAUGES_OF_WHAT_IS_UNDER_WAY:
+            self.settles(f"{name}, as the mount itself says", lambda: int(self.mount.xattr(f"user.inventoryfs.{name}")))
         if int(self.mount.xattr("user.inventoryfs.pid")) != self.mount.pid:
             self.problems.append("the status names another process than the daemon")
 
