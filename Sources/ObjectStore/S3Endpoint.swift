@@ -35,18 +35,23 @@ public struct S3Endpoint: Sendable, Hashable, CustomStringConvertible {
   }
 
   /// The address that was configured for other stores than AWS, in the order of AWS's own tools: what the flag says, else
-  /// AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's `endpoint_url`. Empty ones count as absent;
+  /// AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's for S3, the profile's `endpoint_url`. Empty ones count as absent;
   /// AWS_IGNORE_CONFIGURED_ENDPOINT_URLS leaves the flag alone.
+  ///
+  /// - Throws: what reading the profile's settings throws (`SharedFiles.s3EndpointURL`).
   public static func configuredURL(
-    explicit: String?, environment: [String: String], profile: SharedFiles.Profile?
-  ) -> String? {
+    explicit: String?, environment: [String: String], profile: SharedFiles.Profile?,
+    in files: SharedFiles
+  ) throws(CredentialsError) -> String? {
     if let explicit { return explicit }
     guard environment["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"]?.lowercased() != "true" else {
       return nil
     }
-    return [
-      environment["AWS_ENDPOINT_URL_S3"], environment["AWS_ENDPOINT_URL"], profile?["endpoint_url"],
-    ].lazy.compactMap { $0?.trimmedOfSpaces }.first { !$0.isEmpty }
+    for variable in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"] {
+      if let url = environment[variable]?.trimmedOfSpaces, !url.isEmpty { return url }
+    }
+    guard let profile else { return nil }
+    return try files.s3EndpointURL(of: profile) ?? profile["endpoint_url"]
   }
 
   /// A custom endpoint: `http` or `https`, a host, and optionally a port and a path before the bucket.

@@ -157,8 +157,8 @@ final class MountProcess {
       let sharedFiles = SharedFiles(environment: environment)
       let profile = try sharedFiles.profile(named: flags.profile)
       let region = Region.name(explicit: flags.region, environment: environment, profile: profile)
-      let url = S3Endpoint.configuredURL(
-        explicit: flags.endpointUrl, environment: environment, profile: profile)
+      let url = try S3Endpoint.configuredURL(
+        explicit: flags.endpointUrl, environment: environment, profile: profile, in: sharedFiles)
       let endpoint = try url.map { try S3Endpoint(url: $0) } ?? S3Endpoint(region: region)
       let credentials: any CredentialsProvider =
         flags.noSignRequest

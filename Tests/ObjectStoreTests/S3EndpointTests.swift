@@ -66,23 +66,47 @@ import Testing
   @Test("The address is the flag's, else the environment's, else the profile's, else none")
   func configured() throws {
     let files = SharedFiles(environment: ["HOME": "/h"]) { path throws(CredentialsError) in
-      path == "/h/.aws/config" ? "[default]\nendpoint_url = http://profile" : nil
+      guard path == "/h/.aws/config" else { return nil }
+      return """
+        [default]
+        endpoint_url = http://profile
+        services = local
+        [profile general]
+        endpoint_url = http://general
+        services = without
+        [profile lost]
+        services = gone
+        [services local]
+        dynamodb =
+          endpoint_url = http://other-service
+        s3 =
+          addressing_style = path
+          endpoint_url = http://profile-s3
+        [services without]
+        endpoint_url = http://of-no-service
+        """
     }
-    let profile = try files.profile(named: nil)
     var environment = ["AWS_ENDPOINT_URL_S3": "http://s3", "AWS_ENDPOINT_URL": "http://all"]
-    func url(_ explicit: String?) -> String? {
-      S3Endpoint.configuredURL(explicit: explicit, environment: environment, profile: profile)
+    func url(_ explicit: String?, profile: String? = nil) throws -> String? {
+      try S3Endpoint.configuredURL(
+        explicit: explicit, environment: environment, profile: files.profile(named: profile),
+        in: files)
     }
-    #expect(url("http://flag") == "http://flag")
-    #expect(url(nil) == "http://s3")
+    #expect(try url("http://flag") == "http://flag")
+    #expect(try url(nil) == "http://s3")
     environment["AWS_ENDPOINT_URL_S3"] = " "
-    #expect(url(nil) == "http://all")
+    #expect(try url(nil) == "http://all")
     environment["AWS_ENDPOINT_URL"] = nil
-    #expect(url(nil) == "http://profile")
+    #expect(try url(nil) == "http://profile-s3")
+    #expect(try url(nil, profile: "general") == "http://general")
+    let error = #expect(throws: CredentialsError.self) { try url(nil, profile: "lost") }
+    #expect(error?.description.contains("services = gone") == true)
     environment["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"] = "true"
-    #expect(url(nil) == nil)
-    #expect(url("http://flag") == "http://flag")
-    #expect(S3Endpoint.configuredURL(explicit: nil, environment: [:], profile: nil) == nil)
+    #expect(try url(nil) == nil)
+    #expect(try url("http://flag") == "http://flag")
+    let none = SharedFiles(environment: [:]) { _ in nil }
+    #expect(
+      try S3Endpoint.configuredURL(explicit: nil, environment: [:], profile: nil, in: none) == nil)
   }
 
   @Test(

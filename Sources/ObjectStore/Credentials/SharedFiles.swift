@@ -73,7 +73,7 @@ public struct SharedFiles: Sendable {
     var settings: [String: String]?
     for (path, kind) in [(configPath, Sections.Kind.config), (credentialsPath, .credentials)] {
       guard let path, let text = try read(path) else { continue }
-      let profiles = Sections.profiles(in: text, kind: kind)
+      let profiles = Sections.named(in: text, kind: kind)
       existing.formUnion(profiles.keys)
       if let found = profiles[wanted] {
         settings = (settings ?? [:]).merging(found) { _, later in later }
@@ -86,10 +86,29 @@ public struct SharedFiles: Sendable {
 
   /// The settings of a `[sso-session NAME]` of the config file; nil if there is none.
   func ssoSession(named name: String) throws(CredentialsError) -> Profile? {
-    guard let configPath, let text = try read(configPath) else { return nil }
-    return Sections.profiles(in: text, kind: .ssoSessions)[name].map {
-      Profile(name: name, settings: $0)
+    try section(.ssoSessions, named: name)
+  }
+
+  /// The address that a profile has for S3 alone: its setting `services` names a `[services NAME]` of the config file, whose
+  /// `s3` has an `endpoint_url` ("Service-specific endpoints" in the AWS SDKs and Tools Reference Guide).
+  ///
+  /// - Throws: `CredentialsError.incomplete` where there is no such section.
+  public func s3EndpointURL(of profile: Profile) throws(CredentialsError) -> String? {
+    guard let name = profile["services"] else { return nil }
+    guard let services = try section(.services, named: name) else {
+      let shown = printable(name, limit: 64)
+      throw .incomplete(
+        found: "services = \(shown)", missing: "a section [services \(shown)] to go with it",
+        source: "profile '\(printable(profile.name, limit: 64))'")
     }
+    return services["s3.endpoint_url"]
+  }
+
+  private func section(
+    _ kind: Sections.Kind, named name: String
+  ) throws(CredentialsError) -> Profile? {
+    guard let configPath, let text = try read(configPath) else { return nil }
+    return Sections.named(in: text, kind: kind)[name].map { Profile(name: name, settings: $0) }
   }
 
   /// The paths, for messages.
@@ -141,43 +160,51 @@ extension SharedFiles.Profile: CustomStringConvertible, CustomReflectable {
 
 /// The format of the shared files.
 enum Sections {
-  enum Kind { case credentials, config, ssoSessions }
+  enum Kind { case credentials, config, ssoSessions, services }
 
-  /// The profiles in a file's text. Lines that make no sense are ignored, as other tools do.
-  static func profiles(in text: String, kind: Kind) -> [String: [String: String]] {
-    var profiles: [String: [String: String]] = [:]
+  /// The sections of a kind in a file's text (profiles, or others that have names). A property `b` that is nested in `a` is
+  /// `a.b`. Lines that make no sense are ignored, as other tools do.
+  static func named(in text: String, kind: Kind) -> [String: [String: String]] {
+    var sections: [String: [String: String]] = [:]
     var current: String?
+    var outer = ""
     var indentation: Int?
     for line in text.drop(while: { $0 == "\u{feff}" }).split(whereSeparator: \.isNewline) {
       let content = line.drop { $0 == " " || $0 == "\t" }
       guard let first = content.first, first != "#", first != ";" else { continue }
       if first == "[" {
         current = content.firstIndex(of: "]").flatMap { end in
-          profileName(content[content.index(after: content.startIndex)..<end], kind: kind)
+          self.name(content[content.index(after: content.startIndex)..<end], kind: kind)
         }
         indentation = nil
-        if let current, profiles[current] == nil { profiles[current] = [:] }
+        if let current, sections[current] == nil { sections[current] = [:] }
         continue
       }
-      // A line that is indented more than the property above it belongs to that property: a nested section.
+      // A line that is indented more than the property above it belongs to that property.
       let depth = line.distance(from: line.startIndex, to: content.startIndex)
-      if let indentation, depth > indentation { continue }
-      indentation = depth
+      let isNested = indentation.map { depth > $0 } ?? false
+      if !isNested {
+        indentation = depth
+        outer = ""
+      }
       guard let current, let equals = content.firstIndex(of: "=") else { continue }
       let name = content[..<equals].trimmedOfSpaces.lowercased()
-      profiles[current, default: [:]][name] = value(content[content.index(after: equals)...])
+      if !isNested { outer = name }
+      sections[current, default: [:]][isNested ? "\(outer).\(name)" : name] = value(
+        content[content.index(after: equals)...])
     }
-    return profiles
+    return sections
   }
 
-  /// The profile that a section's title names; nil for other sections, such as `[sso-session x]`.
-  private static func profileName(_ title: Substring, kind: Kind) -> String? {
+  /// The name in a section's title; nil for sections of other kinds, such as `[plugins]`.
+  private static func name(_ title: Substring, kind: Kind) -> String? {
     let words = title.trimmedOfSpaces.split(maxSplits: 1, whereSeparator: \.isWhitespace)
     var name: String
     switch (kind, words.count) {
     case (.credentials, 1...): name = title.trimmedOfSpaces
     case (.config, 2) where words[0] == "profile": name = words[1].trimmedOfSpaces
     case (.ssoSessions, 2) where words[0] == "sso-session": name = words[1].trimmedOfSpaces
+    case (.services, 2) where words[0] == "services": name = words[1].trimmedOfSpaces
     case (.config, 1) where words[0] == "default": name = "default"
     default: return nil
     }

@@ -43,7 +43,10 @@ private func checkRange(_ range: ContentRange) {
   for profile in [nil, "p"] {
     do {
       _ = try ProfileCredentials(profileNamed: profile, sources).credentials()
-      _ = try files.profile(named: profile)?["region"]
+      if let profile = try files.profile(named: profile) {
+        _ = try S3Endpoint.configuredURL(
+          explicit: nil, environment: [:], profile: profile, in: files)
+      }
     } catch {
       checkMessage(error)
     }
