@@ -41,19 +41,17 @@ class ParkedReply: @unchecked Sendable {
 
   /// Answers with an error, from the pool: the caller may be libfuse's callback or a network thread.
   func fail(_ error: FileSystemError) {
-    pool.runPromptly { [self] in
-      willAnswer()
-      request.reply(error)
-      answered()
-    }
+    pool.runPromptly { [self] in answer { request.reply(error) } }
   }
 
-  /// To be called before the request is answered, which frees it without waiting for a callback that is running;
-  /// this does wait, and afterwards libfuse has no pointer to this object any more.
-  func willAnswer() { fuse_req_interrupt_func(request.raw, nil, nil) }
-
-  /// Lets go of what `init` retained.
-  func answered() { Unmanaged.passUnretained(self).release() }
+  /// Answers the request by `reply`, once, and lets go of what `init` retained.
+  final func answer(_ reply: () -> Void) {
+    // The answer frees the request without waiting for a callback that is running. This does wait, and afterwards libfuse
+    // has no pointer to this object any more.
+    fuse_req_interrupt_func(request.raw, nil, nil)
+    reply()
+    Unmanaged.passUnretained(self).release()
+  }
 }
 
 /// libfuse calls this for an interrupted request that has not been answered, with its pointer from
@@ -71,8 +69,7 @@ final class ParkedReadReply: ParkedReply, ParkedRead, @unchecked Sendable {
 
   init(
     _ request: KernelRequest, _ pool: ReplyPool, _ fileSystem: InventoryFileSystem,
-    _ file: OpenFile,
-    byteOffset: Int, count: Int
+    _ file: OpenFile, byteOffset: Int, count: Int
   ) {
     self.fileSystem = fileSystem
     self.file = file
@@ -87,16 +84,12 @@ final class ParkedReadReply: ParkedReply, ParkedRead, @unchecked Sendable {
       do throws(FileSystemError) {
         switch try fileSystem.finish(file, byteOffset: byteOffset, into: target, parked: { self }) {
         case .copied(let count):
-          willAnswer()
-          request.reply(bytes: UnsafeRawBufferPointer(rebasing: target[..<count]))
-          answered()
+          answer { request.reply(bytes: UnsafeRawBufferPointer(rebasing: target[..<count])) }
         case .parked(let interruption):
           waits(interruption)
         }
       } catch {
-        willAnswer()
-        request.reply(error)
-        answered()
+        answer { request.reply(error) }
       }
     }
   }
@@ -113,11 +106,7 @@ final class ParkedOpenReply: ParkedReply, ParkedOpen, @unchecked Sendable {
   }
 
   func opened(_ file: OpenFile) {
-    pool.run { [self] _ in
-      willAnswer()
-      context.reply(to: request, opened: file, info)
-      answered()
-    }
+    pool.run { [self] _ in answer { context.reply(to: request, opened: file, info) } }
   }
 }
 
@@ -131,10 +120,6 @@ final class ParkedAttributeReply: ParkedReply, ParkedAttribute, @unchecked Senda
   }
 
   func found(_ value: [UInt8]) {
-    pool.run { [self] _ in
-      willAnswer()
-      request.reply(attribute: value, limit: limit)
-      answered()
-    }
+    pool.run { [self] _ in answer { request.reply(attribute: value, limit: limit) } }
   }
 }
