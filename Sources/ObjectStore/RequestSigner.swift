@@ -10,7 +10,6 @@
 
 package import Crypto
 import Locks
-import PrintableText
 
 /// Signs requests. Called from any thread.
 public final class RequestSigner: Sendable {
@@ -92,77 +91,6 @@ public final class RequestSigner: Sendable {
   }
 }
 
-/// A header of a request. One that grants access does not show its value when printed.
-public struct HTTPHeader: Sendable, Hashable, CustomStringConvertible, CustomReflectable {
-  public let name: String
-  public let value: String
-
-  public init(_ name: String, _ value: String) {
-    self.name = name
-    self.value = value
-  }
-
-  public var description: String {
-    let secret = [
-      "authorization", "x-amz-security-token", "x-amz-sso_bearer_token", "x-aws-ec2-metadata-token",
-    ].contains(name.lowercased())
-    return "\(name): \(secret ? "redacted" : printable(value, limit: 200))"
-  }
-
-  public var customMirror: Mirror { Mirror(self, children: ["header": description]) }
-}
-
-/// A moment as the signature writes it, in UTC. By arithmetic: a formatter costs more than the signature.
-struct SigningTime {
-  /// "20130524"
-  let day: String
-  /// "20130524T000000Z"
-  let timestamp: String
-
-  init(secondsSinceEpoch: Int64) {
-    let (days, second) = secondsSinceEpoch.quotientAndRemainderRoundedDown(dividingBy: 86_400)
-    // Years begin in March here, so that the leap day is a year's last, and eras have 400 of them.
-    let (era, dayOfEra) = (days + 719_468).quotientAndRemainderRoundedDown(dividingBy: 146_097)
-    let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
-    let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
-    let monthFromMarch = (5 * dayOfYear + 2) / 153
-    let dayOfMonth = dayOfYear - (153 * monthFromMarch + 2) / 5 + 1
-    let month = monthFromMarch < 10 ? monthFromMarch + 3 : monthFromMarch - 9
-    let year = era * 400 + yearOfEra + (month <= 2 ? 1 : 0)
-
-    var digits: [UInt8] = []
-    digits.reserveCapacity(16)
-    func append(_ number: Int64, count: Int) {
-      var (number, divisor) = (number, Int64(1))
-      for _ in 1..<count { divisor *= 10 }
-      for _ in 0..<count {
-        digits.append(UInt8(ascii: "0") + UInt8(truncatingIfNeeded: number / divisor % 10))
-        number %= divisor
-        divisor = max(divisor / 10, 1)
-      }
-    }
-    append(year, count: 4)
-    append(month, count: 2)
-    append(dayOfMonth, count: 2)
-    day = String(decoding: digits, as: UTF8.self)
-    digits.append(UInt8(ascii: "T"))
-    append(second / 3600, count: 2)
-    append(second / 60 % 60, count: 2)
-    append(second % 60, count: 2)
-    digits.append(UInt8(ascii: "Z"))
-    timestamp = String(decoding: digits, as: UTF8.self)
-  }
-}
-
-extension Int64 {
-  fileprivate func quotientAndRemainderRoundedDown(
-    dividingBy divisor: Int64
-  ) -> (Int64, Int64) {
-    let (quotient, remainder) = quotientAndRemainder(dividingBy: divisor)
-    return remainder < 0 ? (quotient - 1, remainder + divisor) : (quotient, remainder)
-  }
-}
-
 private func authenticate(_ text: String, with key: SymmetricKey) -> HMAC<SHA256>.MAC {
   var text = text
   return text.withUTF8 {
@@ -171,7 +99,7 @@ private func authenticate(_ text: String, with key: SymmetricKey) -> HMAC<SHA256
 }
 
 /// Lower-case hexadecimal digits.
-private func hex(_ bytes: some Sequence<UInt8>) -> String {
+func hex(_ bytes: some Sequence<UInt8>) -> String {
   String(
     decoding: bytes.flatMap {
       [hexDigit($0 >> 4, uppercase: false), hexDigit($0 & 15, uppercase: false)]

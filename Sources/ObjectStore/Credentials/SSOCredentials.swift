@@ -67,8 +67,7 @@ struct SSOLogin {
 
   /// Read anew each time: logging in replaces it.
   private func token() throws(CredentialsError) -> String {
-    let name = Insecure.SHA1.hash(data: Array(cacheKey.utf8))
-      .map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+    let name = hex(Insecure.SHA1.hash(data: Array(cacheKey.utf8)))
     guard let folder = sources.sharedFiles.homeFolder,
       let text = try sources.sharedFiles.read("\(folder)/.aws/sso/cache/\(name).json")
     else { throw loginNeeded("there is none") }
