@@ -1,3 +1,5 @@
+import ReadPlanning
+
 /// A read that waits for bytes. Exactly one of the two is called, once, on whatever thread the news came in on:
 /// implementations hand the work on.
 public protocol ParkedRead: AnyObject, Sendable {
@@ -17,4 +19,18 @@ public protocol ParkedOpen: AnyObject, Sendable {
 public protocol ParkedAttribute: AnyObject, Sendable {
   func found(_ value: [UInt8])
   func fail(_ error: FileSystemError)
+}
+
+/// Lets go of a parked read, open or attribute whose reader has been interrupted.
+public struct Interruption: Sendable {
+  private let action: @Sendable () -> Void
+
+  init(_ action: @escaping @Sendable () -> Void) { self.action = action }
+
+  init(wait: WaitID, _ coordinator: FetchCoordinator) {
+    self.init { coordinator.interrupt(wait) }
+  }
+
+  /// Must not be called where the parked object's `fail` could not be.
+  public func interrupt() { action() }
 }

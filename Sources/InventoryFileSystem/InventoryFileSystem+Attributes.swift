@@ -1,0 +1,91 @@
+import Glibc
+
+// Extended attributes: what the mount knows of a chunk, for people and scripts. Those of the root are of the mount itself.
+
+extension InventoryFileSystem {
+  public func attributeNames(of node: NodeID) -> [String] {
+    guard let (_, chunk) = try? chunk(of: node) else {
+      guard node == .root else { return [] }
+      var names = [Attribute.pid, Attribute.source]
+      if case .store = content { names += Gauge.allCases.map(\.rawValue) }
+      return names
+    }
+    var names = [Attribute.bucket, Attribute.key, Attribute.readPath]
+    if chunk.md5 != nil { names.append(Attribute.md5) }
+    if case .store = content {
+      names += [Attribute.eTag, Attribute.cachedBytes, Attribute.verified]
+    }
+    return names
+  }
+
+  public enum AttributeOutcome {
+    case known([UInt8])
+    case parked(Interruption?)
+  }
+
+  /// The value of an attribute. `parked` makes the object that is told later, when the store has to be asked
+  /// first, or the cache is still being looked through.
+  public func attribute(
+    _ name: String, of node: NodeID, parked: () -> any ParkedAttribute
+  ) throws(FileSystemError) -> AttributeOutcome {
+    if case .store(let chunks) = content, node != .root, let (index, chunk) = try? chunk(of: node) {
+      switch name {
+      case Attribute.eTag:
+        return chunks.eTag(ofChunk: index, chunk, parked: parked)
+      case Attribute.cachedBytes, Attribute.readPath:
+        let wait = chunks.coordinator.untilCacheIsKnown(parked: parked) {
+          [self] () throws(FileSystemError) in Array(try attributeText(name, of: node).utf8)
+        }
+        if let wait { return .parked(wait) }
+      default: break
+      }
+    }
+    return .known(Array(try attributeText(name, of: node).utf8))
+  }
+
+  private func attributeText(_ name: String, of node: NodeID) throws(FileSystemError) -> String {
+    if node == .root {
+      switch (name, content) {
+      case (Attribute.pid, _): return String(getpid())
+      case (Attribute.source, _): return inventory.source
+      case (_, .store(let chunks)):
+        guard let gauge = Gauge(rawValue: name) else { throw .noSuchAttribute }
+        return String(chunks.coordinator.value(of: gauge))
+      default: throw .noSuchAttribute
+      }
+    }
+    guard let (index, chunk) = try? chunk(of: node) else { throw .noSuchAttribute }
+    switch (name, content) {
+    case (Attribute.key, _):
+      return chunk.key
+    case (Attribute.md5, _):
+      guard let md5 = chunk.md5 else { throw .noSuchAttribute }
+      return "\(md5)"
+    case (Attribute.bucket, .store(let chunks)):
+      return chunks.bucket
+    case (Attribute.bucket, .folder(let chunks)):
+      guard let bucket = chunks.bucket else { throw .noSuchAttribute }
+      return bucket
+    case (Attribute.readPath, _):
+      return readPath(ofChunk: index, chunk).rawValue
+    case (Attribute.cachedBytes, .store(let chunks)):
+      return String(chunks.cachedBytes(ofChunk: index, chunk))
+    case (Attribute.verified, .store(let chunks)):
+      return chunks.verification(ofChunk: index, chunk).rawValue
+    default:
+      throw .noSuchAttribute
+    }
+  }
+
+  private enum Attribute {
+    static let bucket = "user.s3.bucket"
+    static let key = "user.s3.key"
+    static let eTag = "user.s3.etag"
+    static let md5 = "user.inventory.md5"
+    static let cachedBytes = "user.inventoryfs.cached_bytes"
+    static let verified = "user.inventoryfs.verified"
+    static let readPath = "user.inventoryfs.read_path"
+    static let pid = "user.inventoryfs.pid"
+    static let source = "user.inventoryfs.source"
+  }
+}
