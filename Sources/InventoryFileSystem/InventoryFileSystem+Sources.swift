@@ -9,8 +9,7 @@ extension InventoryFileSystem {
     _ inventory: Inventory, folder: String, ownership: NodeOwnership, logger: Logger
   ) {
     let chunks = LocalChunks(root: folder, bucket: inventory.destinationBucket, logger: logger)
-    self.init(
-      inventory: inventory, ownership: ownership, content: .folder(chunks), logger: logger)
+    self.init(inventory: inventory, ownership: ownership, content: .folder(chunks))
   }
 
   /// Chunks that are objects in a bucket, read through a cache.
@@ -42,6 +41,6 @@ extension InventoryFileSystem {
       readTimeout: readTimeout, verificationMode: verificationMode, quietTime: quietTime,
       logger: logger)
     let chunks = StoreChunks(references, store: store, coordinator: coordinator, logger: logger)
-    self.init(inventory: inventory, ownership: ownership, content: .store(chunks), logger: logger)
+    self.init(inventory: inventory, ownership: ownership, content: .store(chunks))
   }
 }

@@ -1,8 +1,4 @@
-import BlockCache
 import InventoryManifest
-import Logging
-import ObjectStore
-import ReadPlanning
 import Synchronization
 
 /// The mounted tree: names, attributes, and the bytes behind them. Knows nothing of FUSE, so that it can be tested
@@ -14,7 +10,6 @@ public final class InventoryFileSystem: Sendable {
   public let inventory: Inventory
   private let ownership: NodeOwnership
   let content: ChunkContent
-  private let logger: Logger
   /// Names in data/ to chunk indices.
   private let chunkIndices: [String: Int]
   /// Whether the kernel can be lent files; set by the mount.
@@ -26,11 +21,10 @@ public final class InventoryFileSystem: Sendable {
     case store(StoreChunks)
   }
 
-  init(inventory: Inventory, ownership: NodeOwnership, content: ChunkContent, logger: Logger) {
+  init(inventory: Inventory, ownership: NodeOwnership, content: ChunkContent) {
     self.inventory = inventory
     self.ownership = ownership
     self.content = content
-    self.logger = logger
     totals = FileSystemTotals(
       sizesInBytes: inventory.chunks.map(\.sizeInBytes)
         + [inventory.manifest.count, inventory.checksum?.count ?? 0],
