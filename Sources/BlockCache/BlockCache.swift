@@ -224,6 +224,7 @@ public final class BlockCache: Sendable {
     return try EntryFiles.open(Self.name(identity.digest), in: directory)
   }
 
+  /// Ends one use of an entry. Its files are closed with the last reference to it.
   public func close(_ entry: CacheEntry) {
     let isLast = state.withLock { state in
       guard let known = state.open[entry.id] else { return false }

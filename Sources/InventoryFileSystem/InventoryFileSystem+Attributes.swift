@@ -3,6 +3,7 @@ import Glibc
 // Extended attributes: what the mount knows of a chunk, for people and scripts. Those of the root are of the mount itself.
 
 extension InventoryFileSystem {
+  /// The names of a node's attributes; empty for those that have none.
   public func attributeNames(of node: NodeID) -> [String] {
     guard let (_, chunk) = try? chunk(of: node) else {
       guard node == .root else { return [] }
@@ -25,6 +26,8 @@ extension InventoryFileSystem {
 
   /// The value of an attribute. `parked` makes the object that is told later, when the store has to be asked
   /// first, or the cache is still being looked through.
+  ///
+  /// - Throws: `.noSuchAttribute`.
   public func attribute(
     _ name: String, of node: NodeID, parked: () -> any ParkedAttribute
   ) throws(FileSystemError) -> AttributeOutcome {

@@ -8,6 +8,8 @@ import Synchronization
 /// and answered later (`ParkedRead`, `ParkedOpen`, `ParkedAttribute`).
 public final class InventoryFileSystem: Sendable {
   public let inventory: Inventory
+  /// What `statfs` shows.
+  public let totals: FileSystemTotals
   private let ownership: NodeOwnership
   let content: ChunkContent
   /// Names in data/ to chunk indices.
@@ -40,14 +42,15 @@ public final class InventoryFileSystem: Sendable {
     if case .store(let chunks) = content { chunks.coordinator.takeOverCache() }
   }
 
+  /// Fails all who wait and all who come with `.shuttingDown`, and returns when nothing is fetched any more. May be called
+  /// more than once.
   public func shutDown() {
     if case .store(let chunks) = content { chunks.coordinator.shutDown() }
   }
 
   // MARK: The tree
 
-  public let totals: FileSystemTotals
-
+  /// - Throws: `.notFound` for a node that is none of this tree's.
   public func attributes(of node: NodeID) throws(FileSystemError) -> NodeAttributes {
     switch node {
     case .root, .data: attributes(directory: node)
@@ -59,6 +62,9 @@ public final class InventoryFileSystem: Sendable {
     }
   }
 
+  /// The node that a directory has under a name.
+  ///
+  /// - Throws: `.notFound`, `.nameTooLong`, or `.notADirectory` for a parent that has no names.
   public func lookUp(_ name: String, in parent: NodeID) throws(FileSystemError) -> NodeAttributes {
     guard name.utf8.count <= totals.longestName else { throw .nameTooLong }
     switch parent {
@@ -74,6 +80,8 @@ public final class InventoryFileSystem: Sendable {
   }
 
   /// How many items a directory has, besides `.` and `..`.
+  ///
+  /// - Throws: `.notADirectory`.
   public func itemCount(of directory: NodeID) throws(FileSystemError) -> Int {
     switch directory {
     case .root: rootItems.count
@@ -82,7 +90,9 @@ public final class InventoryFileSystem: Sendable {
     }
   }
 
-  /// The item at `index`, in an order that never changes.
+  /// The item at `index`, less than `itemCount(of:)`, in an order that never changes.
+  ///
+  /// - Throws: `.notADirectory`.
   public func item(at index: Int, of directory: NodeID) throws(FileSystemError) -> DirectoryItem {
     switch directory {
     case .root:
@@ -96,6 +106,7 @@ public final class InventoryFileSystem: Sendable {
     }
   }
 
+  /// The root's parent is the root.
   public func parent(of directory: NodeID) -> NodeID { .root }
 
   private var rootItems: [(name: String, node: NodeID)] {
@@ -139,7 +150,11 @@ public final class InventoryFileSystem: Sendable {
     case parked(Interruption?)
   }
 
-  /// Opens a file for reading. `parked` makes the object that is told later, when the store has to be asked first.
+  /// Opens a file for reading, until `close(_:)`. `parked` makes the object that is told later, when the store has to be
+  /// asked first.
+  ///
+  /// - Throws: `.isADirectory`; `.notFound`, `.accessDenied`, `.stale`, `.tooLarge`, `.tooManyOpenFiles` or `.inputOutput` for
+  ///   a chunk that cannot be opened, which the log explains; `.shuttingDown`.
   public func open(
     _ node: NodeID, parked: () -> any ParkedOpen
   ) throws(FileSystemError) -> OpenOutcome {
@@ -166,6 +181,7 @@ public final class InventoryFileSystem: Sendable {
     OpenFile(node: node, content: .bytes(bytes), sizeInBytes: bytes.count)
   }
 
+  /// Ends the use of an open file, whose reads have all been answered. To be called once.
   public func close(_ file: OpenFile) {
     if case .chunk(let id, let handle) = file.content, case .store(let chunks) = content {
       chunks.coordinator.close(handle, of: id)
@@ -179,6 +195,9 @@ public final class InventoryFileSystem: Sendable {
   }
 
   /// Reads into `buffer`, whose size is what the reader asks for, or parks the read.
+  ///
+  /// - Throws: `.stale` for a chunk whose object was replaced; `.inputOutput` or what else its last attempt failed with for
+  ///   bytes that cannot be had; `.shuttingDown`.
   public func read(
     _ file: OpenFile, byteOffset: Int, into buffer: UnsafeMutableRawBufferPointer,
     parked: () -> any ParkedRead

@@ -29,6 +29,11 @@ public struct InventoryLoader: Sendable {
 
   // MARK: From a store
 
+  /// Loads an inventory from a store, which holds its chunks too. Waits for the store.
+  ///
+  /// - Parameter maxRequests: how many chunks are asked about at once.
+  /// - Throws: where the manifest cannot be had or used; what is wrong with single chunks is logged, and kept for who opens
+  ///   them (`Inventory.Chunk.failure`).
   public func load(
     _ location: S3Location, from store: ObjectStore, maxRequests: Int
   ) throws(InventoryLoadError) -> Inventory {
@@ -131,6 +136,9 @@ public struct InventoryLoader: Sendable {
 
   // MARK: From a disk
 
+  /// Loads an inventory from the local disk, where its chunks are files too.
+  ///
+  /// - Throws: as for a store, and where the folder that the chunks' keys begin in is not found.
   public func load(_ path: String) throws(InventoryLoadError) -> Inventory {
     let path = try Self.absolute(path)
     let checksumPath = Self.sibling(of: path, named: "manifest.checksum")
