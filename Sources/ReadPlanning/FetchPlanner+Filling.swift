@@ -39,9 +39,9 @@ extension FetchPlanner {
   /// What the flag allows, or less, as long as the store asks for less.
   var mostConnections: Int { concurrency.connections }
 
-  /// How many parts there may be when one is begun that nobody waits for: a reader who needs its bytes now finds a
-  /// connection. Parts between two attempts count here: a store that fails them all would else be asked for ever more.
-  var mostPartsAhead: Int { mostConnections - mostConnections / 8 }
+  /// How many parts there may be when one is begun that nobody waits for. Parts between two attempts count here: a store that
+  /// fails them all would else be asked for ever more.
+  var mostPartsAhead: Int { PartSizing.connectionsAhead(of: mostConnections) }
 
   private mutating func resumeReadyParts(_ actions: inout [Action]) {
     while runningCount < mostConnections, !readyParts.isEmpty {

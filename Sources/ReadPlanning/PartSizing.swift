@@ -16,23 +16,24 @@ public struct PartSizing: Sendable {
 
   /// The most requests at once, over all chunks.
   public let maxConnections: Int
-  /// What read-ahead leaves free, so that a reader who needs its bytes now finds a connection.
-  public let demandReserve: Int
   /// The largest part, given the cache's bound: several must fit at once.
   public let largestPartInBytes: Int
 
   public init(maxConnections: Int, cacheBoundInBytes: Int) {
     self.maxConnections = max(1, maxConnections)
-    demandReserve = maxConnections / 8
     largestPartInBytes = max(
       BlockGrid.segmentSizeInBytes, min(Self.largestInBytes, cacheBoundInBytes / 16))
   }
+
+  /// How many of so many connections read-ahead may take, at least one: it leaves an eighth free, so that a reader who needs
+  /// its bytes now finds a connection.
+  static func connectionsAhead(of connections: Int) -> Int { max(1, connections - connections / 8) }
 
   /// The size of each part of a window: a power of two.
   public func partSize(forWindow windowInBytes: Int) -> Int {
     let wished = max(
       Self.smallestInBytes, windowInBytes / 8,
-      windowInBytes / max(1, maxConnections - demandReserve))
+      windowInBytes / Self.connectionsAhead(of: maxConnections))
     var size = Self.smallestInBytes
     while size * 2 <= min(wished, largestPartInBytes) { size *= 2 }
     return size
