@@ -206,6 +206,14 @@ public struct CacheLedger: Sendable {
     if records[place].allocatedInBytes == 0 { drop(place) }
   }
 
+  mutating func pin(_ segments: Range<Int>, of entry: EntryID) {
+    for index in segments { pin(Segment(entry: entry, index: index)) }
+  }
+
+  mutating func unpin(_ segments: Range<Int>, of entry: EntryID) {
+    for index in segments { unpin(Segment(entry: entry, index: index)) }
+  }
+
   public func isPinned(_ segment: Segment) -> Bool {
     earlyPins[segment] != nil || places[segment].map { records[$0].pinCount > 0 } ?? false
   }

@@ -149,7 +149,7 @@ extension FetchPlanner {
     }
     let segments = chunk.grid.segments(covering: chunk.grid.blocks(covering: transfer.part.bytes))
     hold(segments, of: chunkID, chunk)
-    for segment in segments { ledger.unpin(.init(entry: chunk.entry, index: segment)) }
+    ledger.unpin(segments, of: chunk.entry)
     chunks[chunkID] = chunk
     noteCompletion(chunkID)
     return (chunkID, transfer)

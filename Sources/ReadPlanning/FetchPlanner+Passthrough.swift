@@ -10,10 +10,8 @@ extension FetchPlanner {
     guard canPinWhole(id), let chunk = chunks[id] else { return false }
     chunks[id]?.wholePinCount += 1
     guard chunk.wholePinCount == 0 else { return true }
-    wholePinnedInBytes += chunk.wholeInBytes
-    for segment in 0..<chunk.grid.segmentCount {
-      ledger.pin(.init(entry: chunk.entry, index: segment))
-    }
+    wholePinnedInBytes += chunk.sizeOnDiskInBytes
+    ledger.pin(0..<chunk.grid.segmentCount, of: chunk.entry)
     return true
   }
 
@@ -21,10 +19,8 @@ extension FetchPlanner {
     guard let chunk = chunks[id], chunk.wholePinCount > 0 else { return [] }
     chunks[id]?.wholePinCount -= 1
     guard chunk.wholePinCount == 1 else { return [] }
-    wholePinnedInBytes -= chunk.wholeInBytes
-    for segment in 0..<chunk.grid.segmentCount {
-      ledger.unpin(.init(entry: chunk.entry, index: segment))
-    }
+    wholePinnedInBytes -= chunk.sizeOnDiskInBytes
+    ledger.unpin(0..<chunk.grid.segmentCount, of: chunk.entry)
     return isStarved ? fill() : []
   }
 
@@ -51,13 +47,9 @@ extension FetchPlanner {
     // Also where it is pinned already: a block of it may have been found damaged since.
     return chunk.present.isFull
       && (chunk.wholePinCount > 0
-        || wholePinnedInBytes + chunk.wholeInBytes <= ledger.boundInBytes / 2)
+        || wholePinnedInBytes + chunk.sizeOnDiskInBytes <= ledger.boundInBytes / 2)
   }
 
   /// How many calls of `pinWhole(_:)` have not been undone.
   public func wholePinCount(_ id: ChunkID) -> Int { chunks[id]?.wholePinCount ?? 0 }
-}
-
-extension FetchPlanner.Chunk {
-  fileprivate var wholeInBytes: Int { grid.allocatedBytes(of: 0..<grid.blockCount) }
 }

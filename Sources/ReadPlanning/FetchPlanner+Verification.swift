@@ -123,12 +123,10 @@ extension FetchPlanner {
       return false
     }
     chunks[id]?.verification.isDisturbed = false
-    let size = chunk.grid.allocatedBytes(of: 0..<chunk.grid.blockCount)
+    let size = chunk.sizeOnDiskInBytes
     if verification.held != id, size <= ledger.boundInBytes / 4 {
       verification.pinned = (chunk.entry, chunk.grid.segmentCount, size)
-      for segment in 0..<chunk.grid.segmentCount {
-        ledger.pin(.init(entry: chunk.entry, index: segment))
-      }
+      ledger.pin(0..<chunk.grid.segmentCount, of: chunk.entry)
     }
     return true
   }
@@ -147,9 +145,7 @@ extension FetchPlanner {
   ) -> (VerificationVerdict, [Action]) {
     if verification.running == id { verification.running = nil }
     if let pinned = verification.pinned {
-      for segment in 0..<pinned.segmentCount {
-        ledger.unpin(.init(entry: pinned.entry, index: segment))
-      }
+      ledger.unpin(0..<pinned.segmentCount, of: pinned.entry)
       verification.pinned = nil
     }
     guard let chunk = chunks[id], chunk.verification.state == .pending else {
@@ -235,7 +231,7 @@ extension FetchPlanner {
     for id in demand where isWithheld(id) {
       guard let chunkID = waits[id]?.chunk, let chunk = chunks[chunkID] else { continue }
       guard canHold(chunk) else {
-        let isTooLarge = sizeOnDisk(of: chunk) > ledger.configuredBoundInBytes * 3 / 8
+        let isTooLarge = chunk.sizeOnDiskInBytes > ledger.configuredBoundInBytes * 3 / 8
         chunks[chunkID]?.verification.state = .unverifiable
         chunks[chunkID]?.verification.isTooLarge = isTooLarge
         chunks[chunkID]?.verification.isUncached = !isTooLarge
@@ -252,13 +248,9 @@ extension FetchPlanner {
   /// There is room for the chunk, and some is left for other readers: beside what is lent to the kernel, which is no
   /// more than half of the cache, as long as the disk has room for all of that. A disk that fails holds nothing.
   private func canHold(_ chunk: Chunk) -> Bool {
-    let size = sizeOnDisk(of: chunk)
+    let size = chunk.sizeOnDiskInBytes
     return !isCachingPaused && !chunk.isMemoryOnly && size <= ledger.boundInBytes * 3 / 8
       && wholePinnedInBytes + size <= ledger.boundInBytes * 7 / 8
-  }
-
-  func sizeOnDisk(of chunk: Chunk) -> Int {
-    chunk.grid.allocatedBytes(of: 0..<chunk.grid.blockCount)
   }
 
   /// What is compared is on disk: what came into memory while that failed counts as missing, and is fetched again.

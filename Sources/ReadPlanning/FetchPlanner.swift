@@ -130,6 +130,9 @@ public struct FetchPlanner: Sendable {
     /// Its files are not used: what is read of it goes through memory.
     var isMemoryOnly: Bool
     var verification: ChunkVerification
+
+    /// What all of it takes on disk, whatever is there now.
+    var sizeOnDiskInBytes: Int { grid.allocatedBytes(of: 0..<grid.blockCount) }
   }
 
   /// A chunk that a reader is about to come to.
@@ -465,9 +468,8 @@ public struct FetchPlanner: Sendable {
   /// Ends the use of bytes that `read` or `.answer` pinned.
   public mutating func finishedReading(_ id: ChunkID, bytes: Range<Int>) -> [Action] {
     guard let chunk = chunks[id] else { return [] }
-    for segment in chunk.grid.segments(covering: chunk.grid.blocks(covering: bytes)) {
-      ledger.unpin(.init(entry: chunk.entry, index: segment))
-    }
+    ledger.unpin(
+      chunk.grid.segments(covering: chunk.grid.blocks(covering: bytes)), of: chunk.entry)
     let dropped = dropIdleBlocks()
     return isStarved ? dropped + fill() : dropped
   }
@@ -507,9 +509,8 @@ public struct FetchPlanner: Sendable {
   }
 
   mutating func pin(_ bytes: Range<Int>, of chunk: Chunk) {
-    for segment in chunk.grid.segments(covering: chunk.grid.blocks(covering: bytes)) {
-      ledger.pin(.init(entry: chunk.entry, index: segment))
-    }
+    ledger.pin(
+      chunk.grid.segments(covering: chunk.grid.blocks(covering: bytes)), of: chunk.entry)
   }
 
   /// Every reader that is fetching ahead gets an even share of what the cache can hold ahead.
@@ -525,7 +526,7 @@ public struct FetchPlanner: Sendable {
 
   /// What may be fetched ahead, all together, of what the cache has room for.
   var shareOfWindows: Int {
-    let held = verification.held.flatMap { chunks[$0] }.map(sizeOnDisk) ?? 0
+    let held = verification.held.flatMap { chunks[$0]?.sizeOnDiskInBytes } ?? 0
     return Self.shareOfWindows(
       inBytes: max(
         0,
