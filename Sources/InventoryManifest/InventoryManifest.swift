@@ -85,9 +85,6 @@ public struct InventoryManifest: Sendable, Equatable {
   public struct CreationTime: Sendable, Hashable {
     public let millisecondsSinceEpoch: Int64
 
-    public var secondsSinceEpoch: Int64 { millisecondsSinceEpoch / 1000 }
-    public var nanosecondsOfSecond: Int64 { millisecondsSinceEpoch % 1000 * 1_000_000 }
-
     private static let endOfYear9999: Int64 = 253_402_300_799_999
 
     /// Nil outside the bounds.

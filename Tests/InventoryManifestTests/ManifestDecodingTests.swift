@@ -88,14 +88,6 @@ func manifest(withEntry entry: String) -> String {
     #expect(manifest.creationTime?.millisecondsSinceEpoch == milliseconds)
   }
 
-  @Test("A creation time splits into seconds and nanoseconds")
-  func creationTimeParts() throws {
-    let time = try #require(
-      InventoryManifest.CreationTime(millisecondsSinceEpoch: 1_514_944_800_123))
-    #expect(time.secondsSinceEpoch == 1_514_944_800)
-    #expect(time.nanosecondsOfSecond == 123_000_000)
-  }
-
   @Test(
     "The format's case does not matter",
     arguments: [

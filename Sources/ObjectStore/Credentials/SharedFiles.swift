@@ -4,20 +4,8 @@
 // `[profile x]`, save `[default]`; where both have a setting, `credentials` wins. The format is that of the
 // "AWS SDKs and Tools Reference Guide"; indented properties are taken as the AWS command line takes them.
 
+import Glibc
 import PrintableText
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
-
-// `read` alone would mean the member of `SharedFiles`.
-#if canImport(Glibc)
-  private let posixRead = Glibc.read
-#elseif canImport(Musl)
-  private let posixRead = Musl.read
-#endif
 
 /// Where the shared files are and how to read them.
 public struct SharedFiles: Sendable {
@@ -142,7 +130,7 @@ public struct SharedFiles: Sendable {
     var bytes: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 1 << 16)
     while bytes.count <= maximumSizeInBytes {
-      let count = buffer.withUnsafeMutableBytes { posixRead(descriptor, $0.baseAddress, $0.count) }
+      let count = buffer.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress, $0.count) }
       if count < 0 && errno == EINTR { continue }
       guard count >= 0 else { throw failure(errno) }
       guard count > 0 else { return String(decoding: bytes, as: UTF8.self) }
