@@ -42,6 +42,13 @@ final class CurlEngine: Sendable {
     case stop
   }
 
+  /// What other threads want of the engine's.
+  private struct Inbox {
+    var commands: [Command] = []
+    /// The thread takes no more, and frees the multi handle.
+    var isClosed = false
+  }
+
   /// What is usual of the store's answers, which is known once for all engines.
   final class Experience: Sendable {
     let patience: Lock<FirstBytePatience>
@@ -54,12 +61,12 @@ final class CurlEngine: Sendable {
 
   private let configuration: Configuration
   private let experience: Experience
-  private let commands = Lock<[Command]>([])
+  private let inbox = Lock(Inbox())
   // Created by `init`, used by the engine's thread alone except for `curl_multi_wakeup`, which libcurl documents as
-  // safe from any thread; freed by the thread's end, after which `commands` accepts nothing and nobody wakes it.
+  // safe from any thread, and which is called under the lock of the inbox as long as that is open. The thread closes the
+  // inbox before it frees the handle.
   private nonisolated(unsafe) let multi: OpaquePointer
   private let thread = Lock<PosixThread?>(nil)
-  private let isStopped = Lock(false)
 
   /// Nil when libcurl or the system cannot give what it takes.
   init?(_ configuration: Configuration, _ experience: Experience) {
@@ -94,9 +101,9 @@ final class CurlEngine: Sendable {
   }
 
   private func send(_ command: Command) {
-    let isRefused = isStopped.withLock { stopped in
-      if stopped { return true }
-      commands.withLock { $0.append(command) }
+    let isRefused = inbox.withLock { inbox in
+      guard !inbox.isClosed else { return true }
+      inbox.commands.append(command)
       curl_multi_wakeup(UnsafeMutableRawPointer(multi))
       return false
     }
@@ -107,86 +114,135 @@ final class CurlEngine: Sendable {
 
   private func run() {
     let multi = UnsafeMutableRawPointer(multi)
-    var active: [UnsafeMutableRawPointer: CurlTransfer] = [:]
-    var idle: [CurlHandle] = []
-    let collector = BodyCollector(capacityInBytes: configuration.receiveBufferSizeInBytes)
+    var transfers = RunningTransfers(multi, configuration, experience)
     var isStopping = false
-    func release(_ transfer: CurlTransfer) -> CurlTransfer {
-      guard let handle = transfer.handle else { return transfer }
-      active[handle.raw] = nil
-      curl_multi_remove_handle(multi, handle.raw)
-      transfer.handle = nil
-      transfer.collector = nil
-      idle.append(handle)
-      return transfer
-    }
     while !isStopping {
-      for command in commands.withLock({ exchange(&$0, with: []) }) {
+      for command in inbox.withLock({ exchange(&$0.commands, with: []) }) {
         switch command {
-        case .start(let transfer):
-          guard let handle = idle.popLast() ?? CurlHandle() else {
-            transfer.end(.failed(code: CURLE_OUT_OF_MEMORY, text: "out of memory"))
-            continue
-          }
-          handle.prepare(transfer, configuration)
-          let code = curl_multi_add_handle(multi, handle.raw)
-          guard code == CURLM_OK else {
-            idle.append(handle)
-            transfer.end(
-              .failed(
-                code: CURLE_OUT_OF_MEMORY, text: String(cString: curl_multi_strerror(code))))
-            continue
-          }
-          transfer.began = SuspendingClock.now
-          active[handle.raw] = transfer
-          transfer.handle = handle
-          transfer.collector = collector
-        case .cancel(let transfer):
-          if transfer.handle != nil { release(transfer).end(.cancelled) }
-        case .stop:
-          isStopping = true
+        case .start(let transfer): transfers.start(transfer)
+        case .cancel(let transfer): transfers.cancel(transfer)
+        case .stop: isStopping = true
         }
       }
-      var running: Int32 = 0
-      curl_multi_perform(multi, &running)
-      collector.flush()
-      var remaining: Int32 = 0
-      while let message = curl_multi_info_read(multi, &remaining) {
-        guard message.pointee.msg == CURLMSG_DONE, let raw = message.pointee.easy_handle,
-          let transfer = active[raw], let handle = transfer.handle
-        else { continue }
-        let code = inventoryfs_message_result(message)
-        let text = handle.errorText(code)
-        if let firstByte = transfer.firstByte {
-          experience.patience.withLock { $0.note(firstByte - transfer.began) }
-          let time = SuspendingClock.now - firstByte
-          experience.usualSpeed.withLock { $0.noteBody(transfer.receivedInBytes, in: time) }
-        }
-        let isDone = code == CURLE_OK && !transfer.isRefused
-        release(transfer).end(isDone ? .done : .failed(code: code, text: text))
-      }
-      var isAnswerAwaited = false
-      let now = SuspendingClock.now
-      for transfer in active.values {
-        isAnswerAwaited = isAnswerAwaited || transfer.firstByte == nil
-        if transfer.isRefused {
-          release(transfer).end(.failed(code: CURLE_WRITE_ERROR, text: "refused"))
-        } else if let reason = transfer.lateness(at: now, experience) {
-          release(transfer).end(.failed(code: CURLE_OPERATION_TIMEDOUT, text: reason))
-        }
-      }
-      if !isStopping, commands.withLock({ $0.isEmpty }) {
+      transfers.receive()
+      transfers.endFinished()
+      let isAnswerAwaited = transfers.endLate(at: SuspendingClock.now)
+      if !isStopping, inbox.withLock({ $0.commands.isEmpty }) {
         curl_multi_poll(multi, nil, 0, isAnswerAwaited ? 100 : 1000, nil)
       }
     }
-    // From here on `send` refuses, so that what was sent before is all there is.
-    isStopped.withLock { $0 = true }
-    for command in commands.withLock({ exchange(&$0, with: []) }) {
+    let refused = inbox.withLock { inbox in
+      inbox.isClosed = true
+      return exchange(&inbox.commands, with: [])
+    }
+    for command in refused {
       if case .start(let transfer) = command { transfer.end(.cancelled) }
     }
+    transfers.endAll()
+    curl_multi_cleanup(multi)
+  }
+}
+
+/// The transfers that an engine has under way, with the handles that they run on and those that wait for the next. Used
+/// by the engine's thread alone; a transfer that is told its end is in none of the books any more.
+private struct RunningTransfers {
+  // Dependencies
+  private let multi: UnsafeMutableRawPointer
+  private let configuration: CurlEngine.Configuration
+  private let experience: CurlEngine.Experience
+  private let collector: BodyCollector
+  // Mutable state
+  private var active: [UnsafeMutableRawPointer: CurlTransfer] = [:]
+  private var idle: [CurlHandle] = []
+
+  init(
+    _ multi: UnsafeMutableRawPointer, _ configuration: CurlEngine.Configuration,
+    _ experience: CurlEngine.Experience
+  ) {
+    self.multi = multi
+    self.configuration = configuration
+    self.experience = experience
+    collector = BodyCollector(capacityInBytes: configuration.receiveBufferSizeInBytes)
+  }
+
+  mutating func start(_ transfer: CurlTransfer) {
+    guard let handle = idle.popLast() ?? CurlHandle() else {
+      return transfer.end(.failed(code: CURLE_OUT_OF_MEMORY, text: "out of memory"))
+    }
+    handle.prepare(transfer, configuration)
+    let code = curl_multi_add_handle(multi, handle.raw)
+    guard code == CURLM_OK else {
+      idle.append(handle)
+      return transfer.end(
+        .failed(code: CURLE_OUT_OF_MEMORY, text: String(cString: curl_multi_strerror(code))))
+    }
+    transfer.began = SuspendingClock.now
+    active[handle.raw] = transfer
+    transfer.handle = handle
+    transfer.collector = collector
+  }
+
+  mutating func cancel(_ transfer: CurlTransfer) {
+    if transfer.handle != nil { release(transfer).end(.cancelled) }
+  }
+
+  /// Takes what the sockets have, and hands it on.
+  func receive() {
+    var running: Int32 = 0
+    curl_multi_perform(multi, &running)
+    collector.flush()
+  }
+
+  /// Ends the transfers that curl is done with.
+  mutating func endFinished() {
+    var remaining: Int32 = 0
+    while let message = curl_multi_info_read(multi, &remaining) {
+      guard message.pointee.msg == CURLMSG_DONE, let raw = message.pointee.easy_handle,
+        let transfer = active[raw], let handle = transfer.handle
+      else { continue }
+      // The message is gone with the handle.
+      let code = inventoryfs_message_result(message)
+      let text = handle.errorText(code)
+      if let firstByte = transfer.firstByte {
+        experience.patience.withLock { $0.note(firstByte - transfer.began) }
+        let time = SuspendingClock.now - firstByte
+        experience.usualSpeed.withLock { $0.noteBody(transfer.receivedInBytes, in: time) }
+      }
+      let isDone = code == CURLE_OK && !transfer.isRefused
+      release(transfer).end(isDone ? .done : .failed(code: code, text: text))
+    }
+  }
+
+  /// Ends the transfers whose receiver wants no more, and those that are better asked for anew.
+  ///
+  /// - Returns: whether some answer had not begun, so that its time may soon be over.
+  mutating func endLate(at now: SuspendingClock.Instant) -> Bool {
+    var isAnswerAwaited = false
+    for transfer in active.values {
+      isAnswerAwaited = isAnswerAwaited || transfer.firstByte == nil
+      if transfer.isRefused {
+        release(transfer).end(.failed(code: CURLE_WRITE_ERROR, text: "refused"))
+      } else if let reason = transfer.lateness(at: now, experience) {
+        release(transfer).end(.failed(code: CURLE_OPERATION_TIMEDOUT, text: reason))
+      }
+    }
+    return isAnswerAwaited
+  }
+
+  /// Cancels all transfers and frees the handles, which must not outlive the multi handle.
+  mutating func endAll() {
     for transfer in active.values { release(transfer).end(.cancelled) }
     idle.removeAll()
-    curl_multi_cleanup(multi)
+  }
+
+  private mutating func release(_ transfer: CurlTransfer) -> CurlTransfer {
+    guard let handle = transfer.handle else { return transfer }
+    active[handle.raw] = nil
+    curl_multi_remove_handle(multi, handle.raw)
+    transfer.handle = nil
+    transfer.collector = nil
+    idle.append(handle)
+    return transfer
   }
 }
 
