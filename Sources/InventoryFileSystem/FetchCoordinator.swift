@@ -1,24 +1,9 @@
 import BlockCache
 import Dispatch
-import Glibc
 import Locks
 import Logging
 import ObjectStore
 import ReadPlanning
-
-/// A chunk that readers have open, or had a moment ago.
-final class OpenChunk: Sendable {
-  let id: ChunkID
-  let location: S3Location
-  let entry: CacheEntry
-  var grid: BlockGrid { entry.grid }
-
-  init(id: ChunkID, location: S3Location, entry: CacheEntry) {
-    self.id = id
-    self.location = location
-    self.entry = entry
-  }
-}
 
 /// Carries out what `FetchPlanner` decides: the one place where planner, store, cache and parked readers meet.
 ///
@@ -31,152 +16,26 @@ final class FetchCoordinator: Sendable {
   /// memory, their ETag known and their blocks checked.
   static let lingeringChunkCount = 32
 
-  struct State {
-    var planner: FetchPlanner
-    var open: [ChunkID: OpenChunk] = [:]
-    var eTags: [ChunkID: String] = [:]
-    /// The versions that chunks had when this run first knew them. The kernel may have pages of them.
-    var firstETags: [ChunkID: String] = [:]
-    /// Chunks that had another version afterwards, so that pages of both may be there.
-    var replaced: Set<ChunkID> = []
-    /// Chunks whose object was replaced under their readers: they fail until the last one closes.
-    var changed: Set<ChunkID> = []
-    /// The versions that those were, which nobody should ask for again.
-    var goneETags: [ChunkID: String] = [:]
-    /// Chunks whose cache files cannot be used: they are read through memory until the last reader closes.
-    var memoryOnly: Set<ChunkID> = []
-    var transfers: [PartID: PartTransfer] = [:]
-    var requests: [PartID: ObjectTransfer] = [:]
-    /// Parts that were to be cancelled while their request was just about to be sent.
-    var unwanted: Set<PartID> = []
-    var waiting: [WaitID: Waiting] = [:]
-    var deadlines = WaitDeadlines()
-    /// When `expireWaits` will be called.
-    var plannedExpiry: Duration?
-    /// Reads whose time was over a moment ago.
-    var overdue: [OverdueRead] = []
-    /// Why a chunk's parts had to be tried again, until one has all its bytes.
-    var lastFailures: [ChunkID: FetchFailure] = [:]
-    /// When a store that goes on failing was last warned of.
-    var warnedAt: SuspendingClock.Instant?
-    /// Work that is not one of the planner's actions.
-    var work: [Work] = []
-    /// Oldest first.
-    var lingering: [ChunkID] = []
-    var lastNumber: UInt64 = 0
-    var disk = DiskState()
-    var isShutDown = false
-    /// Cached blocks that were not what had been stored.
-    var damagedBlockCount = 0
-
-    mutating func nextNumber() -> UInt64 {
-      lastNumber += 1
-      return lastNumber
-    }
-
-    mutating func know(_ eTag: String, of id: ChunkID) {
-      eTags[id] = eTag
-      if firstETags[id, default: eTag] != eTag { replaced.insert(id) }
-      firstETags[id] = firstETags[id] ?? eTag
-    }
-
-    /// Whether the pages that the kernel has of a chunk which is being opened are of its version, and right.
-    func mayKeepPages(of id: ChunkID) -> Bool {
-      planner.mayKeepPages(of: id) && !replaced.contains(id)
-        && (eTags[id] != nil || firstETags[id] == nil)
-    }
-
-    mutating func forget(_ part: PartID) {
-      transfers[part] = nil
-      requests[part] = nil
-      unwanted.remove(part)
-    }
-
-    /// Has a line written once the lock is released: a log that takes its time must not keep readers from it. Readers
-    /// that this event fails are told after the line is there, unless the thread may not be kept.
-    mutating func log(_ level: Logger.Level, _ line: String) {
-      work.append(.log(level, line))
-    }
-
-    mutating func close(_ handle: HandleID, of id: ChunkID) -> [FetchPlanner.Action] {
-      let actions = planner.close(handle)
-      // Parts that waited for their next attempt have ended with the chunk's last reader.
-      for part in transfers.keys where !planner.isUnderWay(part) { forget(part) }
-      letLinger(id)
-      return actions
-    }
-
-    mutating func letLinger(_ id: ChunkID) {
-      if planner.isUnused(id), !lingering.contains(id) { lingering.append(id) }
-    }
-
-    /// Unloads chunks that nobody uses, the longest unused first, and at once those whose object has changed or whose
-    /// files are not used.
-    mutating func closeIdle(keeping limit: Int) {
-      guard lingering.count > limit || !changed.isEmpty || !memoryOnly.isEmpty else { return }
-      var excess = lingering.count - limit
-      lingering.removeAll { id in
-        guard excess > 0 || changed.contains(id) || memoryOnly.contains(id), planner.isIdle(id),
-          let chunk = open.removeValue(forKey: id)
-        else { return false }
-        excess -= 1
-        let isEmpty = planner.unload(id)
-        eTags[id] = nil
-        lastFailures[id] = nil
-        let isOfNoUse = [changed.remove(id), memoryOnly.remove(id)].contains(id)
-        work.append(.close(chunk, isRemoved: isOfNoUse || isEmpty))
-        return true
-      }
-    }
-  }
-
-  enum Waiting: Sendable {
-    case read(any ParkedRead, OpenChunk, Range<Int>)
-    case open(any ParkedOpen, OpenFile)
-    /// For what the cache holds.
-    case attribute(any ParkedAttribute, @Sendable () throws(FileSystemError) -> [UInt8])
-
-    func succeed() {
-      switch self {
-      case .read(let read, _, _): read.ready()
-      case .open(let open, let file): open.opened(file)
-      case .attribute(let attribute, let value):
-        do throws(FileSystemError) {
-          attribute.found(try value())
-        } catch {
-          attribute.fail(error)
-        }
-      }
-    }
-
-    func fail(_ error: FileSystemError) {
-      switch self {
-      case .read(let read, _, _): read.fail(error)
-      case .open(let open, _): open.fail(error)
-      case .attribute(let attribute, _): attribute.fail(error)
-      }
-    }
-  }
-
   // Dependencies
   let store: ObjectStore
   let cache: BlockCache
   let references: ChunkReferences
   let logger: Logger
   let retries = StoreRetries()
+  let verifier: ChunkVerifier
   // Constants
   let readTimeout: Duration
+  /// For so long nobody has read a chunk that is compared with the manifest's MD5 in the background.
+  let quietTime: Duration
+  let isStrict: Bool
+  // Queues, for what the thread that brings an event does not do itself
   /// What takes the cache's disk: chunks that are prepared before their reader comes, or opened once their version is
   /// known, footers, whether it works again.
   let background = DispatchQueue(label: "background")
   /// The ends of waits. What takes the disk or the log, which may hang, does not run here.
   let deadlines = DispatchQueue(label: "deadlines")
-  /// What of it is logged.
+  /// Lines for the log, of threads that it must not keep.
   let lines = DispatchQueue(label: "lines")
-  let verifier: ChunkVerifier
-  /// For so long nobody has read a chunk that is compared with the manifest's MD5 in the background.
-  let quietTime: Duration
-  let isStrict: Bool
   // Mutable state
   let state: Lock<State>
   /// A chunk's is held while its files are opened, so that two readers do not load it twice. Taken before `state`.
