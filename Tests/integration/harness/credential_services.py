@@ -96,7 +96,7 @@ class Moto:
                 [*ENDS_WITH_US, server, "-H", "127.0.0.1", "-p", str(self.port)],
                 env={**environment, "INITIAL_NO_AUTH_ACTION_COUNT": "1000000"}, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log)
-        wait_until(self._is_ready, "moto to answer", 60, poll_seconds=0.1)
+        wait_until(self._is_ready, "moto to answer", 180, poll_seconds=0.1)
 
     def _is_ready(self):
         assert self.process.poll() is None, self.log_path.read_text()

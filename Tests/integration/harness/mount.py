@@ -84,7 +84,7 @@ class Mount:
         assert result.returncode == 0, result.stderr
         self.wait_for_end()
 
-    def wait_for_end(self, seconds=20):
+    def wait_for_end(self, seconds=60):
         wait_until(lambda: not processes.is_alive(self.pid), f"daemon {self.pid} to end", seconds)
         if self.process:
             self.process.wait()

@@ -7,6 +7,7 @@ ended by pid, and every mount lies under one scratch folder, by which it is foun
 
 import os
 import pathlib
+import random
 import re
 import signal
 import socket
@@ -18,8 +19,8 @@ MARK = "INVENTORYFS_TEST_MARK"
 ENDS_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
 
 
-def wait_until(condition, what, seconds=30.0, poll_seconds=0.01):
-    """The first true value of `condition()`; fails the test after `seconds`."""
+def wait_until(condition, what, seconds=60.0, poll_seconds=0.01):
+    """The first true value of `condition()`; fails the test after `seconds`, which are for what hangs."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for: {what}"
@@ -44,12 +45,15 @@ def marked_processes(mark):
 
 
 def is_alive(pid):
-    """Whether the process runs: one that ended and was not waited for does not."""
+    """Whether the process runs: one that ended and was not waited for does not.
+
+    The first of its threads may have ended while others go on, and have its files, and their locks, still open.
+    """
     try:
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+        return stat.rsplit(")", 1)[1].split()[0] not in "ZX" or len(os.listdir(f"/proc/{pid}/task")) > 1
     except OSError:
         return False
-    return stat.rsplit(")", 1)[1].split()[0] not in "ZX"
 
 
 def open_files(pid):
@@ -99,22 +103,20 @@ def unmount_lazily(path):
 
 
 def free_port(also_above=0):
-    """A port of the loopback that nobody listens on; with `also_above`, the port that much higher is free too."""
+    """A port of the loopback that nobody listens on; with `also_above`, the port that much higher is free too.
+
+    None of those that the kernel gives to whoever connects (from 32768 on, unless told otherwise): one of them could be
+    taken before it is listened on, or be given to the very client that connects to it.
+    """
     while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            if not also_above:
-                return port
-            # The kernel hands out high ports; two that are so far apart must both be below 65536.
-            port = 10_000 + port % 20_000
-            try:
-                with socket.socket() as low:
-                    low.bind(("127.0.0.1", port))
-                second.bind(("127.0.0.1", port + also_above))
-            except OSError:
-                continue
-            return port
+        port = random.SystemRandom().randrange(10_000, 32_000 - also_above)
+        try:
+            for number in {port, port + also_above}:
+                with socket.socket() as free:
+                    free.bind(("127.0.0.1", number))
+        except OSError:
+            continue
+        return port
 
 
 def command_line(pid):

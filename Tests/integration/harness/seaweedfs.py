@@ -29,9 +29,12 @@ class SeaweedFS:
             "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
             "actions": ["Admin", "Read", "List", "Write", "Tagging"],
         }]}))
-        ports = set()
+        ports = []
         while len(ports) < 4:
-            ports.add(free_port(also_above=GRPC_ABOVE))
+            port = free_port(also_above=GRPC_ABOVE)
+            # Nor is it another one's gRPC port.
+            if all(abs(port - other) not in (0, GRPC_ABOVE) for other in ports):
+                ports.append(port)
         self.ports = ports
         master, volume, filer, s3 = ports
         self.endpoint = f"http://127.0.0.1:{s3}"
@@ -46,7 +49,7 @@ class SeaweedFS:
                 "-s3.port.iceberg=0", "-s3.port.lance=0",
             ], env={**environment, "TMPDIR": str(self.folder)}, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            wait_until(self._is_ready, "SeaweedFS to take an object", 60, poll_seconds=0.2)
+            wait_until(self._is_ready, "SeaweedFS to take an object", 180, poll_seconds=0.2)
         except AssertionError as error:
             self.close()
             raise AssertionError(f"{error}\n{self.log_path.read_text()[-3000:]}") from None
