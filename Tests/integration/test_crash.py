@@ -21,12 +21,16 @@ def test_after_kill_9_a_new_mount_with_the_same_cache_has_every_byte_right(
         lab, seaweedfs_with_big_inventory, big_inventory, allocated_mib_at_the_kill):
     endpoint = seaweedfs_with_big_inventory.endpoint
     first = lab.mount(big_inventory.url, endpoint=endpoint)
-    readers = [lab.spawn("cat", *paths, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    readers = [lab.spawn("cat", *paths, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
                for paths in (sorted(first.data.iterdir()), sorted(first.data.iterdir(), reverse=True))]
-    wait_until(lambda: first.allocated_bytes() >= allocated_mib_at_the_kill * MIB, "the download to get there",
-               poll_seconds=0.001)
+    # They get on as we take from their pipes, so that none is through before the kill, however late we are with it.
+    while first.allocated_bytes() < allocated_mib_at_the_kill * MIB:
+        read_some(readers)
+    read_some(readers)
     first.kill()
-    assert all(reader.wait() != 0 for reader in readers), "a reader was through before the kill"
+    for reader in readers:
+        reader.communicate()
+        assert reader.returncode != 0, "it was through before the kill"
     assert processes.is_mounted(first.path), "kill -9 leaves a dead mountpoint, which is what this is about"
 
     second = lab.mount(big_inventory.url, endpoint=endpoint)
@@ -37,6 +41,11 @@ def test_after_kill_9_a_new_mount_with_the_same_cache_has_every_byte_right(
     # And what is in the cache now is right too.
     third = lab.mount(big_inventory.url, endpoint=endpoint)
     compare_all(lab, third, big_inventory)
+
+
+def read_some(readers):
+    for reader in readers:
+        assert len(reader.stdout.read(MIB)) == MIB
 
 
 def check_nothing_is_left_over(mount, inventory):

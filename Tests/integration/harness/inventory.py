@@ -52,6 +52,10 @@ class Inventory:
     def path(self, key):
         return self.root / BUCKET / key
 
+    def key(self, name):
+        """That of a chunk, by its name in data/."""
+        return next(key for key in self.keys if pathlib.PurePath(key).name == name)
+
 
 def make_inventories(root, *options, name="daily"):
     """(CSV inventory, Parquet inventory); without chunks of a kind its manifest does not exist."""

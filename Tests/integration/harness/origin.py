@@ -57,12 +57,14 @@ class Origin:
         ]
 
     def settled_requests(self, key=None):
-        """The requests once no more come in: read-ahead goes on when the reader is gone."""
+        """The requests once all have been answered and no more come in: read-ahead goes on when the reader is gone."""
         before = None
-        while (now := self.stats()["totals"]) != before:
-            before = now
+        while True:
+            stats = self.stats("?records=1")
+            if stats["totals"] == before and all(record["isFinished"] for record in stats["records"]):
+                return self.requests(key)
+            before = stats["totals"]
             time.sleep(0.4)
-        return self.requests(key)
 
     def bytes_requested_twice(self, key):
         return next(item["bytesRequestedTwice"] for item in self.stats()["objects"] if item["key"] == key)
