@@ -27,7 +27,7 @@ def read_path(mount, name):
 
 
 def wait_until_lent(mount, name):
-    """The kernel tells of a reader's end only after close(2) has returned."""
+    """The kernel tells of a reader's end only after close(2) has returned, and who opens before goes on as that one did."""
     wait_until(lambda: read_path(mount, name) == "passthrough", f"{name} to be lent to the kernel")
 
 
@@ -112,6 +112,7 @@ def test_the_second_read_of_a_chunk_does_not_reach_the_daemon(mounted, csv_inven
 def test_a_mapping_reads_the_same_bytes(mounted, csv_inventory):
     name, path = next(iter(csv_inventory.chunks.items()))
     assert_same(mounted, csv_inventory, name)
+    wait_until_lent(mounted, name)
     start = bytes_read_by(mounted.pid)
     with open(mounted.data / name, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as view:
         assert view[:] == path.read_bytes()
@@ -182,8 +183,9 @@ def test_readers_that_open_and_close_all_the_time_read_right_bytes(small, big_in
 def test_nothing_leaves_under_a_handle_and_the_bound_holds(small, big_inventory):
     (name, path), (other, _) = list(big_inventory.chunks.items())[:2]
     assert_same(small, big_inventory, name)
+    wait_until_lent(small, name)
     with open(small.data / name, "rb", buffering=0) as file, Sampler(small) as sampler:
-        wait_until_lent(small, name)
+        assert read_path(small, name) == "passthrough"
         read_and_compare(small, big_inventory)
         assert small.cached_bytes(name) == path.stat().st_size
         # A second chunk would be more than half of the cache.
@@ -221,6 +223,7 @@ def test_a_reader_keeps_its_bytes_when_the_mount_ends_and_the_next_one_evicts(
 
     first = mount()
     assert_same(first, big_inventory, name)
+    wait_until_lent(first, name)
     with contextlib.ExitStack() as stack:
         if holder == "handle":
             file = stack.enter_context(open(first.data / name, "rb", buffering=0))
