@@ -20,7 +20,7 @@ signal.signal(signal.SIGTERM, signal.default_int_handler)
 # A shell that starts us in the background has SIGINT ignored, and readers that are to be interrupted would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-DEFAULT_LIMIT_SECONDS = 120
+DEFAULT_LIMIT_SECONDS = 300
 GRACE_SECONDS = 60
 
 

@@ -5,6 +5,8 @@ import threading
 
 import pytest
 
+from harness.processes import wait_until
+
 MIB = 1 << 20
 BOUND = 64 * MIB
 
@@ -22,6 +24,12 @@ class Sampler(threading.Thread):
             self.highest = max(self.highest, self.mount.allocated_bytes())
             self.samples += 1
 
+    def has_looked(self):
+        """Waits until it has asked once more."""
+        # One may be under way.
+        wanted = self.samples + 2
+        wait_until(lambda: self.samples >= wanted, "the sampler", poll_seconds=0.001)
+
     def __enter__(self):
         self.start()
         return self
@@ -31,9 +39,9 @@ class Sampler(threading.Thread):
         self.join()
 
 
-def read_and_compare(mount, inventory):
-    """The number of bytes read; each is compared."""
-    total = 0
+def read_and_compare(mount, inventory, sampler=None):
+    """The number of bytes read; each is compared. The sampler looks at least once for every two pieces of a MiB."""
+    total, pieces = 0, 0
     for name, path in inventory.chunks.items():
         with open(mount.data / name, "rb", buffering=0) as got, open(path, "rb") as wanted:
             while piece := wanted.read(MIB):
@@ -42,11 +50,14 @@ def read_and_compare(mount, inventory):
                     same += part
                 assert same == piece, f"{name}: other bytes in the MiB at {wanted.tell() - len(piece)}"
                 total += len(piece)
+                pieces += 1
+                if sampler and pieces % 2 == 0:
+                    sampler.has_looked()
             assert got.read(1) == b""
     return total
 
 
-@pytest.mark.limit(300)
+@pytest.mark.limit(600)
 def test_64_mib_of_cache_hold_while_over_500_mib_are_read(lab, seaweedfs_with_big_inventory, big_inventory):
     mount = lab.mount(big_inventory.url, "--cache-size", "64MiB", endpoint=seaweedfs_with_big_inventory.endpoint)
     failures, total = [], 0
@@ -54,7 +65,7 @@ def test_64_mib_of_cache_hold_while_over_500_mib_are_read(lab, seaweedfs_with_bi
     def read():
         nonlocal total
         try:
-            total += read_and_compare(mount, big_inventory)
+            total += read_and_compare(mount, big_inventory, sampler)
         except (AssertionError, OSError) as error:
             failures.append(error)
 
@@ -71,7 +82,7 @@ def test_64_mib_of_cache_hold_while_over_500_mib_are_read(lab, seaweedfs_with_bi
     assert sampler.highest > BOUND // 4, "the cache was hardly used, so this showed nothing"
 
 
-@pytest.mark.limit(300)
+@pytest.mark.limit(600)
 @pytest.mark.slow
 def test_the_bound_holds_for_several_readers_of_different_chunks(
         lab, seaweedfs_with_big_inventory, big_inventory):
@@ -103,7 +114,7 @@ def test_readers_of_different_chunks_do_not_evict_what_another_has_yet_to_read(l
     assert fetched <= wanted * 1.02, f"{fetched} bytes for {wanted}"
 
 
-@pytest.mark.limit(300)
+@pytest.mark.limit(600)
 def test_a_smaller_bound_at_the_next_mount_shrinks_the_cache(lab, seaweedfs, parquet_inventory):
     wide = lab.mount(parquet_inventory.url, "--cache-size", "64MiB", endpoint=seaweedfs.endpoint)
     read_and_compare(wide, parquet_inventory)
@@ -112,6 +123,6 @@ def test_a_smaller_bound_at_the_next_mount_shrinks_the_cache(lab, seaweedfs, par
 
     narrow = lab.mount(parquet_inventory.url, "--cache-size", "16MiB", endpoint=seaweedfs.endpoint)
     with Sampler(narrow) as sampler:
-        read_and_compare(narrow, parquet_inventory)
+        read_and_compare(narrow, parquet_inventory, sampler)
     assert sampler.samples > 10
     assert narrow.allocated_bytes() <= 16 * MIB

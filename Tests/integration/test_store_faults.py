@@ -129,7 +129,9 @@ LASTING = {
 def test_a_fault_that_stays_is_the_documented_errno_and_heals(lab, root, inventory, name, first):
     fault, expected = LASTING[name]
     origin = lab.origin(root, fault_plan=plan(fault, match={**CHUNKS, "skippingFirst": first}))
-    mount = lab.mount(inventory.url, "--read-timeout", "4s", endpoint=origin.endpoint)
+    # EIO is what is waited for too long, too.
+    timeout = "4s" if expected == errno.EIO else "60s"
+    mount = lab.mount(inventory.url, "--read-timeout", timeout, endpoint=origin.endpoint)
     assert read(lab, mount) == f"errno {expected}"
     assert mount.logged("one.bin"), "the log names the object"
     set_faults(lab, origin, {"rules": []})
@@ -138,10 +140,10 @@ def test_a_fault_that_stays_is_the_documented_errno_and_heals(lab, root, invento
 
 def test_the_log_says_what_was_waited_for_and_why(lab, root, inventory):
     origin = lab.origin(root, fault_plan=plan({"kind": "status", "status": 500, "code": "InternalError"}))
-    mount = lab.mount(inventory.url, "--read-timeout", "2s", endpoint=origin.endpoint)
+    mount = lab.mount(inventory.url, "--read-timeout", "8s", endpoint=origin.endpoint)
     assert read(lab, mount) == f"errno {errno.EIO}"
     line = mount.logged("--read-timeout")[0]
-    for part in (f"s3://{BUCKET}/data/one.bin", "opening it", "2.0 seconds", "InternalError"):
+    for part in (f"s3://{BUCKET}/data/one.bin", "opening it", "8.0 seconds", "InternalError"):
         assert part in line
 
 
@@ -181,8 +183,9 @@ def test_an_object_replaced_while_it_is_read_is_stale_and_then_new(lab, root, in
 
 
 def test_a_store_that_is_down_when_mounting_is_waited_for(lab, root, inventory):
-    origin = lab.origin(root, fault_plan=plan({"kind": "refuse", "milliseconds": 3000}, times=1,
-                                              match={"keySuffix": "manifest.json"}))
+    # Both requests: a connection that is not closed would be used at once.
+    origin = lab.origin(root, fault_plan=plan({"kind": "refuse", "milliseconds": 3000}, times=2,
+                                              match={"keyPrefix": "inv/"}))
     mount = lab.mount(inventory.url, endpoint=origin.endpoint)
     assert read(lab, mount) == digest(inventory)
 
@@ -201,21 +204,20 @@ def test_asking_for_etags_of_a_store_that_hangs_keeps_nobody_else_waiting(lab, r
     """Not who reads what is in the cache, nor who looks around; and who asks can be interrupted."""
     inventory = write_manifest(root, [entry(root, f"data/{number}.bin", os.urandom(100_000)) for number in range(12)])
     origin = lab.origin(root, fault_plan=plan({"kind": "hangBeforeHead"}, match={"method": "HEAD"}))
-    mount = lab.mount(inventory.url, "--read-timeout", "20s", endpoint=origin.endpoint)
+    # For so long who had to wait would be waiting.
+    mount = lab.mount(inventory.url, "--read-timeout", "1h", endpoint=origin.endpoint)
     expected = inventory.path("data/0.bin").read_bytes()
     assert (mount.data / "0.bin").read_bytes() == expected
     askers = [lab.spawn(sys.executable, "-c", "import os, sys; os.getxattr(sys.argv[1], 'user.s3.etag')",
                         mount.data / f"{number}.bin", stderr=subprocess.DEVNULL) for number in range(1, 12)]
     wait_until(lambda: origin.stats()["totals"]["faultsByKind"].get("hangBeforeHead", 0) >= 4, "requests that hang")
-    began = time.monotonic()
     os.statvfs(mount.path)
     assert (mount.data / "0.bin").read_bytes() == expected
-    assert time.monotonic() - began < 3
     for asker in askers:
+        assert asker.poll() is None
         asker.send_signal(signal.SIGINT)
     for asker in askers:
-        asker.wait(10)
-    assert time.monotonic() - began < 10, "long before --read-timeout"
+        asker.wait(60)
 
 
 def test_a_connection_that_is_far_slower_than_the_others_is_not_waited_for(lab, root):
@@ -235,7 +237,7 @@ def test_what_nobody_wants_any_more_is_cancelled(lab, root, inventory, doing):
     """The reader ends at once either way. So does what an open asked for; what the kernel's read-ahead asked for keeps
     the file open, and cannot be interrupted (Linux never says so), until it fails at its time."""
     skipped = 0 if doing == "opening" else 1
-    options = [] if doing == "opening" else ["--read-timeout", "4s"]
+    options = ["--read-timeout", "1h" if doing == "opening" else "4s"]
     origin = lab.origin(root, fault_plan=plan({"kind": "hangBeforeHead"}, match={**CHUNKS, "skippingFirst": skipped}))
     mount = lab.mount(inventory.url, *options, endpoint=origin.endpoint)
     idle = origin.stats()["connections"]["live"]
@@ -243,8 +245,8 @@ def test_what_nobody_wants_any_more_is_cancelled(lab, root, inventory, doing):
     hanging = 1 if doing == "opening" else 4
     wait_until(lambda: origin.stats()["totals"]["faultsByKind"].get("hangBeforeHead", 0) >= hanging, "requests that hang")
     reader.send_signal(signal.SIGINT)
-    assert reader.wait(20) == -signal.SIGINT
-    wait_until(lambda: is_quiet(origin, idle), "the end of all requests", seconds=20)
+    assert reader.wait(60) == -signal.SIGINT
+    wait_until(lambda: is_quiet(origin, idle), "the end of all requests")
 
 
 def is_quiet(origin, idle, seconds=2):
@@ -273,7 +275,7 @@ def test_renewed_credentials_are_found_when_the_old_ones_expire(lab, root, inven
     assert read(lab, mount) == f"errno {errno.EACCES}", "the token is invalid and has not been renewed"
     write(SECRET_KEY, "new")
     # For what the store refuses they are looked for once a second.
-    wait_until(lambda: read(lab, mount) == digest(inventory), "the new ones to be found", 10, poll_seconds=0.2)
+    wait_until(lambda: read(lab, mount) == digest(inventory), "the new ones to be found", poll_seconds=0.2)
 
 
 def test_a_wrong_region_is_corrected(lab, root, inventory):

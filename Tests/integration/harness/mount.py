@@ -49,9 +49,10 @@ class Mount:
     def log(self):
         return self.log_path.read_text(errors="replace")
 
-    def logged(self, text):
+    def logged(self, text, seconds=60):
         """The log's lines with this text, once there is one: what an event changes may be seen before its line."""
-        return wait_until(lambda: [line for line in self.log().splitlines() if text in line], f"the log to say: {text}")
+        return wait_until(lambda: [line for line in self.log().splitlines() if text in line],
+                          f"the log to say: {text}", seconds)
 
     def xattr(self, name, chunk=None):
         path = self.path if chunk is None else self.data / chunk

@@ -64,8 +64,10 @@ class Failed(Exception):
 
 
 class Soak:
-    def __init__(self, lab, options, say=lambda _: None):
+    def __init__(self, lab, options, say=lambda _: None, is_enough=None):
+        """`is_enough` is asked with the problems so far, and true ends it before its time."""
         self.lab, self.options, self.say = lab, options, say
+        self.is_enough = lambda: is_enough is not None and is_enough(self.noticed())
         self.problems = []
         self.restarts = dict.fromkeys(RESTARTS, 0)
         self.timeline = []
@@ -140,7 +142,8 @@ class Soak:
         plan_due, said = now, now
         restarts = self.restart_times(now, end)
         plan = {}
-        while (now := time.monotonic()) < end:
+        # On a busy machine a restart may come late, and comes all the same.
+        while ((now := time.monotonic()) < end and not self.is_enough()) or restarts:
             self.look_after(readers)
             if now >= plan_due:
                 name, plan, seconds = faults.draw_plan(plans, self.options.no_faults, self.options.wrong_bytes)
@@ -312,10 +315,13 @@ class Soak:
         return [line for path in sorted(self.lab.folder.glob(f"reader-*.{kind}"))
                 for line in path.read_text().splitlines()]
 
+    def noticed(self):
+        """The problems so far: of the conductor, of the readers, of the bounds."""
+        return self.problems + self.lines("problems") + [text for _, text in self.watch.problems]
+
     def figures(self):
         results = [json.loads(path.read_text()) for path in sorted(self.lab.folder.glob("reader-*.json"))]
-        self.problems += self.lines("problems")
-        self.problems += [text for _, text in self.watch.problems]
+        self.problems = self.noticed()
         for mount in self.lab.mounts:
             if "Fatal error" in mount.log():
                 self.problems.append(f"{mount.log_path.name}: {mount.log()[-2000:]}")
