@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <spawn.h>
 #include <stdint.h>
@@ -96,3 +97,6 @@ static inline int inventoryfs_open_beneath(int folder, const char *path, int fla
 
 // A second descriptor, closed by exec like the first. Returns -1 on failure.
 static inline int inventoryfs_duplicate(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 0); }
+
+// malloc.h is not in Swift's Glibc. See mallopt(3).
+static inline void inventoryfs_limit_malloc_arenas(int count) { mallopt(M_ARENA_MAX, count); }
