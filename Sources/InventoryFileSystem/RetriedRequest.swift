@@ -101,11 +101,15 @@ final class RetriedRequest<Value: Sendable>: Sendable {
         error.isUnreachable ? min(state.deadline, state.unreachableDeadline) : state.deadline
       return (state.attempts, deadline - .now)
     }
-    guard
+    guard remaining > .zero,
       let delay = retries.delay(
-        afterAttempt: attempts, isWaitedFor: true, requested: error.retryAfter), delay < remaining
+        afterAttempt: attempts, isWaitedFor: true, requested: error.retryAfter),
+      delay < remaining || error.retryAfter == nil
     else { return finish(answer) }
-    retries.queue.asyncAfter(deadline: .now() + delay.asInterval) { [self] in send() }
+    // A delay that was drawn beyond the time does not end it early: the last attempt is made when it is over.
+    retries.queue.asyncAfter(deadline: .now() + min(delay, remaining).asInterval) { [self] in
+      send()
+    }
   }
 
   private func expire() {

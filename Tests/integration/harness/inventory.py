@@ -60,7 +60,7 @@ class Inventory:
 def make_inventories(root, *options, name="daily"):
     """(CSV inventory, Parquet inventory); without chunks of a kind its manifest does not exist."""
     subprocess.run([sys.executable, MAKE_SAMPLE, root, "--name", name, *map(str, options)], check=True,
-                   stdout=subprocess.DEVNULL, timeout=600)
+                   stdout=subprocess.DEVNULL, timeout=3600)
     return tuple(
         Inventory(root, f"inv/src-bucket/{kind}-{name}/2026-11-22T01-00Z/manifest.json")
         for kind in ("csv", "parquet"))
