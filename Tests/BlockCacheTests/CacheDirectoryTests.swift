@@ -6,7 +6,7 @@ import Testing
 @Suite struct CacheDirectoryTests {
   private func message(_ folder: CacheFolder) -> String {
     do {
-      _ = try folder.openCache()
+      _ = try folder.openCacheAtOnce()
       return "no error"
     } catch {
       return "\(error)"

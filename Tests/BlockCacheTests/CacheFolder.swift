@@ -22,7 +22,12 @@ final class CacheFolder {
 
   deinit { try? FileManager.default.removeItem(at: parent) }
 
+  /// Takes the cache, which nobody has any more.
   func openCache() throws(BlockCacheError) -> BlockCache {
+    try untilFree { () throws(BlockCacheError) in try openCacheAtOnce() }
+  }
+
+  func openCacheAtOnce() throws(BlockCacheError) -> BlockCache {
     try BlockCache(path: path, logger: silent)
   }
 
@@ -66,6 +71,22 @@ final class CacheFolder {
     lstat(file, &info)
     return info
   }
+}
+
+/// A process that another test is just starting has this one's locks until it executes, which may take it long on a busy
+/// machine.
+func untilFree<Value>(
+  _ body: () throws(BlockCacheError) -> Value
+) throws(BlockCacheError) -> Value {
+  for _ in 0..<6000 {
+    do throws(BlockCacheError) {
+      return try body()
+    } catch {
+      guard case .inUse = error else { throw error }
+      usleep(10_000)
+    }
+  }
+  return try body()
 }
 
 struct Unexpected: Error { let what: String }

@@ -34,7 +34,7 @@ import Testing
     #expect(try other.bytes(0..<100) == Array(whole[..<100]))
     #expect(folder.mode(of: folder.path) == 0o700)
     #expect(folder.mode(of: folder.chunkFolder) == 0o700)
-    #expect(throws: BlockCacheError.self, "locked again") { _ = try folder.openCache() }
+    #expect(throws: BlockCacheError.self, "locked again") { _ = try folder.openCacheAtOnce() }
     try cache.probe()
     cache.close(open)
     if what < 2 {
@@ -54,7 +54,7 @@ import Testing
       #expect(throws: BlockCacheError.self) { try cache.probe() }
       _ = second.path
     }
-    try cache.probe()
+    try untilFree { () throws(BlockCacheError) in try cache.probe() }
     cache.close(try cache.open(identity))
   }
 
@@ -89,7 +89,7 @@ import Testing
         isHolding.store(true, ordering: .relaxed)
         reached.signal()
         // For so long, so that a test that fails comes to an end.
-        _ = mended.wait(timeout: .now() + 10)
+        _ = mended.wait(timeout: .now() + 120)
         isHolding.store(false, ordering: .relaxed)
       }
       return nil

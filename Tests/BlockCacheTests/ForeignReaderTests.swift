@@ -13,7 +13,9 @@ struct ForeignReaderTests {
     endpoint: "e", bucket: "b", key: "k", sizeInBytes: 100_000, version: "1")
 
   private func cache() throws -> BlockCache {
-    try BlockCache(path: folder.path, logger: Logger(label: "test"))
+    try untilFree { () throws(BlockCacheError) in
+      try BlockCache(path: folder.path, logger: Logger(label: "test"))
+    }
   }
 
   /// An earlier run's cache, with all of one chunk.

@@ -310,9 +310,10 @@ final class CacheFolder: Sendable {
   }
 }
 
-/// Takes a cache that was let go: its lock ends with the last reference, which another thread may hold for a moment.
+/// Takes a cache that was let go: its lock ends with the last reference, which another thread may hold for a moment, or a
+/// process that is just being started. On a busy machine a moment may be long.
 func untilFree<Value>(_ body: () throws -> Value) async throws -> Value {
-  for _ in 0..<500 {
+  for _ in 0..<6000 {
     if let value = try? body() { return value }
     try await Task.sleep(for: .milliseconds(10))
   }
