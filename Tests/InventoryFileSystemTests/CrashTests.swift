@@ -7,7 +7,7 @@ import Testing
 @testable import BlockCache
 
 /// A mount that is killed at any step of writing its cache, and the next one, which has what is left.
-@Suite(.timeLimit(.minutes(5))) struct CrashTests {
+@Suite(.timeLimit(.minutes(20))) struct CrashTests {
   private let chunk = Rig.Chunk(key: "chunk", bytes: content(700_000))
 
   @Test(

@@ -4,7 +4,7 @@ import InventoryFileSystem
 import Testing
 
 /// What is opened is closed. Serial, because descriptors are counted by the process.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct DescriptorTests {
+@Suite(.serialized, .timeLimit(.minutes(20))) struct DescriptorTests {
   @Test("Readers that leave during a retry leave no files of the cache open")
   func closingDuringRetry() async throws {
     // More chunks than are kept ready for the next open.
@@ -33,8 +33,13 @@ import Testing
         _ = try? await read.value()
         rig.fileSystem.close(file)
       }
+      let most = 2 * 32 + 4
+      // By then each retry has come due. What ends then may take a busy machine longer.
       try await Task.sleep(for: .milliseconds(1500))
-      #expect(openFiles(under: folder.path) <= 2 * 32 + 4)
+      for _ in 0..<3000 where openFiles(under: folder.path) > most {
+        try await Task.sleep(for: .milliseconds(10))
+      }
+      #expect(openFiles(under: folder.path) <= most)
     }
   }
 }

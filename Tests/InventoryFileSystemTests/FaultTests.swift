@@ -4,7 +4,7 @@ import ObjectStore
 import Testing
 
 /// What the store does wrong leads to the right bytes or to an error, never to wrong bytes and never to waiting.
-@Suite(.timeLimit(.minutes(5))) struct FaultTests {
+@Suite(.timeLimit(.minutes(20))) struct FaultTests {
   private let chunk = Rig.Chunk(key: "chunk", bytes: content(5_000_000))
 
   @Test(
@@ -127,7 +127,7 @@ import Testing
     "A fault that stays ends in an error when the reader's time is over, after several attempts")
   func lastingFault() async throws {
     try await Rig.run(
-      [chunk], faults: [FaultRule(.status(500, code: "InternalError"))], readTimeout: .seconds(1)
+      [chunk], faults: [FaultRule(.status(500, code: "InternalError"))], readTimeout: .seconds(6)
     ) { rig, origin in
       await #expect(throws: FileSystemError.inputOutput) { _ = try await rig.open("chunk") }
       let asked = await origin.totals().requests

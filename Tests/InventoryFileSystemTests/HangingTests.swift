@@ -9,7 +9,7 @@ import Testing
 @testable import BlockCache
 
 /// A log or a disk that hangs, and all those who need not wait for it.
-@Suite(.timeLimit(.minutes(5)), .serialized) struct HangingTests {
+@Suite(.timeLimit(.minutes(20)), .serialized) struct HangingTests {
   private struct NotParked: Error {}
 
   private let chunk = Rig.Chunk(key: "chunk", bytes: content(8_000_000))
@@ -38,7 +38,7 @@ import Testing
       origin.put(bucket: Rig.bucket, key: "other", bytes: content(7_000_000, seed: 3))
       let rig = try Rig(
         origin, [chunk, other], cachePath: folder.path,
-        readTimeout: line.contains("--read-timeout") ? .seconds(3) : .seconds(60),
+        readTimeout: line.contains("--read-timeout") ? .seconds(6) : .seconds(60),
         verify: fault == nil ? .background : .off, logger: log.logger)
       defer { rig.fileSystem.shutDown() }
       defer { gate.open() }
@@ -62,36 +62,38 @@ import Testing
 
   @Test("Asking for what the cache holds while it is looked through waits without a thread")
   func attributes() async throws {
-    let folder = try CacheFolder()
-    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
-      origin.put([chunk])
-      let rig = try Rig(
-        origin, [chunk], cachePath: folder.path, isCacheReady: false, readTimeout: .seconds(3))
-      defer { rig.fileSystem.shutDown() }
-      let node = try rig.node("chunk")
-      func ask(_ name: String) throws -> (TestAttribute, Interruption?) {
-        let answer = TestAttribute()
-        let outcome = try rig.fileSystem.attribute(
-          "user.inventoryfs.\(name)", of: node, parked: { answer })
-        guard case .parked(let interruption) = outcome else { throw NotParked() }
-        return (answer, interruption)
+    func run(readTimeout: Duration = .seconds(60), _ body: (Rig) throws -> Void) async throws {
+      let folder = try CacheFolder()
+      try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
+        origin.put([chunk])
+        let rig = try Rig(
+          origin, [chunk], cachePath: folder.path, isCacheReady: false, readTimeout: readTimeout)
+        defer { rig.fileSystem.shutDown() }
+        try body(rig)
       }
-      let (interrupted, interruption) = try ask("cached_bytes")
+    }
+    func ask(_ rig: Rig, _ name: String) throws -> (TestAttribute, Interruption?) {
+      let answer = TestAttribute()
+      let outcome = try rig.fileSystem.attribute(
+        "user.inventoryfs.\(name)", of: rig.node("chunk"), parked: { answer })
+      guard case .parked(let interruption) = outcome else { throw NotParked() }
+      return (answer, interruption)
+    }
+    try await run { rig in
+      let (interrupted, interruption) = try ask(rig, "cached_bytes")
       interruption?.interrupt()
       #expect(throws: FileSystemError.interrupted) { try interrupted.wait() }
-      let (late, _) = try ask("read_path")
-      #expect(throws: FileSystemError.inputOutput, "after --read-timeout") { try late.wait() }
-      let (bytes, path) = (try ask("cached_bytes").0, try ask("read_path").0)
+      let (bytes, path) = (try ask(rig, "cached_bytes").0, try ask(rig, "read_path").0)
       rig.fileSystem.prepareCache()
       #expect(try String(decoding: bytes.wait(), as: UTF8.self) == "0")
       #expect(try String(decoding: path.wait(), as: UTF8.self) == "network")
     }
-    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
-      let rig = try Rig(
-        origin, [chunk], cachePath: try CacheFolder().path, isCacheReady: false)
-      let answer = TestAttribute()
-      _ = try rig.fileSystem.attribute(
-        "user.inventoryfs.cached_bytes", of: rig.node("chunk"), parked: { answer })
+    try await run(readTimeout: .seconds(1)) { rig in
+      let (late, _) = try ask(rig, "read_path")
+      #expect(throws: FileSystemError.inputOutput, "after --read-timeout") { try late.wait() }
+    }
+    try await run { rig in
+      let (answer, _) = try ask(rig, "cached_bytes")
       rig.fileSystem.shutDown()
       #expect(throws: FileSystemError.shuttingDown) { try answer.wait() }
     }
@@ -101,6 +103,7 @@ import Testing
   private func run(
     _ step: CacheStep, _ chunks: [Rig.Chunk], cacheSizeInBytes: Int = Rig.largeCache,
     faults: [FaultRule] = [], readTimeout: Duration = .seconds(60),
+    willTake: @escaping @Sendable (CacheStep) -> Void = { _ in },
     _ body: (Rig, EmbeddedS3Origin, Gate) async throws -> Void
   ) async throws {
     let folder = try CacheFolder()
@@ -113,6 +116,7 @@ import Testing
         origin, chunks, cachePath: folder.path, cacheSizeInBytes: cacheSizeInBytes,
         readTimeout: readTimeout,
         hook: {
+          willTake($0)
           if $0 == step { gate.pass() }
           return nil
         })
@@ -145,7 +149,7 @@ import Testing
     let big = Rig.Chunk(key: "big", bytes: content(20_000_000, seed: 3))
     try await run(
       step, [chunk, other, big], cacheSizeInBytes: 16 << 20, faults: [silence],
-      readTimeout: .seconds(3)
+      readTimeout: .seconds(6)
     ) { rig, _, gate in
       let file = try await rig.open("chunk")
       gate.close()
@@ -189,7 +193,12 @@ import Testing
       _ = await read.value
       // Perhaps it was not even sent.
       try await Task.sleep(for: .seconds(1))
-      #expect(await origin.requests(forKey: "chunk").allSatisfy { $0.isFinished })
+      func isOver() async -> Bool {
+        await origin.requests(forKey: "chunk").allSatisfy { $0.isFinished }
+      }
+      // At its pace a block takes half a minute.
+      for _ in 0..<1000 where await !isOver() { try await Task.sleep(for: .milliseconds(10)) }
+      #expect(await isOver())
     }
   }
 
@@ -245,12 +254,14 @@ import Testing
   @Test("An open that fails at its time does not wait until the disk has taken the entry away")
   func unloading() async throws {
     let chunks = (0..<40).map { Rig.Chunk(key: "\($0)", bytes: content(5_000_000)) }
+    let made = Lock(0)
     try await run(
-      .removeIndex, chunks, faults: [FaultRule(.hangBeforeHead)], readTimeout: .seconds(3)
+      .removeIndex, chunks, faults: [FaultRule(.hangBeforeHead)], readTimeout: .seconds(6),
+      willTake: { if $0 == .writeHeader { made.withLock { $0 += 1 } } }
     ) { rig, _, gate in
       let opened = chunks.dropLast().map { rig.openElsewhere($0.key) }
       // Their files are made, for which others of the same name are removed.
-      try await Task.sleep(for: .seconds(1))
+      while made.withLock({ $0 }) < opened.count { try await Task.sleep(for: .milliseconds(5)) }
       gate.close()
       // More than linger: what nobody has read of is removed with its last reader.
       for open in opened {
@@ -271,7 +282,7 @@ import Testing
       origin.put([chunk])
       // Nothing can be written, and the attempt to find out whether it can be again does not come back.
       let rig = try Rig(
-        origin, [chunk], cachePath: folder.path, readTimeout: .seconds(3),
+        origin, [chunk], cachePath: folder.path, readTimeout: .seconds(6),
         hook: { step in
           guard step == .writeProbe else { return step == .writeData ? .noSpace : nil }
           isHung.withLock { $0 = true }
@@ -342,13 +353,13 @@ private final class Gate: Sendable {
     }
     guard isCaught else { return }
     // For so long, so that a test that fails comes to an end.
-    if opening.wait(timeout: .now() + 20) == .timedOut {
+    if opening.wait(timeout: .now() + 120) == .timedOut {
       state.withLock { if $0 == .holding { $0 = .givenUp } }
     }
   }
 
   func hasCaught() async throws {
-    for _ in 0..<500 {
+    for _ in 0..<6000 {
       if isHolding { return }
       try await Task.sleep(for: .milliseconds(20))
     }
@@ -375,7 +386,7 @@ private final class Barrier: Sendable {
     }
     guard isCaught else { return }
     // For so long, so that a test that fails comes to an end.
-    _ = opening.wait(timeout: .now() + 20)
+    _ = opening.wait(timeout: .now() + 120)
     open()
   }
 

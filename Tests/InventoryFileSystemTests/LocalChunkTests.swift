@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Manifests on disk, whose chunks are files beside them.
-@Suite(.timeLimit(.minutes(5))) struct LocalChunkTests {
+@Suite(.timeLimit(.minutes(20))) struct LocalChunkTests {
   /// A folder with the manifest of these chunks, and what `fill` puts beside it.
   private final class Folder {
     let path: String

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Reads against what a flat file would give.
-@Suite(.timeLimit(.minutes(5))) struct ReadingTests {
+@Suite(.timeLimit(.minutes(20))) struct ReadingTests {
   @Test(
     "Any program of opens, reads and closes by several readers sees the flat bytes",
     arguments: [16 << 20, Rig.largeCache], [UInt64(1), 2])

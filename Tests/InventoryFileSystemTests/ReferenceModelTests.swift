@@ -12,7 +12,7 @@ import Testing
 /// restarts, and files of the cache damaged meanwhile. What is drawn depends on the seed alone and not on what
 /// happens, so that `INVENTORYFS_SEED=n swift test --filter ReferenceModel` runs the same program again. A seed that
 /// failed once stays, with what was wrong as its name.
-@Suite(.timeLimit(.minutes(5)), .serialized) struct ReferenceModelTests {
+@Suite(.timeLimit(.minutes(20)), .serialized) struct ReferenceModelTests {
   @Test("Any program of reads, faults and restarts sees flat arrays", arguments: seeds)
   func randomProgram(seed: UInt64) async throws {
     print("reference model: seed \(seed)")

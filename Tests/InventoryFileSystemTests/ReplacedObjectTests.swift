@@ -3,7 +3,7 @@ import InventoryFileSystem
 import Testing
 
 /// The object behind a chunk becomes another one.
-@Suite(.timeLimit(.minutes(5))) struct ReplacedObjectTests {
+@Suite(.timeLimit(.minutes(20))) struct ReplacedObjectTests {
   private let old = Rig.Chunk(key: "chunk", bytes: content(6_000_000, seed: 1))
   private let new = Rig.Chunk(key: "chunk", bytes: content(6_000_000, seed: 2))
 
@@ -92,7 +92,7 @@ import Testing
 extension Rig {
   /// Reads the chunk, whose last reader has just closed it: transfers for that one may still be ending.
   fileprivate func checkOnceSettled(_ chunk: Chunk) async throws {
-    for _ in 0..<100 {
+    for _ in 0..<3000 {
       do {
         return try await check(chunk)
       } catch FileSystemError.stale {

@@ -9,7 +9,7 @@ import Testing
 /// Chunks against the manifest's MD5, with the store, the cache and the planner together.
 ///
 /// The comparison gives way to whatever else runs on the machine, so that it may take long on a busy one.
-@Suite(.timeLimit(.minutes(5))) struct VerificationTests {
+@Suite(.timeLimit(.minutes(20))) struct VerificationTests {
   /// Fetched in several parts.
   private let chunk = Rig.Chunk(key: "chunk", bytes: content(9_000_000))
 
