@@ -33,7 +33,7 @@ final class WireClient {
   private var received: [UInt8] = []
 
   /// - Throws: ``Refused`` if nothing listens there.
-  init(port: Int, timeoutInMilliseconds: Int = 20_000) throws {
+  init(port: Int) throws {
     descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
@@ -47,8 +47,12 @@ final class WireClient {
     guard outcome == 0 else {
       throw Refused()
     }
-    var timeout = timeval(
-      tv_sec: timeoutInMilliseconds / 1000, tv_usec: timeoutInMilliseconds % 1000 * 1000)
+    setTimeout(inMilliseconds: 20_000)
+  }
+
+  /// Nothing that comes in is waited for any longer.
+  func setTimeout(inMilliseconds milliseconds: Int) {
+    var timeout = timeval(tv_sec: milliseconds / 1000, tv_usec: milliseconds % 1000 * 1000)
     setsockopt(
       descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
   }
@@ -104,6 +108,13 @@ final class WireClient {
     return response
   }
 
+  /// So many bytes of a body, or what there is of it.
+  func take(_ count: Int) -> [UInt8] {
+    while received.count < count, fill() == nil {}
+    defer { received.removeFirst(min(count, received.count)) }
+    return Array(received.prefix(count))
+  }
+
   /// Whether the server ends the connection, and how. Waits for it.
   func end() -> Response.End {
     while true {
@@ -125,9 +136,7 @@ final class WireClient {
 }
 
 extension EmbeddedS3Origin {
-  func client(timeoutInMilliseconds: Int = 20_000) throws -> WireClient {
-    try WireClient(port: port ?? 0, timeoutInMilliseconds: timeoutInMilliseconds)
-  }
+  func client() throws -> WireClient { try WireClient(port: port ?? 0) }
 
   /// One request on a connection of its own.
   func ask(
