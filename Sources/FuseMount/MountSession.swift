@@ -6,30 +6,6 @@ import Locks
 public import Logging
 import PosixThreads
 
-/// How a file system is mounted.
-public struct MountOptions: Sendable {
-  /// Absolute.
-  public var mountpoint: String
-  /// Shown by `mount` and `df`.
-  public let source: String
-  public var allowOther: Bool
-  /// The most read-ahead requests that the kernel sends at once.
-  public var maxBackground: Int
-
-  public init(mountpoint: String, source: String, allowOther: Bool, maxBackground: Int) {
-    self.mountpoint = mountpoint
-    self.source = Self.cut(source)
-    self.allowOther = allowOther
-    self.maxBackground = maxBackground
-  }
-
-  /// mount(2) takes no source that is longer than a page, its final zero included.
-  private static func cut(_ source: String) -> String {
-    guard source.utf8.count >= 4096 else { return source }
-    return String(decoding: source.utf8.prefix(4096 - 4), as: UTF8.self)
-  }
-}
-
 /// A mounted file system: libfuse's session, the threads that serve it, and their end.
 ///
 /// The session's threads never wait for the network: a read that has to wait is parked, so a few threads serve any
@@ -46,22 +22,25 @@ public final class MountSession: Sendable {
   /// For so long the end waits for threads that a disk, or a log, keeps.
   private static let endTimeoutInSeconds = 10
 
-  // libfuse's session may be used from any thread; it is destroyed by `finish`, after all threads have ended.
+  // libfuse's session may be used from any thread; it is destroyed by `waitUntilUnmounted`, after all threads have ended.
   private nonisolated(unsafe) let session: OpaquePointer
   private let context: OperationContext
   private let mountpoint: String
   /// The mount's, by which it is told from another that has taken its place.
   private let mountedDevice: String?
   private let logger: Logger
+  private let giveUp: @Sendable () -> Void
+  // Mutable state
   private let threads = Lock<[PosixThread]>([])
   private let endedThreadCount = Lock(0)
   /// Signalled by each thread as it ends.
   private let threadEnded = DispatchSemaphore(value: 0)
   /// Whether everything is being freed. Held while `unmount` uses what is then freed.
   private let isFinished = Lock(false)
+  /// Whether the end has begun, and the time that it may take runs.
   private let isEndWatched = Lock(false)
+  /// Whether everything has been freed.
   private let hasEnded = Lock(false)
-  private let giveUp: @Sendable () -> Void
 
   /// Mounts. The file system answers once `serve` has started its threads.
   ///
@@ -72,11 +51,12 @@ public final class MountSession: Sendable {
     giveUp: @escaping @Sendable () -> Void
   ) throws(MountError) {
     self.giveUp = giveUp
+    // Before there is anything that would be left when it throws.
+    try Self.checkDevice()
     guard
       let pool = ReplyPool(
         threadCount: Self.replyThreadCount, bufferSizeInBytes: OperationContext.maxReadInBytes)
     else { throw .noThreads }
-    try Self.checkDevice()
     var key = pthread_key_t()
     pthread_key_create(&key, nil)
     let device = FuseDevice(options, fileSystem, logger: logger)
