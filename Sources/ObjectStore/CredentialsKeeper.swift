@@ -80,7 +80,7 @@ final class CredentialsKeeper: Sendable {
       state.waiting.append { answer in
         // What cannot be had now is no reason of its own: the store's refusal says more.
         let found = try? answer?.get()
-        completion(found == refused ? nil : found ?? nil)
+        completion(found == refused ? nil : found)
       }
       return .none
     }

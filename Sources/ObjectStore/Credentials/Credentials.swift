@@ -3,8 +3,6 @@
 // Credentials are a value that can change under way, for a session token expires while the file system stays mounted:
 // a `CredentialsProvider` says where they come from, and `CredentialsKeeper` when it is asked.
 
-import PrintableText
-
 /// A key pair, with a token if it is temporary. It never shows its secrets when printed.
 public struct Credentials: Sendable, Hashable {
   public let accessKeyID: String
@@ -99,68 +97,6 @@ public struct EnvironmentCredentials: CredentialsProvider {
       from: "the environment", accessKeyID: variable("AWS_ACCESS_KEY_ID"),
       secretAccessKey: variable("AWS_SECRET_ACCESS_KEY"),
       sessionToken: variable("AWS_SESSION_TOKEN"))
-  }
-}
-
-/// Why no credentials could be had, for the person who has to provide them.
-public enum CredentialsError: Error, Sendable, Equatable, CustomStringConvertible {
-  /// No source has any.
-  case notFound(lookedAt: [String])
-  /// One half of a key pair.
-  case incomplete(found: String, missing: String, source: String)
-  /// A value holds a space, a line break or another character that no key has.
-  case malformed(setting: String, source: String)
-  case noSuchProfile(name: String, files: [String], existing: [String])
-  /// A profile that gets its credentials in a way that is not supported.
-  case unsupported(setting: String, profile: String)
-  case unreadableFile(path: String, reason: String)
-  /// A service, a command or a file that is to give credentials did not. `isTemporary` if it may do a little later, without
-  /// anybody doing anything.
-  case failed(source: String, problem: String, advice: String, isTemporary: Bool)
-
-  public var isTemporary: Bool {
-    if case .failed(_, _, _, let isTemporary) = self { return isTemporary }
-    return false
-  }
-
-  public var description: String {
-    switch self {
-    case .notFound(let lookedAt):
-      return """
-        no credentials found. Looked at: \(lookedAt.joined(separator: "; ")). Set AWS_ACCESS_KEY_ID and \
-        AWS_SECRET_ACCESS_KEY, or name a profile that has them with --profile, or use --no-sign-request \
-        for a public bucket.
-        """
-    case .incomplete(let found, let missing, let source):
-      return "\(source) has \(found), but not \(missing). Set both or neither."
-    case .malformed(let setting, let source):
-      return """
-        \(setting) in \(source) holds a space, a line break or another character that no key has. \
-        Set it again, without quotes.
-        """
-    case .noSuchProfile(let name, let files, let existing):
-      let shown = existing.prefix(20).map { printable($0, limit: 64) }.joined(separator: ", ")
-      let others =
-        existing.isEmpty
-        ? "There are no profiles" : "There is \(shown)\(existing.count > 20 ? ", …" : "")"
-      return """
-        profile '\(printable(name, limit: 64))' is not in \(files.joined(separator: " or ")). \(others). \
-        Name another with --profile or AWS_PROFILE, or add it with 'aws configure --profile'.
-        """
-    case .unsupported(let setting, let profile):
-      let profile = printable(profile, limit: 64)
-      return """
-        profile '\(profile)' gets its credentials through \(setting), which is not supported yet. Run \
-        'aws configure export-credentials --profile \(profile) --format env' and set the variables that it \
-        prints, or name a profile that has aws_access_key_id and aws_secret_access_key.
-        """
-    case .unreadableFile(let path, let reason):
-      return """
-        \(printable(path, limit: 1024)) cannot be read: \(reason). Make it readable, or name another file.
-        """
-    case .failed(let source, let problem, let advice, _):
-      return "\(source): \(problem). \(advice)"
-    }
   }
 }
 

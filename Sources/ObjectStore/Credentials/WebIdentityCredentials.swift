@@ -1,0 +1,39 @@
+import PrintableText
+
+/// The role that the environment gives to whoever has a token, as EKS does for service accounts: AWS_ROLE_ARN and
+/// AWS_WEB_IDENTITY_TOKEN_FILE.
+public struct WebIdentityCredentials: CredentialsProvider {
+  private let sources: CredentialSources
+
+  public init(_ sources: CredentialSources) { self.sources = sources }
+
+  public var whereItLooks: String { "the variables AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE" }
+
+  public func credentials() throws(CredentialsError) -> Credentials? {
+    guard let file = sources.variable("AWS_WEB_IDENTITY_TOKEN_FILE") else { return nil }
+    guard let role = sources.variable("AWS_ROLE_ARN") else {
+      throw .failed(
+        source: "the environment",
+        problem: "it has AWS_WEB_IDENTITY_TOKEN_FILE, but not AWS_ROLE_ARN",
+        advice: "Set both or neither.", isTemporary: false)
+    }
+    let request = RoleRequest(
+      sources: sources, region: sources.region(of: nil), role: role,
+      sessionName: sources.variable("AWS_ROLE_SESSION_NAME"))
+    return try request.assume(withToken: sources.webIdentityToken(file))
+  }
+}
+
+extension CredentialSources {
+  /// Read anew each time, because it is replaced.
+  func webIdentityToken(_ path: String) throws(CredentialsError) -> String {
+    guard let token = try sharedFiles.read(path)?.trimmedOfSpaces, !token.isEmpty else {
+      throw .failed(
+        source: "web identity token file \(printable(path, limit: 1024))",
+        problem: "it does not exist, or is empty",
+        advice: "Name another with AWS_WEB_IDENTITY_TOKEN_FILE or web_identity_token_file.",
+        isTemporary: false)
+    }
+    return token
+  }
+}
