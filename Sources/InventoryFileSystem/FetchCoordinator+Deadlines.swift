@@ -64,7 +64,7 @@ extension FetchCoordinator {
   /// - Parameter planned: the time that this call was planned for. Where an earlier one was planned afterwards, that one
   ///   has planned this time once more.
   func expireWaits(planned: Duration) {
-    perform(mayBeKept: false) { state in
+    perform(mayBlock: false) { state in
       guard state.plannedExpiry == planned else { return [] }
       state.plannedExpiry = nil
       let everyone = state.waiting

@@ -36,29 +36,29 @@ extension FetchCoordinator {
   ///
   /// - Parameters:
   ///   - failure: what those are told who fail because of this event.
-  ///   - mayBeKept: whether the thread may be kept by a disk or a log that hangs. What takes them is else left to
+  ///   - mayBlock: whether the thread may block in a disk or a log that hangs. What takes them is else left to
   ///     `background` and `lines`.
   func perform(
-    failure: FileSystemError = .inputOutput, mayBeKept: Bool = true,
+    failure: FileSystemError = .inputOutput, mayBlock: Bool = true,
     _ event: (inout sending State) -> [FetchPlanner.Action]
   ) {
     let work = state.withLock { state in
       let actions = event(&state)
       return resolve(actions, failure, &state)
     }
-    carryOut(work, mayBeKept: mayBeKept)
+    carryOut(work, mayBlock: mayBlock)
   }
 
-  private func carryOut(_ work: [Work], mayBeKept: Bool) {
+  private func carryOut(_ work: [Work], mayBlock: Bool) {
     var pending = work
     while !pending.isEmpty {
       var next: [Work] = []
       for work in pending {
-        guard mayBeKept || !work.isForDisk else {
-          background.async { [weak self] in self?.carryOut([work], mayBeKept: true) }
+        guard mayBlock || !work.isForDisk else {
+          background.async { [weak self] in self?.carryOut([work], mayBlock: true) }
           continue
         }
-        carryOut(work, mayBeKept: mayBeKept, &next)
+        carryOut(work, mayBlock: mayBlock, &next)
       }
       pending = next
     }
@@ -112,13 +112,13 @@ extension FetchCoordinator {
     return state.work.isEmpty ? [] : exchange(&state.work, with: [])
   }
 
-  private func carryOut(_ work: Work, mayBeKept: Bool, _ next: inout [Work]) {
+  private func carryOut(_ work: Work, mayBlock: Bool, _ next: inout [Work]) {
     func follow(_ event: (inout State) -> [FetchPlanner.Action]) {
       next += state.withLock { resolve(event(&$0), .inputOutput, &$0) }
     }
     switch work {
     case .send(let transfer, let eTag):
-      if mayBeKept { checkRoom() }
+      if mayBlock { checkRoom() }
       logger.trace("\(transfer): asked for")
       let request = store.get(
         ObjectRequest(
@@ -154,7 +154,7 @@ extension FetchCoordinator {
     case .verification(let action):
       carryOutVerification(action)
     case .log(let level, let line):
-      guard mayBeKept else {
+      guard mayBlock else {
         return lines.async { [logger] in logger.log(level: level, "\(line)") }
       }
       logger.log(level: level, "\(line)")
@@ -170,7 +170,7 @@ extension FetchCoordinator {
       }
     case .retry(let part, let delay):
       retries.queue.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
-        self?.perform(mayBeKept: false) { $0.planner.retry(part) }
+        self?.perform(mayBlock: false) { $0.planner.retry(part) }
       }
     case .expire(let planned, let delay):
       deadlines.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in

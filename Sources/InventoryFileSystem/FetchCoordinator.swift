@@ -122,8 +122,8 @@ final class FetchCoordinator: Sendable {
     case parked(WaitID)
   }
 
-  func close(_ handle: HandleID, of id: ChunkID, mayBeKept: Bool = true) {
-    perform(mayBeKept: mayBeKept) { $0.close(handle, of: id) }
+  func close(_ handle: HandleID, of id: ChunkID, mayBlock: Bool = true) {
+    perform(mayBlock: mayBlock) { $0.close(handle, of: id) }
   }
 
   /// - Parameter isForReader: the chunk must be loaded, if need be without files.
@@ -236,14 +236,14 @@ final class FetchCoordinator: Sendable {
   /// The reader does not wait any more: it is told `.interrupted`, unless it has been answered already.
   func interrupt(_ wait: WaitID) {
     var waiting: Waiting?
-    perform(mayBeKept: false) { state in
+    perform(mayBlock: false) { state in
       let (found, actions) = state.letGo(of: wait)
       waiting = found
       return actions
     }
     guard let waiting else { return }
     if case .open(_, let file) = waiting, case .chunk(let id, let handle) = file.content {
-      close(handle, of: id, mayBeKept: false)
+      close(handle, of: id, mayBlock: false)
     }
     waiting.fail(.interrupted)
   }
