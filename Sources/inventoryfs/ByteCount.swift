@@ -37,7 +37,8 @@ extension ByteCount: CustomStringConvertible {
     for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")]
     where bytes >= 1 << shift {
       let whole = bytes >> shift
-      let tenth = (bytes - whole << shift) * 10 >> shift
+      // A shift binds more tightly than a product.
+      let tenth = ((bytes - whole << shift) * 10) >> shift
       return tenth == 0 ? "\(whole)\(unit)" : "\(whole).\(tenth)\(unit)"
     }
     return "\(bytes)B"
