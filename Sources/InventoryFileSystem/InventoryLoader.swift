@@ -142,10 +142,13 @@ public struct InventoryLoader: Sendable {
   public func load(_ path: String) throws(InventoryLoadError) -> Inventory {
     let path = try Self.absolute(path)
     let checksumPath = Self.sibling(of: path, named: "manifest.checksum")
-    let bytes = try Self.read(path, limitInBytes: InventoryManifest.maximumSizeInBytes)
+    let bytes = try Self.read(
+      path, limitInBytes: InventoryManifest.maximumSizeInBytes, expected: "a manifest.json")
     var checksum: [UInt8]?
     if access(checksumPath, F_OK) == 0 {
-      checksum = try Self.read(checksumPath, limitInBytes: ManifestChecksum.maximumSizeInBytes)
+      checksum = try Self.read(
+        checksumPath, limitInBytes: ManifestChecksum.maximumSizeInBytes,
+        expected: "the MD5 of the manifest.json beside it")
     } else {
       logger.warning("\(checksumPath) is not there: the manifest is used unverified")
     }
@@ -184,8 +187,9 @@ public struct InventoryLoader: Sendable {
     return String(cString: real)
   }
 
+  /// - Parameter expected: what the file should be, for messages.
   private static func read(
-    _ path: String, limitInBytes: Int
+    _ path: String, limitInBytes: Int, expected: String
   ) throws(InventoryLoadError) -> [UInt8] {
     do {
       let file = try FileDescriptor.open(path, .readOnly)
@@ -202,11 +206,11 @@ public struct InventoryLoader: Sendable {
         bytes += piece[..<count]
       }
       throw InventoryLoadError.file(
-        path: path, "larger than \(limitInBytes >> 20) MiB; expected a manifest.json")
+        path: path, "larger than \(limitInBytes) bytes; expected \(expected)")
     } catch let error as InventoryLoadError {
       throw error
     } catch {
-      throw .file(path: path, "\(error); expected a manifest.json")
+      throw .file(path: path, "\(error); expected \(expected)")
     }
   }
 

@@ -138,6 +138,15 @@ import Testing
     #expect(error?.description.contains(#"first chunk, \u{1b}[2J,"#) == true)
   }
 
+  @Test("A checksum that cannot be one is called a checksum, with the bytes that are allowed")
+  func hugeChecksum() throws {
+    let folder = try Folder(files: "") { _ in }
+    try folder.write(String(repeating: " ", count: 4097), to: "root/manifest.checksum")
+    let error = #expect(throws: InventoryLoadError.self) { try folder.load() }
+    let text = error?.description ?? ""
+    #expect(text.contains("manifest.checksum: larger than 4096 bytes; expected the MD5"), "\(text)")
+  }
+
   @Test("A file larger than any object has no size")
   func huge() throws {
     // Not every file system can hold one; tmpfs can.
