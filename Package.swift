@@ -112,7 +112,7 @@ let package = Package(
     tests(of: "ObjectStore", ["EmbeddedS3Origin", "Locks"]),
     tests(of: "InventoryFileSystem", ["EmbeddedS3Origin", "Locks"]),
     tests(of: "FuseMount"),
-    tests(of: "inventoryfs"),
+    tests(of: "inventoryfs", ["ReadPlanning"]),
     tests(of: "EmbeddedS3Origin"),
   ],
   swiftLanguageModes: [.v6]

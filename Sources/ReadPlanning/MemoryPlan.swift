@@ -35,7 +35,7 @@ public struct MemoryPlan: Sendable, Equatable {
   /// The most generous plan within a limit: first the receive buffers shrink, then network threads and then
   /// connections become fewer.
   ///
-  /// Nil when the limit does not allow even one connection; `smallestLimit` tells what would.
+  /// Nil when the limit does not allow even one connection; `smallestLimitInBytes(threadCount:)` tells what would.
   ///
   /// - Parameters:
   ///   - threadCount: threads that answer the kernel.
@@ -63,8 +63,10 @@ public struct MemoryPlan: Sendable, Equatable {
     self.networkThreadCount = networkThreads
   }
 
+  /// What one connection takes, rounded up to whole MiB: it is named to somebody who is to type it in.
   public static func smallestLimitInBytes(threadCount: Int) -> Int {
-    peak(1, smallestReceiveBufferInBytes, threadCount, 1)
+    let unit = 1 << 20
+    return (peak(1, smallestReceiveBufferInBytes, threadCount, 1) + unit - 1) / unit * unit
   }
 
   private static func peak(

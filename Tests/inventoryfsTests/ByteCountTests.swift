@@ -1,3 +1,4 @@
+import ReadPlanning
 import Testing
 
 @testable import inventoryfs
@@ -29,5 +30,15 @@ import Testing
     ])
   func writes(bytes: Int, text: String) {
     #expect("\(ByteCount(bytes: bytes))" == text)
+  }
+
+  @Test("The smallest --memory-limit that is named is enough when it is typed in")
+  func smallestMemoryLimit() {
+    for threadCount in 1...16 {
+      let named = ByteCount(bytes: MemoryPlan.smallestLimitInBytes(threadCount: threadCount))
+      let typed = ByteCount(argument: "\(named)")?.bytes ?? 0
+      #expect(
+        MemoryPlan(limitInBytes: typed, maxConnections: 32, threadCount: threadCount) != nil)
+    }
   }
 }
