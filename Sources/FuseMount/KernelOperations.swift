@@ -5,55 +5,7 @@ import InventoryFileSystem
 // One function per kernel operation that this file system answers, called by libfuse on the session's threads. All
 // others (write, create, unlink, chmod, …) never arrive: the kernel refuses them on a read-only mount with EROFS.
 
-/// What the operations need; lives as long as the session.
-final class OperationContext: Sendable {
-  let fileSystem: InventoryFileSystem
-  let pool: ReplyPool
-  let maxBackground: UInt32
-  /// The buffer of the calling thread, set by the session's loop.
-  let bufferKey: pthread_key_t
-  /// Nil where libfuse has opened the device.
-  let device: FuseDevice?
-  private let backingFiles: BackingFiles?
-
-  init(
-    _ fileSystem: InventoryFileSystem, _ pool: ReplyPool, device: FuseDevice?,
-    maxBackground: UInt32,
-    bufferKey: pthread_key_t
-  ) {
-    self.device = device
-    backingFiles = device.map { BackingFiles(fileSystem, $0) }
-    self.fileSystem = fileSystem
-    self.pool = pool
-    self.maxBackground = maxBackground
-    self.bufferKey = bufferKey
-  }
-
-  /// The largest read that the kernel sends.
-  static let maxReadInBytes = 1 << 20
-
-  /// The session passes itself nowhere else, and outlives its requests.
-  static func from(_ request: fuse_req_t?) -> OperationContext? {
-    fuse_req_userdata(request).map { from(userData: $0) }
-  }
-
-  static func from(userData: UnsafeMutableRawPointer) -> OperationContext {
-    Unmanaged<OperationContext>.fromOpaque(userData).takeUnretainedValue()
-  }
-
-  /// Answers an open, in passthrough if the file can be.
-  func reply(to request: KernelRequest, opened file: OpenFile, _ info: fuse_file_info) {
-    let backing = backingFiles?.opened(file)
-    if !request.reply(opened: file, info, backing: backing) { close(file) }
-  }
-
-  /// The kernel has let go of the file.
-  func close(_ file: OpenFile) {
-    backingFiles?.closed(file)
-    fileSystem.close(file)
-  }
-}
-
+/// The table that libfuse calls by.
 func makeOperations() -> fuse_lowlevel_ops {
   var operations = fuse_lowlevel_ops()
   operations.`init` = initialise
@@ -237,45 +189,6 @@ private func readDirectory(
     listing.reply()
   } catch {
     request.reply(error)
-  }
-}
-
-/// The reply to a readdir or readdirplus, as it fills up.
-private struct DirectoryListing {
-  private let request: KernelRequest
-  private let withAttributes: Bool
-  private var bytes: [UInt8]
-  private var used = 0
-
-  init(_ request: KernelRequest, sizeInBytes: Int, withAttributes: Bool) {
-    self.request = request
-    self.withAttributes = withAttributes
-    bytes = [UInt8](repeating: 0, count: sizeInBytes)
-  }
-
-  /// False when there is no room for the item.
-  mutating func append(_ item: DirectoryItem, nextOffset: Int) -> Bool {
-    // The kernel must not count references to "." and "..": inode 0 stands for "no lookup".
-    var entry = item.attributes.entry
-    let isDot = item.name == "." || item.name == ".."
-    if isDot { entry.ino = 0 }
-    let withAttributes = withAttributes
-    let request = request
-    let start = used
-    let needed = bytes.withUnsafeMutableBytes { buffer in
-      let place = buffer.baseAddress?.advanced(by: start).assumingMemoryBound(to: CChar.self)
-      let room = buffer.count - start
-      return withAttributes
-        ? fuse_add_direntry_plus(request.raw, place, room, item.name, &entry, off_t(nextOffset))
-        : fuse_add_direntry(request.raw, place, room, item.name, &entry.attr, off_t(nextOffset))
-    }
-    guard used + needed <= bytes.count else { return false }
-    used += needed
-    return true
-  }
-
-  func reply() {
-    bytes.withUnsafeBytes { request.reply(bytes: UnsafeRawBufferPointer(rebasing: $0[..<used])) }
   }
 }
 

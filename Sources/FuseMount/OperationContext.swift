@@ -1,0 +1,51 @@
+import CFuse3
+import Glibc
+import InventoryFileSystem
+
+/// What the operations need; lives as long as the session.
+final class OperationContext: Sendable {
+  let fileSystem: InventoryFileSystem
+  let pool: ReplyPool
+  let maxBackground: UInt32
+  /// The buffer of the calling thread, set by the session's loop.
+  let bufferKey: pthread_key_t
+  /// Nil where libfuse has opened the device.
+  let device: FuseDevice?
+  private let backingFiles: BackingFiles?
+
+  init(
+    _ fileSystem: InventoryFileSystem, _ pool: ReplyPool, device: FuseDevice?,
+    maxBackground: UInt32, bufferKey: pthread_key_t
+  ) {
+    self.device = device
+    backingFiles = device.map { BackingFiles(fileSystem, $0) }
+    self.fileSystem = fileSystem
+    self.pool = pool
+    self.maxBackground = maxBackground
+    self.bufferKey = bufferKey
+  }
+
+  /// The largest read that the kernel sends.
+  static let maxReadInBytes = 1 << 20
+
+  /// The session passes itself nowhere else, and outlives its requests.
+  static func from(_ request: fuse_req_t?) -> OperationContext? {
+    fuse_req_userdata(request).map { from(userData: $0) }
+  }
+
+  static func from(userData: UnsafeMutableRawPointer) -> OperationContext {
+    Unmanaged<OperationContext>.fromOpaque(userData).takeUnretainedValue()
+  }
+
+  /// Answers an open, in passthrough if the file can be.
+  func reply(to request: KernelRequest, opened file: OpenFile, _ info: fuse_file_info) {
+    let backing = backingFiles?.opened(file)
+    if !request.reply(opened: file, info, backing: backing) { close(file) }
+  }
+
+  /// The kernel has let go of the file.
+  func close(_ file: OpenFile) {
+    backingFiles?.closed(file)
+    fileSystem.close(file)
+  }
+}
