@@ -144,6 +144,11 @@ public struct ReadAhead: Sendable {
   /// The stream that read last, if it is being fetched ahead.
   var current: Stream? { streams.first.flatMap { $0.windowInBytes > 0 ? $0 : nil } }
 
+  /// The stream whose window `offset` lies in.
+  func stream(at offset: Int) -> Stream? {
+    streams.first { $0.startOffset <= offset && offset < $0.target && $0.windowInBytes > 0 }
+  }
+
   /// What is to be fetched ahead of a stream.
   struct Window {
     let bytes: Range<Int>
