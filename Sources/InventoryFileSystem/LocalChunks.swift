@@ -50,20 +50,25 @@ final class LocalChunks: Sendable {
     }
     var info = stat()
     let isKnown = fstat(descriptor, &info) == 0
-    let file = OpenFile(
+    if let problem = isKnown ? Self.problem(info, chunk) : "\(Errno(rawValue: errno))" {
+      Glibc.close(descriptor)
+      logger.error("\(name(chunk)): \(problem)")
+      throw .inputOutput
+    }
+    // A file that is not opened leaves no pages behind.
+    return OpenFile(
       node: node, content: .localFile(descriptor), sizeInBytes: chunk.sizeInBytes,
       mayKeepPages: isSame(FileVersion(info), as: node))
-    guard isKnown, info.st_mode & S_IFMT == S_IFREG else {
-      logger.error("\(name(chunk)): it is not a regular file")
-      throw .inputOutput
-    }
+  }
+
+  /// Why a file is not the chunk; nil where it may be.
+  private static func problem(_ info: stat, _ chunk: Inventory.Chunk) -> String? {
+    guard info.st_mode & S_IFMT == S_IFREG else { return "it is not a regular file" }
     guard Int(info.st_size) == chunk.sizeInBytes else {
-      logger.error(
-        "\(name(chunk)): the manifest says \(chunk.sizeInBytes) bytes, the file has \(info.st_size); it is not the object that the inventory was made of"
-      )
-      throw .inputOutput
+      return "the manifest says \(chunk.sizeInBytes) bytes, the file has \(info.st_size); "
+        + "it is not the object that the inventory was made of"
     }
-    return file
+    return nil
   }
 
   private func isSame(_ version: FileVersion, as node: NodeID) -> Bool {

@@ -71,6 +71,20 @@ import Testing
     }
   }
 
+  @Test(
+    "The kernel keeps its pages of the right file that took the place of one that could not be opened"
+  )
+  func mended() throws {
+    let folder = try Folder(files: #"{"key":"data/a","size":3}"#) { root in
+      try Data("too long".utf8).write(to: URL(filePath: root + "/data/a"))
+    }
+    let fileSystem = try folder.mount()
+    #expect(throws: FileSystemError.inputOutput) { try open("a", fileSystem) }
+    try folder.write("one", to: "root/data/b")
+    try #require(rename(folder.path + "/root/data/b", folder.path + "/root/data/a") == 0)
+    for _ in 0..<2 { #expect(try open("a", fileSystem).mayKeepPages) }
+  }
+
   @Test("Chunks are found under the nearest folder that has the first, whatever size is told")
   func plain() async throws {
     let folder = try Folder(files: #"{"key":"data/a","size":3},{"key":"data/b"}"#) { root in
