@@ -22,7 +22,7 @@ final class CredentialsKeeper: Sendable {
     /// What was found last. Kept until others are found: those in use may be good although a store refused one request.
     var known: Credentials??
     var foundAt: Int64 = 0
-    /// Why the last question found nothing.
+    /// Why the source gave none when it was last asked.
     var failure: (error: CredentialsError, at: Int64)?
     /// When a refusal last made us ask.
     var renewedAt: Int64?

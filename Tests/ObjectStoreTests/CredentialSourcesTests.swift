@@ -9,19 +9,19 @@ import Testing
   /// Answers by method and address, and keeps what was asked.
   private final class Services: Sendable {
     private let answers: [String: (Int, String)]
-    let asked = Lock<[HTTPQuestion]>([])
+    let asked = Lock<[HTTPRequest]>([])
 
     init(_ answers: [String: (Int, String)]) { self.answers = answers }
 
-    func ask(_ question: HTTPQuestion) throws(HTTPQuestion.Failure) -> HTTPQuestion.Answer {
-      asked.withLock { $0.append(question) }
-      guard let (status, body) = answers["\(question.method) \(question.url)"] else {
-        throw HTTPQuestion.Failure(text: "nobody there")
+    func send(_ request: HTTPRequest) throws(HTTPRequest.Failure) -> HTTPRequest.Response {
+      asked.withLock { $0.append(request) }
+      guard let (status, body) = answers["\(request.method) \(request.url)"] else {
+        throw HTTPRequest.Failure(text: "nobody there")
       }
-      return HTTPQuestion.Answer(status: status, body: Array(body.utf8))
+      return HTTPRequest.Response(status: status, body: Array(body.utf8))
     }
 
-    var questions: [String] { asked.withLock { $0.map { "\($0.method) \($0.url)" } } }
+    var requests: [String] { asked.withLock { $0.map { "\($0.method) \($0.url)" } } }
     func headers(_ number: Int) -> [String: String] {
       asked.withLock {
         Dictionary(uniqueKeysWithValues: $0[number].headers.map { ($0.name, $0.value) })
@@ -43,7 +43,7 @@ import Testing
       environment: environment,
       sharedFiles: SharedFiles(environment: environment) { known[$0] },
       secondsSinceEpoch: { Self.now }
-    ) { question throws(HTTPQuestion.Failure) in try services.ask(question) }
+    ) { request throws(HTTPRequest.Failure) in try services.send(request) }
   }
 
   private func error(
@@ -95,7 +95,7 @@ import Testing
         try InstanceCredentials(sources(services, environment: environment)).credentials() == nil)
     }
     #expect(
-      services.questions == [
+      services.requests == [
         "PUT http://127.0.0.1:1/latest/api/token", "PUT http://[fd00:ec2::254]/latest/api/token",
       ])
     #expect(services.asked.withLock { $0[0].timeout } == .seconds(3))
@@ -121,9 +121,9 @@ import Testing
     ])
     let silentLater = CredentialSources(
       environment: [:], sharedFiles: SharedFiles(environment: [:]) { _ in nil }
-    ) { question throws(HTTPQuestion.Failure) in
-      if isSilent.withLock({ $0 }) { throw HTTPQuestion.Failure(text: "timeout") }
-      return try answers.ask(question)
+    ) { request throws(HTTPRequest.Failure) in
+      if isSilent.withLock({ $0 }) { throw HTTPRequest.Failure(text: "timeout") }
+      return try answers.send(request)
     }
     let instance = InstanceCredentials(silentLater)
     #expect(try instance.credentials() == Self.found)
@@ -222,7 +222,7 @@ import Testing
       #expect(throws: Never.self) { try container.credentials() }
     } else {
       #expect(error(container).contains("AWS_CONTAINER_CREDENTIALS_FULL_URI"))
-      #expect(services.questions.isEmpty)
+      #expect(services.requests.isEmpty)
     }
   }
 
@@ -389,9 +389,9 @@ import Testing
     #expect(try ProfileCredentials(profileNamed: "own", sources).credentials() == Self.found)
     #expect(try ProfileCredentials(profileNamed: "first", sources).credentials() == Self.found)
     #expect(
-      services.questions == [url("own"), url("first")], "a source's keys win over its own role")
+      services.requests == [url("own"), url("first")], "a source's keys win over its own role")
     #expect(try ProfileCredentials(profileNamed: "last", sources).credentials() == Self.found)
-    #expect(services.questions.dropFirst(2) == [url("middle"), url("last")])
+    #expect(services.requests.dropFirst(2) == [url("middle"), url("last")])
     #expect(services.headers(3)["x-amz-security-token"] == "T", "the first role's")
     for (name, part) in [
       ("a", "is to be taken with itself"), ("nothing", "no credentials to take its role with"),
@@ -463,7 +463,7 @@ import Testing
           services, environment: environment.merging(role) { first, _ in first },
           files: ["/run/token": "a"])))
     #expect(text.contains(part), "\(text)")
-    #expect(services.questions.isEmpty)
+    #expect(services.requests.isEmpty)
   }
 
   // MARK: Logins
@@ -527,21 +527,21 @@ import Testing
 
   // MARK: The exchange itself
 
-  @Test("Neither a question nor its answer shows a secret when printed")
+  @Test("Neither a request nor its answer shows a secret when printed")
   func printing() {
     let names = ["Authorization", "X-aws-ec2-metadata-token", "x-amz-sso_bearer_token"]
-    let question = HTTPQuestion(
+    let request = HTTPRequest(
       url: "u", headers: names.map { HTTPHeader($0, "SECRET") }, body: "token=SECRET")
-    let answer = HTTPQuestion.Answer(status: 200, body: Array("SECRET".utf8))
-    var text = "\(question) \(answer) \(question.headers)"
-    dump((question, answer, question.headers), to: &text)
+    let answer = HTTPRequest.Response(status: 200, body: Array("SECRET".utf8))
+    var text = "\(request) \(answer) \(request.headers)"
+    dump((request, answer, request.headers), to: &text)
     #expect(!text.contains("SECRET") && !text.contains("\(UInt8(ascii: "S"))"), "\(text)")
   }
 
   @Test("An address where nobody answers fails in time")
   func nobody() {
-    #expect(throws: HTTPQuestion.Failure.self) {
-      try HTTPQuestion(url: "http://127.0.0.1:1/", timeout: .seconds(5)).ask()
+    #expect(throws: HTTPRequest.Failure.self) {
+      try HTTPRequest(url: "http://127.0.0.1:1/", timeout: .seconds(5)).send()
     }
   }
 }

@@ -8,7 +8,7 @@ private func sources(
   _ files: SharedFiles, _ environment: [String: String] = [:]
 ) -> CredentialSources {
   CredentialSources(environment: environment, sharedFiles: files) {
-    _ throws(HTTPQuestion.Failure) in throw HTTPQuestion.Failure(text: "nobody there")
+    _ throws(HTTPRequest.Failure) in throw HTTPRequest.Failure(text: "nobody there")
   }
 }
 

@@ -20,7 +20,7 @@ public struct ContainerCredentials: CredentialsProvider {
     guard let url = try url() else { return nil }
     var headers = [HTTPHeader("Accept", "application/json")]
     if let token = try authorization() { headers.append(HTTPHeader("Authorization", token)) }
-    return try sources.credentials(from: Self.source, HTTPQuestion(url: url, headers: headers))
+    return try sources.credentials(from: Self.source, HTTPRequest(url: url, headers: headers))
   }
 
   private func url() throws(CredentialsError) -> String? {

@@ -6,7 +6,7 @@ import PrintableText
 public struct CredentialSources: Sendable {
   public let environment: [String: String]
   public let sharedFiles: SharedFiles
-  package let ask: HTTPQuestion.Asker
+  package let send: HTTPRequest.Sender
   package let run: CommandOutput.Runner
   package let secondsSinceEpoch: @Sendable () -> Int64
   /// That a flag names.
@@ -16,13 +16,13 @@ public struct CredentialSources: Sendable {
   public init(environment: [String: String], sharedFiles: SharedFiles, region: String?) {
     self.init(
       environment: environment, sharedFiles: sharedFiles, region: region,
-      ask: { question throws(HTTPQuestion.Failure) in try question.ask() })
+      send: { request throws(HTTPRequest.Failure) in try request.send() })
   }
 
   package init(
     environment: [String: String], sharedFiles: SharedFiles, region: String? = nil,
     secondsSinceEpoch: @escaping @Sendable () -> Int64 = { Int64(time(nil)) },
-    ask: @escaping HTTPQuestion.Asker, run: CommandOutput.Runner? = nil
+    send: @escaping HTTPRequest.Sender, run: CommandOutput.Runner? = nil
   ) {
     if let run {
       self.run = run
@@ -37,7 +37,7 @@ public struct CredentialSources: Sendable {
     self.environment = environment
     self.sharedFiles = sharedFiles
     self.secondsSinceEpoch = secondsSinceEpoch
-    self.ask = ask
+    self.send = send
   }
 
   /// A variable's value; nil if it is not set, or empty.
@@ -52,21 +52,21 @@ public struct CredentialSources: Sendable {
   /// Asks a service for credentials, as JSON.
   ///
   /// - Parameter source: the service, for messages.
-  func credentials(from source: String, _ question: HTTPQuestion) throws(CredentialsError)
+  func credentials(from source: String, _ request: HTTPRequest) throws(CredentialsError)
     -> Credentials
   {
-    let answer = try self.answer(from: source, question)
+    let answer = try self.answer(from: source, request)
     guard answer.status == 200 else { throw .refused(source, answer) }
     return try Credentials(from: source, json: answer.body)
   }
 
-  func answer(from source: String, _ question: HTTPQuestion) throws(CredentialsError)
-    -> HTTPQuestion.Answer
+  func answer(from source: String, _ request: HTTPRequest) throws(CredentialsError)
+    -> HTTPRequest.Response
   {
-    do throws(HTTPQuestion.Failure) {
-      let answer = try ask(question)
+    do throws(HTTPRequest.Failure) {
+      let answer = try send(request)
       if answer.status >= 500 || answer.status == 429 {
-        throw HTTPQuestion.Failure(text: "HTTP \(answer.status)")
+        throw HTTPRequest.Failure(text: "HTTP \(answer.status)")
       }
       return answer
     } catch {
@@ -79,7 +79,7 @@ public struct CredentialSources: Sendable {
 
 extension CredentialsError {
   /// A service's refusal. Its answer is not shown but for an error's code and message.
-  static func refused(_ source: String, _ answer: HTTPQuestion.Answer) -> CredentialsError {
+  static func refused(_ source: String, _ answer: HTTPRequest.Response) -> CredentialsError {
     let xml = S3ErrorBody(parsing: answer.body)
     let json = try? JSONDecoder().decode(JSONRefusal.self, from: Data(answer.body))
     let code = xml?.code ?? json?.code

@@ -1,11 +1,11 @@
 import CCurl
 
-/// A small question by HTTP, for the services that give out credentials. The thread waits for its answer.
-package struct HTTPQuestion: Sendable, CustomStringConvertible, CustomReflectable {
-  /// Asks, and returns the answer, whatever its status.
-  package typealias Asker = @Sendable (HTTPQuestion) throws(Failure) -> Answer
+/// A small request by HTTP, for the services that give out credentials. The thread waits for the response.
+package struct HTTPRequest: Sendable, CustomStringConvertible, CustomReflectable {
+  /// Sends it, and returns the response, whatever its status.
+  package typealias Sender = @Sendable (HTTPRequest) throws(Failure) -> Response
 
-  package struct Answer: Sendable, CustomStringConvertible, CustomReflectable {
+  package struct Response: Sendable, CustomStringConvertible, CustomReflectable {
     package let status: Int
     package let body: [UInt8]
 
@@ -15,14 +15,14 @@ package struct HTTPQuestion: Sendable, CustomStringConvertible, CustomReflectabl
     }
 
     package var description: String { "HTTP \(status), \(body.count) bytes" }
-    package var customMirror: Mirror { Mirror(self, children: ["answer": description]) }
+    package var customMirror: Mirror { Mirror(self, children: ["response": description]) }
   }
 
   /// There was no answer, and why, in curl's words.
   package struct Failure: Error { package let text: String }
 
-  /// Real answers have one or two KB.
-  package static let largestAnswerInBytes = 64 << 10
+  /// Real responses have one or two KB.
+  package static let largestResponseInBytes = 64 << 10
 
   package var method = "GET"
   package var url: String
@@ -34,8 +34,8 @@ package struct HTTPQuestion: Sendable, CustomStringConvertible, CustomReflectabl
   /// Services on this machine or its link are asked without.
   package var mayUseProxy = false
 
-  /// Asks with libcurl. Redirects are not followed, so that nothing goes to any other host.
-  package func ask() throws(Failure) -> Answer {
+  /// Sends it with libcurl. Redirects are not followed, so that nothing goes to any other host.
+  package func send() throws(Failure) -> Response {
     guard let handle = curl_easy_init() else { throw Failure(text: "out of memory") }
     defer { curl_easy_cleanup(handle) }
     var list: UnsafeMutablePointer<curl_slist>?
@@ -43,7 +43,7 @@ package struct HTTPQuestion: Sendable, CustomStringConvertible, CustomReflectabl
       list = curl_slist_append(list, "\(header.name): \(header.value)") ?? list
     }
     defer { curl_slist_free_all(list) }
-    let answer = Collector()
+    let response = Collector()
     inventoryfs_setopt_string(handle, CURLOPT_URL, url)
     inventoryfs_setopt_headers(handle, list)
     inventoryfs_setopt_string(handle, CURLOPT_PROTOCOLS_STR, "http,https")
@@ -59,20 +59,20 @@ package struct HTTPQuestion: Sendable, CustomStringConvertible, CustomReflectabl
       inventoryfs_setopt_string(handle, CURLOPT_CUSTOMREQUEST, method)
     }
     // curl calls back during `curl_easy_perform` alone, for which the collector is kept alive.
-    inventoryfs_setopt_write(handle, collect, Unmanaged.passUnretained(answer).toOpaque())
-    let code = withExtendedLifetime(answer) { curl_easy_perform(handle) }
+    inventoryfs_setopt_write(handle, collect, Unmanaged.passUnretained(response).toOpaque())
+    let code = withExtendedLifetime(response) { curl_easy_perform(handle) }
     guard code == CURLE_OK else {
       throw Failure(
-        text: answer.bytes.count > Self.largestAnswerInBytes
-          ? "an answer of more than \(Self.largestAnswerInBytes) bytes"
+        text: response.bytes.count > Self.largestResponseInBytes
+          ? "an answer of more than \(Self.largestResponseInBytes) bytes"
           : String(cString: curl_easy_strerror(code)))
     }
-    return Answer(status: inventoryfs_response_status(handle), body: answer.bytes)
+    return Response(status: inventoryfs_response_status(handle), body: response.bytes)
   }
 
   // A body may be a token, an answer credentials.
   package var description: String { "\(method) \(url)" }
-  package var customMirror: Mirror { Mirror(self, children: ["question": description]) }
+  package var customMirror: Mirror { Mirror(self, children: ["request": description]) }
 
   fileprivate final class Collector {
     var bytes: [UInt8] = []
@@ -84,8 +84,8 @@ private func collect(
   _ context: UnsafeMutableRawPointer?
 ) -> Int {
   guard let context, let bytes else { return 0 }
-  let answer = Unmanaged<HTTPQuestion.Collector>.fromOpaque(context).takeUnretainedValue()
-  answer.bytes += UnsafeRawBufferPointer(start: bytes, count: size * count)
+  let response = Unmanaged<HTTPRequest.Collector>.fromOpaque(context).takeUnretainedValue()
+  response.bytes += UnsafeRawBufferPointer(start: bytes, count: size * count)
   // Anything but the count ends the transfer.
-  return answer.bytes.count > HTTPQuestion.largestAnswerInBytes ? 0 : size * count
+  return response.bytes.count > HTTPRequest.largestResponseInBytes ? 0 : size * count
 }

@@ -3,7 +3,7 @@ import PrintableText
 
 /// The role of the EC2 instance that this runs on, from its metadata service.
 ///
-/// Version 2 of the service alone, which wants a token with each question: it is never asked without one. Source:
+/// Version 2 of the service alone, which wants a token with each request: it is never asked without one. Source:
 /// "Access instance metadata for an EC2 instance" and "Retrieve security credentials" in the Amazon EC2 User Guide;
 /// the variables are those of the AWS SDKs and Tools Reference Guide ("IMDS credential provider").
 public final class InstanceCredentials: CredentialsProvider {
@@ -52,26 +52,26 @@ public final class InstanceCredentials: CredentialsProvider {
     let folder = "\(endpoint)/latest/meta-data/iam/security-credentials/"
     let headers = [HTTPHeader("X-aws-ec2-metadata-token", token)]
     let roles = try sources.answer(
-      from: source, HTTPQuestion(url: folder, headers: headers, timeout: timeout))
+      from: source, HTTPRequest(url: folder, headers: headers, timeout: timeout))
     // An instance without a role.
     if roles.status == 404 { return nil }
     let role = String(decoding: roles.body.prefix { $0 != 10 }, as: UTF8.self).trimmedOfSpaces
     guard roles.status == 200, !role.isEmpty else { throw .refused(source, roles) }
     return try sources.credentials(
       from: source,
-      HTTPQuestion(
+      HTTPRequest(
         url: folder + role.percentEncoded(keepingSlashes: false), headers: headers, timeout: timeout
       ))
   }
 
   /// Nil where there is no such service.
   private func token() throws(CredentialsError) -> String? {
-    let question = HTTPQuestion(
+    let request = HTTPRequest(
       method: "PUT", url: "\(endpoint)/latest/api/token",
       headers: [HTTPHeader("X-aws-ec2-metadata-token-ttl-seconds", "60")], timeout: timeout)
-    let answer: HTTPQuestion.Answer
+    let answer: HTTPRequest.Response
     do throws(CredentialsError) {
-      answer = try sources.answer(from: source, question)
+      answer = try sources.answer(from: source, request)
     } catch {
       if isThere.withLock({ $0 }) { throw error }
       return nil

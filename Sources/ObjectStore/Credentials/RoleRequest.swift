@@ -21,7 +21,7 @@ struct RoleRequest {
     let signed = RequestSigner(service: "sts").headers(
       signing: "GET", target, credentials: credentials, region: region,
       secondsSinceEpoch: sources.secondsSinceEpoch())
-    return try send(HTTPQuestion(url: target.url, headers: signed, mayUseProxy: true))
+    return try send(HTTPRequest(url: target.url, headers: signed, mayUseProxy: true))
   }
 
   /// Asks in the name of whom the token names.
@@ -30,7 +30,7 @@ struct RoleRequest {
     let items = parameters("AssumeRoleWithWebIdentity") + [QueryItem("WebIdentityToken", token)]
     let target = try endpoint.target(query: [])
     return try send(
-      HTTPQuestion(
+      HTTPRequest(
         method: "POST", url: target.url, body: S3Endpoint.query(items), mayUseProxy: true))
   }
 
@@ -62,9 +62,9 @@ struct RoleRequest {
     }
   }
 
-  private func send(_ question: HTTPQuestion) throws(CredentialsError) -> Credentials {
+  private func send(_ request: HTTPRequest) throws(CredentialsError) -> Credentials {
     let source = "\(Self.source), asked for role \(printable(role, limit: 200))"
-    let answer = try sources.answer(from: source, question)
+    let answer = try sources.answer(from: source, request)
     guard answer.status == 200 else { throw .refused(source, answer) }
     let fields = XMLFields(parsing: answer.body, within: "Credentials")
     func field(_ name: String) -> (String, String?) { (name, fields?[name]) }

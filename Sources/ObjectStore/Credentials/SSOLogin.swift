@@ -45,7 +45,7 @@ struct SSOLogin {
     if url.hasSuffix("/") { url.removeLast() }
     let answer = try sources.answer(
       from: source,
-      HTTPQuestion(
+      HTTPRequest(
         url: "\(url)/federation/credentials?\(query)",
         headers: [HTTPHeader("x-amz-sso_bearer_token", try token())], mayUseProxy: true))
     if answer.status == 401 { throw loginNeeded("it is not accepted any more") }

@@ -56,7 +56,7 @@ private func checkRange(_ range: ContentRange) {
 /// What a service or a command answers that is to give credentials, after a byte that chooses the status.
 @Sendable func fuzzCredentialsAnswer(_ bytes: [UInt8]) {
   guard let first = bytes.first else { return }
-  let answer = HTTPQuestion.Answer(
+  let answer = HTTPRequest.Response(
     status: [200, 200, 403, 500][Int(first) % 4], body: Array(bytes.dropFirst()))
   let environment = [
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/", "AWS_WEB_IDENTITY_TOKEN_FILE": "/token",
@@ -77,7 +77,7 @@ private func checkRange(_ range: ContentRange) {
     sharedFiles: SharedFiles(environment: environment) {
       $0.hasSuffix("config") ? config : $0.hasSuffix("credentials") ? nil : login
     },
-    ask: { _ throws(HTTPQuestion.Failure) in answer },
+    send: { _ throws(HTTPRequest.Failure) in answer },
     run: { _, _ throws(CommandOutput.Failure) in answer.body })
   let providers: [any CredentialsProvider] = [
     ContainerCredentials(sources), InstanceCredentials(sources), WebIdentityCredentials(sources),
@@ -100,6 +100,6 @@ private func checkRange(_ range: ContentRange) {
 private func nowhere(_ files: SharedFiles) -> CredentialSources {
   CredentialSources(
     environment: [:], sharedFiles: files,
-    ask: { _ throws(HTTPQuestion.Failure) in HTTPQuestion.Answer(status: 404, body: []) },
+    send: { _ throws(HTTPRequest.Failure) in HTTPRequest.Response(status: 404, body: []) },
     run: { _, _ throws(CommandOutput.Failure) in [] })
 }
