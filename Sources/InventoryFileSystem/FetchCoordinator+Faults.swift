@@ -13,8 +13,8 @@ extension FetchCoordinator {
 
   /// What is known of the cache's disk; guarded by `state`.
   struct DiskState {
-    var roomCheckedAt: ContinuousClock.Instant?
-    var warnedAt: ContinuousClock.Instant?
+    var roomCheckedAt: SuspendingClock.Instant?
+    var warnedAt: SuspendingClock.Instant?
     var isProbing = false
     /// Leaving segments whose holes could not be punched.
     var stuckSegments: [CacheLedger.Segment] = []
@@ -39,7 +39,7 @@ extension FetchCoordinator {
       state.disk.isProbing = true
       scheduleProbe()
     }
-    let now = ContinuousClock.now
+    let now = SuspendingClock.now
     if let last = state.disk.warnedAt, last.duration(to: now) < Self.warningInterval {
       return false
     }
@@ -115,7 +115,7 @@ extension FetchCoordinator {
   /// Looks, once in a while, how much room the disk has; before a request whose bytes will need some.
   func checkRoom() {
     let isDue = state.withLock { state in
-      let now = ContinuousClock.now
+      let now = SuspendingClock.now
       if let last = state.disk.roomCheckedAt, last.duration(to: now) < Self.roomCheckInterval {
         return false
       }

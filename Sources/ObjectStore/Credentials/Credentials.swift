@@ -75,14 +75,6 @@ public struct AnonymousCredentials: CredentialsProvider {
   public func credentials() -> Credentials? { nil }
 }
 
-/// The same credentials at all times.
-public struct StaticCredentials: CredentialsProvider {
-  private let value: Credentials
-  public init(_ value: Credentials) { self.value = value }
-  public var whereItLooks: String { "given credentials" }
-  public func credentials() -> Credentials? { value }
-}
-
 /// The variables AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.
 public struct EnvironmentCredentials: CredentialsProvider {
   private let environment: [String: String]
