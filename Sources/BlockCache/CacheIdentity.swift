@@ -1,0 +1,30 @@
+import Crypto
+
+/// What a cached chunk is a copy of. Two mounts that name the same object version share its bytes.
+///
+/// The manifest's MD5 stands for the version, because the ETag is not known before the first request; where the
+/// manifest has none, the ETag that the store gives now does.
+public struct CacheIdentity: Sendable, Hashable {
+  public let endpoint: String
+  public let bucket: String
+  public let key: String
+  public let sizeInBytes: Int
+  public let version: String
+
+  public init(endpoint: String, bucket: String, key: String, sizeInBytes: Int, version: String) {
+    self.endpoint = endpoint
+    self.bucket = bucket
+    self.key = key
+    self.sizeInBytes = sizeInBytes
+    self.version = version
+  }
+
+  var digest: [UInt8] {
+    var hash = SHA256()
+    for field in [endpoint, bucket, key, String(sizeInBytes), version] {
+      // The length keeps neighbouring fields apart.
+      hash.update(data: Array("\(field.utf8.count):\(field)".utf8))
+    }
+    return Array(hash.finalize())
+  }
+}

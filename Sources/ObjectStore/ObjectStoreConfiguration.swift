@@ -1,0 +1,24 @@
+/// How the store is reached.
+public struct ObjectStoreConfiguration: Sendable {
+  public var endpoint: S3Endpoint
+  public var region: String
+  public var maxConnections: Int
+  /// How many threads move bytes from sockets to their receivers: at least 1, and at most one for each connection.
+  public var networkThreadCount: Int
+  /// The receive buffer of each connection.
+  public var receiveBufferSizeInBytes: Int
+  /// How long a reader waits for its bytes: a request's own limits leave time for several attempts.
+  public var readTimeout: Duration
+
+  public init(
+    endpoint: S3Endpoint, region: String, maxConnections: Int, networkThreadCount: Int = 1,
+    receiveBufferSizeInBytes: Int, readTimeout: Duration = .seconds(60)
+  ) {
+    self.networkThreadCount = networkThreadCount
+    self.readTimeout = readTimeout
+    self.endpoint = endpoint
+    self.region = region
+    self.maxConnections = maxConnections
+    self.receiveBufferSizeInBytes = receiveBufferSizeInBytes
+  }
+}
