@@ -10,16 +10,16 @@
 ///
 /// What it does not do: serve a reader of everything. Read-ahead in file order (`ReadAhead`) does that better, so a
 /// stream of reads that begins at the file's first byte, and a reader that uses nearly all columns, get no ranges.
-public struct ColumnReadAhead: Sendable {
+package struct ColumnReadAhead: Sendable {
   /// Two wanted columns this close are fetched as one range, and what lies between with them.
   ///
   /// By time alone a gap of 2.7 MB would be worth a request's first byte (30 ms at 90 MB/s). But a query is promised to
   /// cost at most 1.3 × the bytes of its columns, so the gap stays within a block of the cache, which the rounding of
   /// the two ranges to blocks would fetch in most cases anyway.
-  public static let cheapGapInBytes = 64 << 10
+  package static let cheapGapInBytes = 64 << 10
 
   /// A good window: a third of a second at the rate of a connection, a few row groups of a narrow query.
-  public static let usualBudgetInBytes = 32 << 20
+  package static let usualBudgetInBytes = 32 << 20
 
   /// How many sets of columns are remembered: several queries may run at once.
   private static let rememberedSets = 4
@@ -32,7 +32,7 @@ public struct ColumnReadAhead: Sendable {
     let columns: BlockSet
   }
 
-  public let budgetInBytes: Int
+  package let budgetInBytes: Int
   /// Of readers that have shown all their columns, by finishing a row group or by being closed; the latest first.
   /// The number of columns in the schema, as the sets' size, tells layouts apart.
   private var settled: [Remembered] = []
@@ -41,14 +41,14 @@ public struct ColumnReadAhead: Sendable {
   private var lastReader: UInt64 = 0
 
   /// - Parameter budgetInBytes: how much is fetched ahead of what a reader has begun to read.
-  public init(budgetInBytes: Int = Self.usualBudgetInBytes) {
+  package init(budgetInBytes: Int = Self.usualBudgetInBytes) {
     self.budgetInBytes = max(0, budgetInBytes)
   }
 
   /// A chunk was opened.
   ///
   /// - Parameter isFooterRead: by another reader of the file, before anything else.
-  public mutating func makeReader(
+  package mutating func makeReader(
     fileSizeInBytes: Int, isFooterRead: Bool = false
   ) -> ColumnReader {
     lastReader += 1
@@ -64,7 +64,7 @@ public struct ColumnReadAhead: Sendable {
   ///     Parquet reader, which begins with the footer, from `cat`.
   /// - Returns: the ranges worth fetching now, the most urgent first. Empty for most reads: only the first
   ///   into a column chunk has an answer.
-  public mutating func noteRead(
+  package mutating func noteRead(
     _ bytes: Range<Int>, by reader: inout ColumnReader, in layout: ParquetLayout?
   ) -> [Range<Int>] {
     let expected = layout.map { expectedColumns(of: reader, in: $0) }
@@ -82,7 +82,7 @@ public struct ColumnReadAhead: Sendable {
   }
 
   /// A chunk was closed: what its reader used is what the next one is expected to use.
-  public mutating func noteClosed(_ reader: ColumnReader) {
+  package mutating func noteClosed(_ reader: ColumnReader) {
     if !reader.columns.isEmpty { settle(reader) }
   }
 
@@ -91,7 +91,7 @@ public struct ColumnReadAhead: Sendable {
   /// nearly all columns are in use.
   ///
   /// - Parameter budgetInBytes: the sum of the columns' bytes is at most this; the last range is cut.
-  public func predictedRanges(in layout: ParquetLayout, budgetInBytes: Int) -> [Range<Int>] {
+  package func predictedRanges(in layout: ParquetLayout, budgetInBytes: Int) -> [Range<Int>] {
     let unsettled = latestColumns.flatMap { $0.blockCount == layout.columnCount ? $0 : nil }
     let shown = unsettled ?? BlockSet(blockCount: layout.columnCount)
     guard let columns = settledColumns(with: shown) ?? unsettled else { return [] }

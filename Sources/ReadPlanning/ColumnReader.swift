@@ -11,7 +11,7 @@
 /// page. A read that continues another shows that the reader has come to the beginning of the request before it, which
 /// is when the kernel asks for more, or to this one's beginning, which it found missing: a column that holds both is
 /// used. A small column right after another may go unnoticed; the read-ahead in file order serves it.
-public struct ColumnReader: Sendable {
+package struct ColumnReader: Sendable {
   static let pageSizeInBytes = 4096
   /// How far past what has arrived a request may come before its turn: two requests of the largest size.
   static let kernelReadAheadInBytes = 2 << 20

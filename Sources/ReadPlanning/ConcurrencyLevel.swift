@@ -5,27 +5,27 @@
 /// (additive increase, multiplicative decrease; Chiu and Jain, 1989). One burst of refusals counts once: requests
 /// that were sent before the last decrease say nothing about the level since. They are told apart by the *epoch* in which
 /// they were sent, so that no clock is needed. Until it is throttled for the first time, the level is the maximum.
-public struct ConcurrencyLevel: Sendable {
-  public let maximum: Int
+package struct ConcurrencyLevel: Sendable {
+  package let maximum: Int
   private var level: Double
   /// Counts the decreases.
-  public private(set) var epoch = 0
+  package private(set) var epoch = 0
 
-  public init(maximum: Int) {
+  package init(maximum: Int) {
     self.maximum = max(1, maximum)
     level = Double(self.maximum)
   }
 
   /// From 1 to `maximum`.
-  public var connections: Int { Int(level) }
+  package var connections: Int { Int(level) }
 
   /// The store refused a request that was sent in `epoch` because there are too many.
-  public mutating func noteThrottled(sentIn epoch: Int) {
+  package mutating func noteThrottled(sentIn epoch: Int) {
     guard epoch == self.epoch else { return }
     self.epoch += 1
     level = max(1, level / 2)
   }
 
   /// A request was answered to its end.
-  public mutating func noteSuccess() { level = min(Double(maximum), level + 1 / level) }
+  package mutating func noteSuccess() { level = min(Double(maximum), level + 1 / level) }
 }

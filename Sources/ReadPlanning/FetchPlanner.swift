@@ -85,7 +85,7 @@ public struct FetchPlanner: Sendable {
   /// Parts that the store refused for a time that it named: until that is over nothing is asked for.
   var partsToldToWait: Set<PartID> = []
   /// How many parts may run at once: fewer than `sizing.maxConnections` after the store has asked for fewer.
-  public internal(set) var concurrency: ConcurrencyLevel
+  package internal(set) var concurrency: ConcurrencyLevel
   var nextPart: UInt64 = 1
   /// Space was wanted and could not be had: worth another look when something is unpinned.
   var isStarved = false

@@ -9,9 +9,9 @@
 /// The window ahead of a sequential reader is a multiple of what it has read, so what a reader that stops leaves
 /// unread is bounded by a multiple of what it used; a reader that seeks has no window at all. A few streams are
 /// followed at once because one handle may be read in several places in turn (a Parquet reader's columns).
-public struct ReadAhead: Sendable {
+struct ReadAhead: Sendable {
   /// The smallest request for a reader that starts at the chunk's first byte: `head` costs this much.
-  public static let firstRequestInBytes = 1 << 20
+  static let firstRequestInBytes = 1 << 20
 
   /// How far past what a stream has read it is fetched, for each byte read. 16 reaches the full window of a
   /// 100 MiB chunk within the first 4 MiB read, which is within two round trips.
@@ -78,7 +78,7 @@ public struct ReadAhead: Sendable {
   private(set) var streams: [Stream] = []
   private var readCount = 0
 
-  public init(inheritedBytesRead: Int = 0) { self.inheritedBytesRead = inheritedBytesRead }
+  init(inheritedBytesRead: Int = 0) { self.inheritedBytesRead = inheritedBytesRead }
 
   /// Whether the reader was expected, as the next one of a walk.
   var isOfWalk: Bool { inheritedBytesRead > 0 }
