@@ -67,7 +67,7 @@ extension FetchCoordinator {
     }
 
     /// Has a line written once the lock is released: a log that takes its time must not keep readers from it. Readers
-    /// that this event fails are told after the line is there, unless the thread may not be kept.
+    /// that this event fails are told after the line is there, unless the thread may not block.
     mutating func log(_ level: Logger.Level, _ line: String) {
       work.append(.log(level, line))
     }

@@ -8,7 +8,8 @@ enum Gauge: String, CaseIterable {
   // Under way
   /// Files of chunks that are open, each as often as it was opened. The kernel tells of a close a moment later.
   case openFiles = "user.inventoryfs.open_files"
-  /// Opens, reads and attributes that wait for bytes or an answer of the store.
+  /// Opens and reads that wait for bytes, and attributes that wait until it is known what the cache holds. Not who waits
+  /// for the facts of an object whose chunk has no MD5: that is in `requestsInFlight`.
   case waiting = "user.inventoryfs.waiting"
   /// Ranges that are being fetched, or will be tried again.
   case parts = "user.inventoryfs.parts_in_flight"
@@ -25,7 +26,8 @@ enum Gauge: String, CaseIterable {
   case damagedBlocks = "user.inventoryfs.damaged_blocks"
 
   // The cache on disk
-  /// What it takes, with what is about to be written and what is on its way out.
+  /// What it takes, with what is about to be written and what is on its way out. Who asks before it is known what earlier
+  /// mounts left there waits.
   case cacheBytes = "user.inventoryfs.cache_bytes"
   /// What it may take: less than was configured while the disk has no room for that.
   case cacheSize = "user.inventoryfs.cache_size"

@@ -31,11 +31,12 @@ extension InventoryFileSystem {
   public func attribute(
     _ name: String, of node: NodeID, parked: () -> any ParkedAttribute
   ) throws(FileSystemError) -> AttributeOutcome {
-    if case .store(let chunks) = content, node != .root, let (index, chunk) = try? chunk(of: node) {
+    if case .store(let chunks) = content {
       switch name {
       case Attribute.eTag:
+        guard let (index, chunk) = try? chunk(of: node) else { throw .noSuchAttribute }
         return chunks.eTag(ofChunk: index, chunk, parked: parked)
-      case Attribute.cachedBytes, Attribute.readPath:
+      case Attribute.cachedBytes, Attribute.readPath, Gauge.cacheBytes.rawValue:
         let wait = chunks.coordinator.untilCacheIsKnown(parked: parked) {
           [self] () throws(FileSystemError) in Array(try attributeText(name, of: node).utf8)
         }

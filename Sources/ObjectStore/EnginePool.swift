@@ -19,18 +19,19 @@ final class EnginePool: Sendable {
   private struct State {
     /// How many more transfers each engine has a connection for; less than none where some have to wait.
     var free: [Int]
+    var freeCount: Int { free.reduce(0, +) }
     var takenCount = 0
-    var leftCount = 0
   }
 
   private let engines: [CurlEngine]
+  private let maxConnections: Int
   private let state: Lock<State>
 
-  var freeCount: Int { state.withLock { $0.free.reduce(0, +) } }
+  var freeCount: Int { state.withLock { $0.freeCount } }
 
   /// Transfers that there were, and that there are.
   var transferCounts: (begun: Int, underWay: Int) {
-    state.withLock { ($0.takenCount, $0.takenCount - $0.leftCount) }
+    state.withLock { ($0.takenCount, maxConnections - $0.freeCount) }
   }
 
   /// Nil when libcurl or the system cannot give what it takes.
@@ -53,6 +54,7 @@ final class EnginePool: Sendable {
       engines.append(engine)
     }
     self.engines = engines
+    maxConnections = configuration.maxConnections
     state = Lock(State(free: shares))
   }
 
@@ -68,12 +70,7 @@ final class EnginePool: Sendable {
     return Place(number: number, engine: engines[number])
   }
 
-  func leave(_ place: Place) {
-    state.withLock { state in
-      state.free[place.number] += 1
-      state.leftCount += 1
-    }
-  }
+  func leave(_ place: Place) { state.withLock { $0.free[place.number] += 1 } }
 
   /// Ends all transfers and the threads. Must not be called from a transfer's callback.
   func stop() {

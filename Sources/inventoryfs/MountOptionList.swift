@@ -1,3 +1,5 @@
+import ArgumentParser
+
 /// The `-o` of mount(8), so that a mount can be a line of /etc/fstab with the type `fuse.inventoryfs`.
 ///
 /// For such a line mount.fuse(8) calls the program without a command, and with everything in one list:
@@ -27,7 +29,10 @@ enum MountOptionList {
     return expanded + arguments[options.endIndex...]
   }
 
-  private static let commands: Set = ["mount", "unmount", "umount", "help"]
+  private static let commands = Set(
+    InventoryFSCommand.configuration.subcommands.flatMap { command in
+      [command.configuration.commandName ?? ""] + command.configuration.aliases
+    } + ["help"])
 
   private static func flags(of list: some StringProtocol) -> [String] {
     elements(of: list).compactMap { option in

@@ -72,10 +72,12 @@ import Testing
         try body(rig)
       }
     }
-    func ask(_ rig: Rig, _ name: String) throws -> (TestAttribute, Interruption?) {
+    func ask(
+      _ rig: Rig, _ name: String, of node: NodeID? = nil
+    ) throws -> (TestAttribute, Interruption?) {
       let answer = TestAttribute()
       let outcome = try rig.fileSystem.attribute(
-        "user.inventoryfs.\(name)", of: rig.node("chunk"), parked: { answer })
+        "user.inventoryfs.\(name)", of: node ?? rig.node("chunk"), parked: { answer })
       guard case .parked(let interruption) = outcome else { throw NotParked() }
       return (answer, interruption)
     }
@@ -84,7 +86,9 @@ import Testing
       interruption?.interrupt()
       #expect(throws: FileSystemError.interrupted) { try interrupted.wait() }
       let (bytes, path) = (try ask(rig, "cached_bytes").0, try ask(rig, "read_path").0)
+      let (all, _) = try ask(rig, "cache_bytes", of: .root)
       rig.fileSystem.prepareCache()
+      #expect(try String(decoding: all.wait(), as: UTF8.self) == "0")
       #expect(try String(decoding: bytes.wait(), as: UTF8.self) == "0")
       #expect(try String(decoding: path.wait(), as: UTF8.self) == "network")
     }

@@ -46,6 +46,7 @@ struct MemoryPlanTests {
       MemoryPlan(limitInBytes: bytes, maxConnections: 32, threadCount: 6, networkThreadCount: 4)
     }
     // In whole MiB, which may be enough for a few connections more.
+    #expect(smallest.isMultiple(of: Self.mebibyte))
     #expect(planned(smallest) != nil)
     #expect(planned(smallest - Self.mebibyte) == nil)
   }
