@@ -200,6 +200,7 @@ class Reader:
         """Aligned, as the disk wants it where the kernel reads by itself."""
         with self.opened(name, os.O_DIRECT) as file:
             for offset in offsets:
+                self.leave_if_told()
                 got = self.call("read directly", name, offset, step, os.preadv, file.fileno(), [self.aligned[:step]],
                                 offset)
                 self.compare(name, offset, step, bytes(self.aligned[:got]))
@@ -241,6 +242,7 @@ class Reader:
                 return
             with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory:
                 for _ in range(self.rng.randrange(1, 40)):
+                    self.leave_if_told()
                     offset, length = self.random_range(name)
                     got = self.call("map", name, offset, length, lambda: memory[offset:offset + length])
                     self.compare(name, offset, length, got)
@@ -299,8 +301,7 @@ class Reader:
         end = min(offset + length, len(self.copies[name]))
         at = offset
         while True:
-            if self.leaves and (self.board.get(boards.STOP) or self.board.get(boards.DRAINING)):
-                raise Leave
+            self.leave_if_told()
             wanted = offset + length - at
             got = self.call("read", name, at, wanted, os.pread, file.fileno(), wanted, at)
             self.compare(name, at, wanted, got)
@@ -308,6 +309,11 @@ class Reader:
             # A read may be short where a later part of it failed, and the next says why. At the end it gives nothing.
             if at >= end or not got:
                 return max(0, at - offset)
+
+    def leave_if_told(self):
+        """Before each call of a program that has a file open: who unmounts waits for no more than the one under way."""
+        if self.leaves and (self.board.get(boards.STOP) or self.board.get(boards.DRAINING)):
+            raise Leave
 
     def call(self, what, name, offset, length, function, *arguments):
         text = f"{what} {name} at {offset} for {length}"
