@@ -33,7 +33,11 @@ func systemLibrary(_ name: String, pkgConfig: String, apt: String) -> Target {
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
-let collections: Target.Dependency = .product(name: "Collections", package: "swift-collections")
+
+// The modules that are used, not all of "Collections", which takes longer to build than the rest of the package.
+func collection(_ name: String) -> Target.Dependency {
+  .product(name: name, package: "swift-collections")
+}
 
 let package = Package(
   name: "inventoryfs",
@@ -60,7 +64,9 @@ let package = Package(
     target("PosixThreads", ["CLinux", "Locks"]),
     target("Locks"),
     target("PrintableText"),
-    target("ReadPlanning", [collections]),
+    target(
+      "ReadPlanning",
+      [collection("DequeModule"), collection("HeapModule"), collection("OrderedCollections")]),
     target("InventoryManifest", ["PrintableText", crypto]),
     target(
       "BlockCache",
