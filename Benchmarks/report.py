@@ -49,8 +49,8 @@ def by_scene(results):
 
 def markdown(results, versions, runs, origin_note):
     lines = [f"{datetime.date.today():%Y-%m-%d}; {machine()}. {origin_note}".strip(), ""]
-    lines += [f"Median of {runs} runs: seconds; then what the server was asked for and sent, and the most memory "
-              "(RSS) that the daemon took in any run. The fastest mount is in bold.", ""]
+    lines += [f"Median of {runs} runs: seconds; requests to the server and bytes that it sent; highest resident memory "
+              "(RSS) of the daemon in any run. The fastest mount is in bold.", ""]
     names = list(dict.fromkeys(values["peer"] for values in results))
     lines += ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for scene, rows in by_scene(results).items():
