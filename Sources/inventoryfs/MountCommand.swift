@@ -11,8 +11,8 @@ struct MountCommand: ParsableCommand {
     commandName: "mount",
     abstract: "Mounts an inventory.",
     discussion: """
-      Returns once the mount answers, and goes on in the background. Chunks are fetched when they are read, in \
-      parallel, into a cache on disk that never exceeds its size.
+      The command returns once the mount answers; a process in the background serves it. Reads are served by \
+      parallel range requests through a disk cache of limited size.
 
       Credentials come from the environment, from a profile in ~/.aws/credentials and ~/.aws/config (keys, roles, \
       logins, credential_process), or from the role of the container or EC2 instance, as with other AWS tools.
@@ -20,11 +20,11 @@ struct MountCommand: ParsableCommand {
 
   @Argument(
     help:
-      "A manifest.json: s3://bucket/key, a path, or a file:// URL. On disk, chunks are files beside it."
+      "The inventory's manifest.json: s3://bucket/key, a path, or a file:// URL. For a manifest on disk, the chunks are files on disk too."
   )
   var source: String
 
-  @Argument(help: "An empty directory.")
+  @Argument(help: "An empty directory to mount on.")
   var mountpoint: String
 
   @OptionGroup(title: "Store")
@@ -49,101 +49,105 @@ struct MountCommand: ParsableCommand {
   struct StoreFlags: ParsableArguments {
     @Option(
       help:
-        "The store's address, for stores other than AWS: http://host:port or https://host. (default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's)"
+        "Address of an S3-compatible store: http://host:port or https://host. (default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's setting, AWS)"
     )
     var endpointUrl: String?
 
-    @Option(help: "The bucket's region. (default: AWS_REGION, the profile's, us-east-1)")
+    @Option(help: "Region of the bucket. (default: AWS_REGION, the profile's setting, us-east-1)")
     var region: String?
 
-    @Option(help: "The profile in ~/.aws/credentials and ~/.aws/config. (default: AWS_PROFILE)")
+    @Option(help: "Profile in ~/.aws/credentials and ~/.aws/config. (default: AWS_PROFILE)")
     var profile: String?
 
-    @Flag(help: "Send requests unsigned, for public buckets.")
+    @Flag(help: "Send unsigned requests, for public buckets.")
     var noSignRequest = false
 
-    @Option(help: "Where the chunks are, instead of the manifest's destinationBucket.")
+    @Option(help: "The bucket that holds the chunks. (default: the manifest's destinationBucket)")
     var bucket: String?
   }
 
   struct ResourceFlags: ParsableArguments {
     @Option(
       help: ArgumentHelp(
-        "Where fetched bytes are kept, also for the next mount. One mount at a time has it. (default: a folder for this mountpoint in $XDG_CACHE_HOME/inventoryfs)",
+        "The cache directory, which survives remounts; one mount at a time can use it. (default: a folder for this mountpoint in $XDG_CACHE_HOME/inventoryfs or ~/.cache/inventoryfs)",
         valueName: "dir"))
     var cacheDir: String?
 
     @Option(
       help: ArgumentHelp(
-        "What the cache may take on disk at any moment. (default: 20GiB, or half of what is free if that is less)",
+        "Maximum size of the cache on disk, at least 16MiB. (default: 20GiB, or half of the free space if that is less)",
         valueName: "size"))
     var cacheSize: ByteCount?
 
     @Option(
       help: ArgumentHelp(
-        "What is left free on the cache's file system: the cache stays smaller than its size where it has to. (default: 1GiB, or a twentieth of the file system if that is less)",
+        "Space that the cache leaves free on its file system, by staying below its maximum size if necessary. (default: 1GiB, or a twentieth of the file system if that is less)",
         valueName: "size"))
     var cacheMinFree: ByteCount?
 
     @Option(
       help: ArgumentHelp(
-        "When chunks are compared with the manifest's MD5: background (once they are in the cache and nobody reads them), strict (before their last byte is given out: for Parquet and ORC that is before anything is), off.",
+        "When chunks are compared with the manifest's MD5: background (once a chunk is completely cached and no longer being read), strict (before a reader gets the chunk's last byte; for Parquet and ORC, before any byte), or off.",
         valueName: "mode"))
     var verify = VerificationMode.background
 
-    @Option(help: ArgumentHelp("The most requests at once, over all chunks.", valueName: "count"))
+    @Option(
+      help: ArgumentHelp(
+        "Maximum number of requests at once, over all chunks: 1 to 1024.", valueName: "count"))
     var maxConnections = 32
 
     @Option(
       help: ArgumentHelp(
-        "Threads that receive from the store. (default: one for every four processors, at most 4)",
+        "Threads that receive data from the store: 1 to 64. (default: one for every four processors, at most 4)",
         valueName: "count"))
     var networkThreads: Int?
 
     @Option(
       help: ArgumentHelp(
-        "The longest that an open or a read waits for the store, failed attempts included: 60, 90s, 2m.",
+        "Maximum time that an open or a read waits for the store, retries included: 60, 90s, 2m.",
         valueName: "duration"))
     var readTimeout = TimeSpan(.seconds(60))
 
     @Option(
       help: ArgumentHelp(
-        "What the process may take of memory; see docs/ARCHITECTURE.md for how it adds up.",
+        "Maximum memory of the process; docs/ARCHITECTURE.md has the formula.",
         valueName: "size"))
     var memoryLimit = ByteCount(bytes: 64 << 20)
   }
 
   struct FileFlags: ParsableArguments {
-    @Option(help: "The files' owner. (default: the user who mounts)")
+    @Option(help: "Owner of the files, a user ID. (default: the user who mounts)")
     var uid: UInt32?
 
-    @Option(help: "The files' group. (default: the user's who mounts)")
+    @Option(help: "Group of the files, a group ID. (default: the group of the user who mounts)")
     var gid: UInt32?
 
-    @Option(help: "Permissions of files, octal; never writable.")
+    @Option(help: "Permissions of files, in octal; write bits are cleared.")
     var fileMode = FileMode(bits: 0o444)
 
-    @Option(help: "Permissions of directories, octal; never writable.")
+    @Option(help: "Permissions of directories, in octal; write bits are cleared.")
     var dirMode = FileMode(bits: 0o555)
 
     @Flag(
-      help: "Let other users in. (users other than root need user_allow_other in /etc/fuse.conf)")
+      help:
+        "Allow other users to access the mount. Users other than root need the line user_allow_other in /etc/fuse.conf."
+    )
     var allowOther = false
   }
 
   struct ProcessFlags: ParsableArguments {
-    @Flag(name: [.short, .long], help: "Stay in the foreground, until unmounted or interrupted.")
+    @Flag(name: [.short, .long], help: "Stay in the foreground until unmounted or interrupted.")
     var foreground = false
 
     @Option(
       help: ArgumentHelp(
-        "The least serious messages that are logged: trace, debug, info, notice, warning, error.",
+        "Minimum log level: trace, debug, info, notice, warning, error, critical.",
         valueName: "level"))
     var logLevel = Logger.Level.notice
 
     @Option(
       help: ArgumentHelp(
-        "Where messages go. (default: standard error in the foreground, the system's log otherwise)",
+        "File that messages are appended to. (default: standard error in the foreground, otherwise the system log)",
         valueName: "file"))
     var logFile: String?
 

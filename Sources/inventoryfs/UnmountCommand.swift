@@ -6,15 +6,15 @@ import Glibc
 struct UnmountCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "unmount",
-    abstract: "Unmounts an inventory, and returns when its process has ended.",
+    abstract: "Unmounts an inventory and waits until its process has ended.",
     aliases: ["umount"])
 
-  @Argument(help: "The directory that it is mounted on.")
+  @Argument(help: "The directory that the inventory is mounted on.")
   var mountpoint: String
 
   @Flag(
     name: [.long, .customShort("z")],
-    help: "Take it away even if files are open there; they can be read until they are closed.")
+    help: "Unmount even if files are open; they can be read until they are closed.")
   var lazy = false
 
   func validate() throws {
