@@ -9,7 +9,8 @@ import PackageDescription
 //   InventoryManifest | BlockCache | ObjectStore       the format | the disk | the network
 //   ReadPlanning                                       every decision, as values
 //
-// EmbeddedS3Origin stands apart: it shares no code with the client that it checks.
+// EmbeddedS3Origin stands apart: it shares no code with the client that it checks but Digests, which
+// published vectors check.
 
 let swiftSettings: [SwiftSetting] = [
   .enableUpcomingFeature("ExistentialAny"),
@@ -31,7 +32,6 @@ func systemLibrary(_ name: String, pkgConfig: String, apt: String) -> Target {
 }
 
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
-let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 
 // The modules that are used, not all of "Collections", which takes longer to build than the rest of the package.
@@ -49,7 +49,6 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-collections", from: "1.2.0"),
-    .package(url: "https://github.com/apple/swift-crypto", from: "4.0.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-nio", from: "2.80.0"),
     .package(url: "https://github.com/apple/swift-system", from: "1.5.0"),
@@ -58,21 +57,24 @@ let package = Package(
     .systemLibrary(name: "CCRC32C"),
     .systemLibrary(name: "CLinux"),
     systemLibrary("CFuse3", pkgConfig: "fuse3", apt: "libfuse3-dev"),
+    systemLibrary("CCrypto", pkgConfig: "libcrypto", apt: "libssl-dev"),
     systemLibrary("CCurl", pkgConfig: "libcurl", apt: "libcurl4-openssl-dev"),
     systemLibrary("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
 
+    target("Digests", ["CCrypto"]),
     target("PosixThreads", ["CLinux", "Locks"]),
     target("Locks"),
     target("PrintableText"),
     target(
       "ReadPlanning",
       [collection("DequeModule"), collection("HeapModule"), collection("OrderedCollections")]),
-    target("InventoryManifest", ["PrintableText", crypto]),
+    target("InventoryManifest", ["Digests", "PrintableText"]),
     target(
       "BlockCache",
-      ["CCRC32C", "CLinux", "CZlib", "Locks", "ReadPlanning", crypto, logging, system]),
+      ["CCRC32C", "CLinux", "CZlib", "Digests", "Locks", "ReadPlanning", logging, system]),
     target(
-      "ObjectStore", ["CCurl", "CLinux", "Locks", "PosixThreads", "PrintableText", crypto, logging]),
+      "ObjectStore",
+      ["CCurl", "CLinux", "Digests", "Locks", "PosixThreads", "PrintableText", logging]),
     target(
       "InventoryFileSystem",
       [
@@ -94,7 +96,7 @@ let package = Package(
     target(
       "EmbeddedS3Origin",
       [
-        crypto, logging,
+        "Digests", logging,
         .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
@@ -111,11 +113,12 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["Locks", logging], path: "Tests/TestSupport",
       swiftSettings: swiftSettings),
+    tests(of: "Digests"),
     tests(of: "Locks"),
     tests(of: "ReadPlanning"),
     tests(of: "InventoryManifest"),
     tests(of: "BlockCache", ["Locks"]),
-    tests(of: "ObjectStore", ["EmbeddedS3Origin", "Locks"]),
+    tests(of: "ObjectStore", ["Digests", "EmbeddedS3Origin", "Locks"]),
     tests(of: "InventoryFileSystem", ["EmbeddedS3Origin", "Locks"]),
     tests(of: "FuseMount"),
     tests(of: "inventoryfs", ["ReadPlanning"]),

@@ -1,3 +1,4 @@
+import Digests
 import Glibc
 import Locks
 public import Logging
@@ -382,10 +383,7 @@ public final class BlockCache: Sendable {
   // MARK: Files
 
   private static func name(_ digest: [UInt8]) -> String {
-    digest.prefix(16).map { byte in
-      let hex = String(byte, radix: 16)
-      return hex.count == 1 ? "0" + hex : hex
-    }.joined()
+    Hexadecimal.text(digest.prefix(16))
   }
 
   private func remove(_ name: String, in directory: CacheDirectory?) {

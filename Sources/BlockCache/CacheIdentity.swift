@@ -1,4 +1,4 @@
-import Crypto
+import Digests
 
 /// What a cached chunk is a copy of. Two mounts that name the same object version share its bytes.
 ///
@@ -23,8 +23,8 @@ public struct CacheIdentity: Sendable, Hashable {
     var hash = SHA256()
     for field in [endpoint, bucket, key, String(sizeInBytes), version] {
       // The length keeps neighbouring fields apart.
-      hash.update(data: Array("\(field.utf8.count):\(field)".utf8))
+      hash.update("\(field.utf8.count):\(field)")
     }
-    return Array(hash.finalize())
+    return hash.digest()
   }
 }

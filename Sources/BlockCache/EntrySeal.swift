@@ -1,4 +1,4 @@
-import Crypto
+import Digests
 import ReadPlanning
 
 /// Names the bytes of a whole chunk by the checksums of all its blocks.
@@ -26,10 +26,10 @@ extension EntryFiles {
       where IndexFormat.decodeEntry(UInt64(littleEndian: entry), block: first + place) == nil {
         return false
       }
-      hash.update(bufferPointer: UnsafeRawBufferPointer(entries))
+      hash.update(UnsafeRawBufferPointer(entries))
       return true
     }
-    return isWhole ? EntrySeal(Array(hash.finalize())) : nil
+    return isWhole ? EntrySeal(hash.digest()) : nil
   }
 }
 

@@ -8,8 +8,8 @@ import NIOConcurrencyHelpers
 /// location of buckets. Objects are files; objects in memory lie over them, which can have keys
 /// that no folder can hold and can be replaced while they are read.
 ///
-/// It shares no code with the client, so that the two cannot be wrong together. Several can run in
-/// one process. Its threads are its own: event loops (``OriginConfiguration/threads``) that own
+/// It shares no code with the client but the digest functions (`Digests`), which are checked against
+/// published vectors, so that the two cannot be wrong together. Several can run in one process. Its threads are its own: event loops (``OriginConfiguration/threads``) that own
 /// the sockets, and a pool that looks at the disk. Memory does not depend on the sizes of objects
 /// on disk, whose bytes go to the socket by sendfile(2).
 ///

@@ -1,3 +1,5 @@
+import Digests
+
 /// Percent-coding of keys and query values, byte for byte: a key is what its bytes say.
 enum PercentCoding {
   /// Undoes the escapes. Nil if an escape is malformed or the outcome is not UTF-8.
@@ -8,7 +10,8 @@ enum PercentCoding {
     while let byte = rest.next() {
       switch byte {
       case UInt8(ascii: "%"):
-        guard let high = rest.next().flatMap(hexValue), let low = rest.next().flatMap(hexValue)
+        guard let high = rest.next().flatMap(Hexadecimal.value),
+          let low = rest.next().flatMap(Hexadecimal.value)
         else { return nil }
         bytes.append(high << 4 | low)
       case UInt8(ascii: "+") where plusIsSpace:
@@ -27,7 +30,11 @@ enum PercentCoding {
       if isUnreserved(byte) || (keepingSlash && byte == UInt8(ascii: "/")) {
         encoded.unicodeScalars.append(Unicode.Scalar(byte))
       } else {
-        encoded += "%" + upperHex(byte)
+        encoded += "%"
+        for half in [byte >> 4, byte & 15] {
+          encoded.unicodeScalars.append(
+            Unicode.Scalar(Hexadecimal.digit(half, uppercase: true)))
+        }
       }
     }
     return encoded
@@ -36,28 +43,6 @@ enum PercentCoding {
   /// The form of `encoding-type=url` in a listing: a form field's, with the slash left alone.
   static func encodeForListing(_ text: String) -> String {
     String(encode(text, keepingSlash: true).replacing("%20", with: "+"))
-  }
-
-  static func lowerHex(_ bytes: some Sequence<UInt8>) -> String {
-    var text = ""
-    for byte in bytes {
-      text += byte < 16 ? "0" : ""
-      text += String(byte, radix: 16)
-    }
-    return text
-  }
-
-  private static func upperHex(_ byte: UInt8) -> String {
-    (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
-  }
-
-  static func hexValue(_ digit: UInt8) -> UInt8? {
-    switch digit {
-    case UInt8(ascii: "0")...UInt8(ascii: "9"): digit - UInt8(ascii: "0")
-    case UInt8(ascii: "a")...UInt8(ascii: "f"): digit - UInt8(ascii: "a") + 10
-    case UInt8(ascii: "A")...UInt8(ascii: "F"): digit - UInt8(ascii: "A") + 10
-    default: nil
-    }
   }
 
   private static func isUnreserved(_ byte: UInt8) -> Bool {

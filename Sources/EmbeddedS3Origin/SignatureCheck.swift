@@ -1,10 +1,11 @@
-import Crypto
+import Digests
 import NIOHTTP1
 
 /// Checks Signature Version 4 in the Authorization header, from the request as it was received.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
 ///
-/// It shares nothing with the client that it checks: what the two agree on is AWS's description.
+/// It shares nothing with the client that it checks but the digest functions, which are themselves
+/// checked against published vectors: what the two agree on is AWS's description.
 /// As S3 does, it decodes the path and the query and codes them again, so that a client that
 /// escapes otherwise than prescribed fails here as it would there.
 struct SignatureCheck: Sendable {
@@ -79,7 +80,7 @@ struct SignatureCheck: Sendable {
       AWS4-HMAC-SHA256
       \(timeText)
       \(authorization.scope)
-      \(PercentCoding.lowerHex(SHA256.hash(data: Array(canonicalRequest.utf8))))
+      \(Hexadecimal.text(SHA256.digest(of: canonicalRequest)))
       """
     let expected = Self.signature(
       of: stringToSign, secretKey: credential.secretKey, authorization)
@@ -129,15 +130,11 @@ struct SignatureCheck: Sendable {
   private static func signature(
     of stringToSign: String, secretKey: String, _ authorization: Authorization
   ) -> String {
-    var key = SymmetricKey(data: Array("AWS4\(secretKey)".utf8))
+    var key = Array("AWS4\(secretKey)".utf8)
     for part in [authorization.day, authorization.region, authorization.service, "aws4_request"] {
-      key = SymmetricKey(data: hmac(part, key: key))
+      key = hmacSHA256(part.utf8, key: key)
     }
-    return PercentCoding.lowerHex(hmac(stringToSign, key: key))
-  }
-
-  private static func hmac(_ text: String, key: SymmetricKey) -> HMAC<SHA256>.MAC {
-    HMAC<SHA256>.authenticationCode(for: Array(text.utf8), using: key)
+    return Hexadecimal.text(hmacSHA256(stringToSign.utf8, key: key))
   }
 }
 

@@ -1,4 +1,4 @@
-import Crypto
+import Digests
 import Glibc
 import NIOConcurrencyHelpers
 import NIOCore
@@ -146,17 +146,17 @@ final class ETagCache: Sendable {
   /// Blocks for as long as reading the file takes.
   func eTag(of file: OpenFile) -> String {
     if let eTag = known.withLockedValue({ $0[file.status] }) { return eTag }
-    var hash = Insecure.MD5()
+    var hash = MD5()
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 16)
     defer { buffer.deallocate() }
     var offset = 0
     while offset < file.status.sizeInBytes {
       let count = file.read(into: buffer, at: offset)
       guard count > 0 else { break }
-      hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+      hash.update(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
       offset += count
     }
-    let eTag = Self.quoted(hash.finalize())
+    let eTag = Self.quoted(hash.digest())
     known.withLockedValue { known in
       if known.count >= Self.limit { known.removeAll() }
       known[file.status] = eTag
@@ -165,10 +165,10 @@ final class ETagCache: Sendable {
   }
 
   static func eTag(of bytes: some Sequence<UInt8>) -> String {
-    quoted(Insecure.MD5.hash(data: Array(bytes)))
+    quoted(MD5.digest(of: bytes))
   }
 
-  private static func quoted(_ digest: Insecure.MD5Digest) -> String {
-    "\"\(PercentCoding.lowerHex(digest))\""
+  private static func quoted(_ digest: [UInt8]) -> String {
+    "\"\(Hexadecimal.text(digest))\""
   }
 }

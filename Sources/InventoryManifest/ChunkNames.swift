@@ -6,7 +6,7 @@
 // stays last so that globs work. The hash, rather than a counter, keeps a name from depending on the order of
 // the other entries; every key of a group that shares a basename gets one, so that none of them is "first".
 
-import Crypto
+import Digests
 
 /// Gives each key of a manifest a file name.
 public enum ChunkNames {
@@ -79,11 +79,7 @@ public enum ChunkNames {
 
   /// 16 hexadecimal digits of the key's SHA-256.
   private static func hexDigest(of key: String) -> String {
-    var key = key
-    let digest = key.withUTF8 { SHA256.hash(data: UnsafeRawBufferPointer($0)) }
-    return digest.prefix(8).map { byte in
-      (byte < 16 ? "0" : "") + String(byte, radix: 16)
-    }.joined()
+    Hexadecimal.text(SHA256.digest(of: key).prefix(8))
   }
 
   /// 8 digits; all 16 if those are taken (among 100,000 keys with one basename, two will share 8); and a

@@ -1,4 +1,4 @@
-import Crypto
+import Digests
 
 /// The 16 bytes of an MD5, held in two words: a manifest has one per chunk, and 100,000 arrays or strings
 /// would cost several times as much.
@@ -8,47 +8,30 @@ public struct MD5Digest: Sendable, Hashable, CustomStringConvertible {
 
   /// Computes the MD5 of `bytes`.
   public init(of bytes: [UInt8]) {
-    self.init(Insecure.MD5.hash(data: bytes))
+    self.init(words: MD5.digest(of: bytes))
   }
 
-  init(_ digest: Insecure.MD5Digest) {
-    (high, low) = digest.withUnsafeBytes {
+  /// Takes 16 bytes; nil for any other number of them.
+  public init?(_ bytes: some Sequence<UInt8>) {
+    let bytes = Array(bytes.prefix(17))
+    guard bytes.count == 16 else { return nil }
+    self.init(words: bytes)
+  }
+
+  /// Reads 32 hexadecimal digits in either case; nil for anything else, such as a multipart ETag ("…-7").
+  public init?(hex: some StringProtocol) {
+    guard hex.utf8.count == 32, let bytes = Hexadecimal.bytes(hex) else { return nil }
+    self.init(words: bytes)
+  }
+
+  /// Takes 16 bytes, first byte first.
+  fileprivate init(words bytes: [UInt8]) {
+    (high, low) = bytes.withUnsafeBytes {
       (
         UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)),
         UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
       )
     }
-  }
-
-  /// Takes 16 bytes; nil for any other number of them.
-  public init?(_ bytes: some Sequence<UInt8>) {
-    var (high, low, count) = (UInt64(0), UInt64(0), 0)
-    for byte in bytes {
-      guard count < 16 else { return nil }
-      high = high << 8 | low >> 56
-      low = low << 8 | UInt64(byte)
-      count += 1
-    }
-    guard count == 16 else { return nil }
-    (self.high, self.low) = (high, low)
-  }
-
-  /// Reads 32 hexadecimal digits in either case; nil for anything else, such as a multipart ETag ("…-7").
-  public init?(hex: some StringProtocol) {
-    guard hex.utf8.count == 32 else { return nil }
-    var (high, low) = (UInt64(0), UInt64(0))
-    for digit in hex.utf8 {
-      let value: UInt8
-      switch digit {
-      case UInt8(ascii: "0")...UInt8(ascii: "9"): value = digit - UInt8(ascii: "0")
-      case UInt8(ascii: "a")...UInt8(ascii: "f"): value = digit - UInt8(ascii: "a") + 10
-      case UInt8(ascii: "A")...UInt8(ascii: "F"): value = digit - UInt8(ascii: "A") + 10
-      default: return nil
-      }
-      high = high << 4 | low >> 60
-      low = low << 4 | UInt64(value)
-    }
-    (self.high, self.low) = (high, low)
   }
 
   /// The 16 bytes, first byte first.
@@ -57,21 +40,16 @@ public struct MD5Digest: Sendable, Hashable, CustomStringConvertible {
   }
 
   /// 32 lower-case hexadecimal digits, as md5sum prints them.
-  public var description: String {
-    [high, low].map { word in
-      let digits = String(word, radix: 16)
-      return String(repeating: "0", count: 16 - digits.count) + digits
-    }.joined()
-  }
+  public var description: String { Hexadecimal.text(bytes) }
 }
 
 /// Computes the MD5 of bytes that come piece by piece.
 public struct MD5Hasher {
-  private var hash = Insecure.MD5()
+  private var hash = MD5()
 
   public init() {}
 
-  public mutating func update(_ bytes: UnsafeRawBufferPointer) { hash.update(bufferPointer: bytes) }
+  public mutating func update(_ bytes: UnsafeRawBufferPointer) { hash.update(bytes) }
 
-  public func finish() -> MD5Digest { MD5Digest(hash.finalize()) }
+  public func finish() -> MD5Digest { MD5Digest(words: hash.digest()) }
 }

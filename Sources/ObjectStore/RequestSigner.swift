@@ -8,7 +8,7 @@
 // Source: "Authenticating Requests: Using the Authorization Header (AWS Signature Version 4)" in the Amazon
 // S3 API Reference; the tests hold its examples.
 
-package import Crypto
+import Digests
 import Locks
 
 /// Signs requests. Called from any thread.
@@ -54,17 +54,19 @@ public final class RequestSigner: Sendable {
     request.update("\n\(names)\n\(Self.digestOfBody)")
 
     let scope = "\(time.day)/\(region)/\(service)/aws4_request"
-    let text = "AWS4-HMAC-SHA256\n\(time.timestamp)\n\(scope)\n\(hex(request.finalize()))"
+    let digest = Hexadecimal.text(request.digest())
+    let text = "AWS4-HMAC-SHA256\n\(time.timestamp)\n\(scope)\n\(digest)"
     let key = signingKey(for: credentials.secretAccessKey, day: time.day, region: region)
+    let signature = Hexadecimal.text(hmacSHA256(text.utf8, key: key))
     added.append(
       HTTPHeader(
         "Authorization",
         "AWS4-HMAC-SHA256 Credential=\(credentials.accessKeyID)/\(scope), "
-          + "SignedHeaders=\(names), Signature=\(hex(authenticate(text, with: key)))"))
+          + "SignedHeaders=\(names), Signature=\(signature)"))
     return added
   }
 
-  private func signingKey(for secret: String, day: String, region: String) -> SymmetricKey {
+  private func signingKey(for secret: String, day: String, region: String) -> [UInt8] {
     lastKey.withLock { last in
       if let last, last.secret == secret, last.day == day, last.region == region { return last.key }
       let key = Self.derivedKey(secret: secret, day: day, region: region, service: service)
@@ -76,40 +78,17 @@ public final class RequestSigner: Sendable {
   /// The chain of HMACs from a secret to the key of a day.
   package static func derivedKey(
     secret: String, day: String, region: String, service: String
-  ) -> SymmetricKey {
-    [day, region, service, "aws4_request"]
-      .reduce(SymmetricKey(data: Array("AWS4\(secret)".utf8))) { key, text in
-        SymmetricKey(data: authenticate(text, with: key))
-      }
+  ) -> [UInt8] {
+    [day, region, service, "aws4_request"].reduce(Array("AWS4\(secret)".utf8)) { key, text in
+      hmacSHA256(text.utf8, key: key)
+    }
   }
 
   private struct DatedKey {
     let secret: String
     let day: String
     let region: String
-    let key: SymmetricKey
-  }
-}
-
-private func authenticate(_ text: String, with key: SymmetricKey) -> HMAC<SHA256>.MAC {
-  var text = text
-  return text.withUTF8 {
-    HMAC<SHA256>.authenticationCode(for: UnsafeRawBufferPointer($0), using: key)
-  }
-}
-
-/// Lower-case hexadecimal digits.
-func hex(_ bytes: some Sequence<UInt8>) -> String {
-  String(
-    decoding: bytes.flatMap {
-      [hexDigit($0 >> 4, uppercase: false), hexDigit($0 & 15, uppercase: false)]
-    }, as: UTF8.self)
-}
-
-extension SHA256 {
-  fileprivate mutating func update(_ text: String) {
-    var text = text
-    text.withUTF8 { update(bufferPointer: UnsafeRawBufferPointer($0)) }
+    let key: [UInt8]
   }
 }
 

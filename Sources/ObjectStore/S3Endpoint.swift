@@ -4,6 +4,7 @@
 // a path nor encodes it twice: `a//b` and `a/../b` are keys like any other. So the path is encoded once, here,
 // and serves as the canonical URI and in the URL. The HTTP client must send it as it is (CURLOPT_PATH_AS_IS).
 
+import Digests
 import PrintableText
 
 /// The address of a store.
@@ -224,17 +225,12 @@ extension String {
         encoded.append(byte)
       } else {
         encoded.append(UInt8(ascii: "%"))
-        encoded.append(hexDigit(byte >> 4, uppercase: true))
-        encoded.append(hexDigit(byte & 15, uppercase: true))
+        encoded.append(Hexadecimal.digit(byte >> 4, uppercase: true))
+        encoded.append(Hexadecimal.digit(byte & 15, uppercase: true))
       }
     }
     return String(decoding: encoded, as: UTF8.self)
   }
-}
-
-func hexDigit(_ value: UInt8, uppercase: Bool) -> UInt8 {
-  value < 10
-    ? UInt8(ascii: "0") + value : (uppercase ? UInt8(ascii: "A") : UInt8(ascii: "a")) + (value - 10)
 }
 
 extension UInt8 {

@@ -1,3 +1,4 @@
+import Digests
 import ObjectStore
 import Testing
 
@@ -67,10 +68,7 @@ import Testing
     let key = RequestSigner.derivedKey(
       secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", day: day, region: "us-east-1",
       service: "iam")
-    let digits = key.withUnsafeBytes { bytes in
-      bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
-    }
-    #expect(digits == hex)
+    #expect(Hexadecimal.text(key) == hex)
   }
 
   @Test("A session token is sent and signed")

@@ -1,4 +1,4 @@
-import Crypto
+import Digests
 import FoundationEssentials
 import PrintableText
 
@@ -67,7 +67,7 @@ struct SSOLogin {
 
   /// Read anew each time: logging in replaces it.
   private func token() throws(CredentialsError) -> String {
-    let name = hex(Insecure.SHA1.hash(data: Array(cacheKey.utf8)))
+    let name = Hexadecimal.text(SHA1.digest(of: cacheKey))
     guard let folder = sources.sharedFiles.homeFolder,
       let text = try sources.sharedFiles.read("\(folder)/.aws/sso/cache/\(name).json")
     else { throw loginNeeded("there is none") }
