@@ -56,6 +56,7 @@ let package = Package(
   targets: [
     .systemLibrary(name: "CCRC32C"),
     .systemLibrary(name: "CLinux"),
+    systemLibrary("CExpat", pkgConfig: "expat", apt: "libexpat1-dev"),
     systemLibrary("CFuse3", pkgConfig: "fuse3", apt: "libfuse3-dev"),
     systemLibrary("CCrypto", pkgConfig: "libcrypto", apt: "libssl-dev"),
     systemLibrary("CCurl", pkgConfig: "libcurl", apt: "libcurl4-openssl-dev"),
@@ -74,7 +75,7 @@ let package = Package(
       ["CCRC32C", "CLinux", "CZlib", "Digests", "Locks", "ReadPlanning", logging, system]),
     target(
       "ObjectStore",
-      ["CCurl", "CLinux", "Digests", "Locks", "PosixThreads", "PrintableText", logging]),
+      ["CCurl", "CExpat", "CLinux", "Digests", "Locks", "PosixThreads", "PrintableText", logging]),
     target(
       "InventoryFileSystem",
       [

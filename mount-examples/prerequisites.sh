@@ -4,7 +4,7 @@
 
 # Debian and Ubuntu: what the Swift package links against, and what mounting takes.
 # shellcheck disable=SC2034
-BUILD_PACKAGES=(libfuse3-dev fuse3 libcurl4-openssl-dev libssl-dev zlib1g-dev pkg-config)
+BUILD_PACKAGES=(libfuse3-dev fuse3 libcurl4-openssl-dev libexpat1-dev libssl-dev zlib1g-dev pkg-config)
 
 give_up() {
   printf '%s\n' "$@" >&2

@@ -44,19 +44,50 @@ import Testing
     #expect(S3ErrorBody(parsing: Array(body.utf8)) == nil)
   }
 
-  @Test(
-    "An element's name that is not UTF-8 makes it nil; found by fuzzing, where it ended the process"
-  )
-  func nameThatIsNotUTF8() {
-    let body = Array("<Erro".utf8) + [0xe0] + Array("><Code>X</:ode></Error>".utf8)
-    #expect(S3ErrorBody(parsing: body) == nil)
-  }
-
-  @Test("So does a processing instruction without data (fuzzing: it ended the process)")
-  func processingInstruction() {
-    for body in ["<Error><Code>X</Code><?M?></Error>", "<?xml version='1.0'?><E><C><?M?></C></E>"] {
+  /// What fuzzing found to end the process while FoundationXML read it, and two smaller ones of its kind.
+  @Test("An element's name that is not UTF-8, and a processing instruction without data, are nil")
+  func whatEndedTheProcess() {
+    let start = #"<?xml version="1.0" encoding="UTF-8"?><Erro"#
+    let end = "><Code>AccessDenied</:ode><Message>Access Denied</Message></Error>"
+    #expect(S3ErrorBody(parsing: Array(start.utf8) + [0xe0] + Array(end.utf8)) == nil)
+    for body in [
+      #"<?xenied<TF-8"?><E)ror><CA<?M?>e<"#, "<Error><Code>X</Code><?M?></Error>",
+      "<?xml version='1.0'?><E><C><?M?></C></E>",
+    ] {
       #expect(S3ErrorBody(parsing: Array(body.utf8)) == nil)
     }
+  }
+
+  @Test("A document type is refused, whatever it declares, and so is what comes before it")
+  func documentType() {
+    let types = ["<!DOCTYPE Error>", #"<!DOCTYPE Error SYSTEM "file:///e.dtd">"#, "<!DOCTYPE E []>"]
+    for type in types {
+      #expect(S3ErrorBody(parsing: Array("\(type)<Error><Code>X</Code></Error>".utf8)) == nil)
+    }
+    let late = "<Error><Code>X</Code></Error><!DOCTYPE Error>"
+    #expect(S3ErrorBody(parsing: Array(late.utf8)) == nil)
+  }
+
+  @Test("Eight levels are read, and nine are not")
+  func depth() {
+    func body(levels: Int) -> [UInt8] {
+      let around = levels - 2
+      return Array(
+        (String(repeating: "<a>", count: around) + "<Error><Code>X</Code></Error>"
+          + String(repeating: "</a>", count: around)).utf8)
+    }
+    #expect(S3ErrorBody(parsing: body(levels: 8))?.code == "X")
+    #expect(S3ErrorBody(parsing: body(levels: 9)) == nil)
+  }
+
+  @Test("Text that comes in pieces, as around references and in CDATA, is one text in UTF-8")
+  func pieces() {
+    let body = """
+      <?xml version="1.0" encoding="ISO-8859-1"?>
+      <Error><Code>X</Code><Message>a&#xe9;\u{e9}<![CDATA[<&>]]>
+      z</Message></Error>
+      """
+    #expect(S3ErrorBody(parsing: Array(body.utf8))?.message == "a\u{e9}\u{e9}<&>\nz")
   }
 
   @Test("A body over the limit is not read")

@@ -1,0 +1,3 @@
+// Expat, as it is.
+#pragma once
+#include <expat.h>
