@@ -5,7 +5,7 @@ DESTDIR ?=
 SWIFT ?= swift
 SOURCES := Package.swift Sources Tests
 
-.PHONY: help build test sanitize fuzz soak bench check fmt install uninstall clean
+.PHONY: help build test sanitize fuzz soak bench check check-all fmt install uninstall clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -15,39 +15,44 @@ build:
 	$(SWIFT) build -c release --product inventoryfs
 	$(SWIFT) build -c release --product s3-origin
 
-## test       everything, real mounts included (installs what it needs)
+## test       all tests, including those on real mounts (installs missing packages)
 test:
 	Tests/run
 
-## sanitize   unit tests and mounts under ThreadSanitizer and AddressSanitizer
+## sanitize   unit tests and tests on mounts with ThreadSanitizer and AddressSanitizer
 sanitize:
 	Tests/sanitize thread
 	Tests/sanitize address
 
-## fuzz       libFuzzer on each decoder of foreign bytes, SECONDS (60) for each
+## fuzz       libFuzzer on each decoder of untrusted bytes, SECONDS (60) for each
 SECONDS ?= 60
 fuzz:
 	Tests/fuzz $(SECONDS)
 
-## soak       readers, faults and restarts on a real mount for MINUTES (10)
+## soak       readers, faults and restarts on a real mount, for MINUTES (10)
 MINUTES ?= 10
 soak:
 	Tests/soak --minutes $(MINUTES)
 
-## bench      the comparison with rclone mount and s3fs (installs what it needs)
+## bench      the comparison with rclone mount and s3fs (installs missing packages)
 bench:
 	Benchmarks/run
 
-## check      formatting, and a build in which a warning is an error
+## check      formatting, names in the documents, and a build in which a warning is an error
 check:
+	Tests/check-docs
 	$(SWIFT) format lint --strict --recursive $(SOURCES)
 	$(SWIFT) build -Xswiftc -warnings-as-errors --build-tests
 
-## fmt        formats the sources in place
+## check-all  everything, about 90 minutes: check, all tests, again with sanitizers, and each fuzz target
+check-all: check
+	.ci/run
+
+## fmt        formats the Swift sources in place
 fmt:
 	$(SWIFT) format --in-place --recursive $(SOURCES)
 
-## install    into $(DESTDIR)$(PREFIX)/bin, with Swift's runtime linked in: the machine needs no toolchain
+## install    into $(DESTDIR)$(PREFIX)/bin, with Swift's runtime linked in (no toolchain needed to run it)
 install:
 	$(SWIFT) build -c release --static-swift-stdlib --product inventoryfs
 	install -D -m 0755 "$$($(SWIFT) build -c release --static-swift-stdlib --show-bin-path)/inventoryfs" \
@@ -56,6 +61,6 @@ install:
 uninstall:
 	rm -f "$(DESTDIR)$(PREFIX)/bin/inventoryfs"
 
-## clean      removes what was built
+## clean      removes the build products
 clean:
 	$(SWIFT) package clean
