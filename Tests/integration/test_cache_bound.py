@@ -57,7 +57,6 @@ def read_and_compare(mount, inventory, sampler=None):
     return total
 
 
-@pytest.mark.limit(600)
 def test_64_mib_of_cache_hold_while_over_500_mib_are_read(lab, seaweedfs_with_big_inventory, big_inventory):
     mount = lab.mount(big_inventory.url, "--cache-size", "64MiB", endpoint=seaweedfs_with_big_inventory.endpoint)
     failures, total = [], 0
@@ -82,7 +81,6 @@ def test_64_mib_of_cache_hold_while_over_500_mib_are_read(lab, seaweedfs_with_bi
     assert sampler.highest > BOUND // 4, "the cache was hardly used, so this showed nothing"
 
 
-@pytest.mark.limit(600)
 @pytest.mark.slow
 def test_the_bound_holds_for_several_readers_of_different_chunks(
         lab, seaweedfs_with_big_inventory, big_inventory):
@@ -114,7 +112,6 @@ def test_readers_of_different_chunks_do_not_evict_what_another_has_yet_to_read(l
     assert fetched <= wanted * 1.02, f"{fetched} bytes for {wanted}"
 
 
-@pytest.mark.limit(600)
 def test_a_smaller_bound_at_the_next_mount_shrinks_the_cache(lab, seaweedfs, parquet_inventory):
     wide = lab.mount(parquet_inventory.url, "--cache-size", "64MiB", endpoint=seaweedfs.endpoint)
     read_and_compare(wide, parquet_inventory)

@@ -80,7 +80,6 @@ def check_is_cached(lab, mount, inventory, origin):
 
 
 @needs_root
-@pytest.mark.limit(600)
 def test_a_full_disk_costs_one_warning_and_no_byte_and_is_used_again_once_it_has_room(lab, csv_inventory):
     origin = lab.origin(csv_inventory.root)
     with small_disk(lab, 24) as disk:
@@ -106,7 +105,6 @@ def test_a_full_disk_costs_one_warning_and_no_byte_and_is_used_again_once_it_has
 
 
 @needs_root
-@pytest.mark.limit(600)
 def test_a_disk_that_fills_up_while_a_chunk_is_read_costs_no_byte(lab, csv_inventory):
     origin = lab.origin(csv_inventory.root)
     with small_disk(lab, 24) as disk:
@@ -122,7 +120,6 @@ def test_a_disk_that_fills_up_while_a_chunk_is_read_costs_no_byte(lab, csv_inven
 
 
 @needs_root
-@pytest.mark.limit(600)
 def test_a_cache_larger_than_its_disk_leaves_free_what_it_is_told_to(lab, csv_inventory):
     origin = lab.origin(csv_inventory.root)
     with small_disk(lab, 32) as disk:
@@ -135,7 +132,6 @@ def test_a_cache_larger_than_its_disk_leaves_free_what_it_is_told_to(lab, csv_in
         assert complaints(mount) == []
 
 
-@pytest.mark.limit(600)
 def test_a_cache_directory_deleted_while_it_is_read_costs_no_byte(lab, csv_inventory):
     origin = lab.origin(csv_inventory.root)
     mount = lab.mount(csv_inventory.url, endpoint=origin.endpoint)
@@ -154,7 +150,6 @@ def test_a_cache_directory_deleted_while_it_is_read_costs_no_byte(lab, csv_inven
     compare_all(lab, mount, csv_inventory)
 
 
-@pytest.mark.limit(600)
 def test_with_no_descriptors_left_chunks_are_read_all_the_same(lab, csv_inventory):
     origin = lab.origin(csv_inventory.root)
     mount = lab.mount(csv_inventory.url, endpoint=origin.endpoint)

@@ -15,7 +15,6 @@ def compare_all(lab, mount, inventory):
         assert lab.run("cmp", mount.data / name, path).returncode == 0, f"{name} differs"
 
 
-@pytest.mark.limit(600)
 @pytest.mark.parametrize("allocated_mib_at_the_kill", [1, 40, 150])
 def test_after_kill_9_a_new_mount_with_the_same_cache_has_every_byte_right(
         lab, seaweedfs_with_big_inventory, big_inventory, allocated_mib_at_the_kill):

@@ -28,7 +28,7 @@ def documented_peak_bytes(connections, network_threads=1):
             + (network_threads - 1) * DOCUMENTED_BYTES_PER_FURTHER_NETWORK_THREAD)
 
 
-@pytest.mark.limit(600)
+@pytest.mark.alone
 @pytest.mark.parametrize("connections, network_threads", [(4, 1), (32, 1), (32, 4)])
 def test_peak_memory_stays_within_the_documented_formula(
         lab, seaweedfs_with_big_inventory, big_inventory, connections, network_threads):
@@ -63,7 +63,7 @@ def cgroup():
         group.close()
 
 
-@pytest.mark.limit(600)
+@pytest.mark.alone
 @pytest.mark.parametrize("connections", [32, 64])
 def test_64_readers_in_a_group_limited_to_the_documented_bound(cgroup, lab, big_inventory, connections):
     """The page cache of the cache's files counts too, and the kernel takes it back."""
@@ -95,7 +95,7 @@ def read_calls(mount):
     return int(re.search(r"^syscr: (\d+)$", text, re.MULTILINE)[1])
 
 
-@pytest.mark.limit(1800)
+@pytest.mark.timeout(1800)
 def test_memory_does_not_grow_with_the_number_of_reads(lab):
     """READS in the environment is another number than a million.
 

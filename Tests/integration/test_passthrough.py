@@ -148,7 +148,6 @@ def test_an_open_follows_those_that_are_open(mounted, csv_inventory):
             assert_still_reads(second, path)
 
 
-@pytest.mark.limit(600)
 def test_readers_that_open_and_close_all_the_time_read_right_bytes(small, big_inventory):
     seed = random.randrange(1 << 32)
     print("seed", seed)
@@ -179,7 +178,6 @@ def test_readers_that_open_and_close_all_the_time_read_right_bytes(small, big_in
     assert sampler.highest <= BOUND
 
 
-@pytest.mark.limit(600)
 def test_nothing_leaves_under_a_handle_and_the_bound_holds(small, big_inventory):
     (name, path), (other, _) = list(big_inventory.chunks.items())[:2]
     assert_same(small, big_inventory, name)
@@ -197,7 +195,6 @@ def test_nothing_leaves_under_a_handle_and_the_bound_holds(small, big_inventory)
     assert_leaves(small, big_inventory, name)
 
 
-@pytest.mark.limit(600)
 def test_nothing_leaves_under_a_mapping_whose_handle_is_closed(small, big_inventory):
     name, path = next(iter(big_inventory.chunks.items()))
     assert_same(small, big_inventory, name)
@@ -211,7 +208,6 @@ def test_nothing_leaves_under_a_mapping_whose_handle_is_closed(small, big_invent
     assert_leaves(small, big_inventory, name)
 
 
-@pytest.mark.limit(600)
 @pytest.mark.parametrize("how", ["unmount --lazy", "SIGTERM", "SIGKILL"])
 @pytest.mark.parametrize("holder", ["handle", "mapping"])
 def test_a_reader_keeps_its_bytes_when_the_mount_ends_and_the_next_one_evicts(

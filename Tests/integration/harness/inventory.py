@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import random
 import subprocess
 import sys
 
@@ -64,6 +65,13 @@ def make_inventories(root, *options, name="daily"):
     return tuple(
         Inventory(root, f"inv/src-bucket/{kind}-{name}/2026-11-22T01-00Z/manifest.json")
         for kind in ("csv", "parquet"))
+
+
+def make_random_inventory(root, name, chunks, mib):
+    """Chunks of random bytes, for readers that only compare them. Sizes in MiB."""
+    return write_manifest(root, [
+        entry(root, f"inv/src-bucket/csv-{name}/data/{number:02}.csv.gz", random.Random(number).randbytes(mib << 20))
+        for number in range(chunks)], name=f"csv-{name}")
 
 
 def write_manifest(root, files, *, name="hand-made", checksum=True, **fields):

@@ -21,8 +21,11 @@ from .processes import MARK
 from .seaweedfs import ACCESS_KEY, SECRET_KEY
 
 BINARIES = pathlib.Path(os.environ.get("INVENTORYFS_BINARIES") or REPOSITORY / ".build" / "release")
+INVENTORYFS = BINARIES / "inventoryfs"
+# Of another build, where only inventoryfs is to be looked at (Tests/sanitize).
+S3_ORIGIN = pathlib.Path(os.environ.get("INVENTORYFS_ORIGIN_BINARY") or BINARIES / "s3-origin")
 NOBODY = 65534
-SANITIZER_OPTIONS = ("TSAN_OPTIONS", "ASAN_OPTIONS", "SWIFT_BACKTRACE")
+SANITIZER_OPTIONS = ("TSAN_OPTIONS", "ASAN_OPTIONS")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -33,7 +36,7 @@ class Lab:
         self.folder.chmod(0o755)
         # Its own folder's path: another run of the same test at the same time must not be taken for this one.
         self.mark = str(self.folder)
-        self.binary = BINARIES / "inventoryfs"
+        self.binary = INVENTORYFS
         self.mounts, self.origins = [], []
         self.environment = {
             "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(self.folder / "home"),
@@ -41,8 +44,34 @@ class Lab:
             # Where the tests run on EC2, its role is not what they are about.
             "AWS_EC2_METADATA_DISABLED": "true",
             MARK: self.mark,
-        } | {name: os.environ[name] for name in SANITIZER_OPTIONS if name in os.environ}
+        } | self.sanitizer_environment()
         (self.folder / "home").mkdir()
+
+    # Under a sanitizer (Tests/sanitize)
+
+    def sanitizer_environment(self):
+        """So that what a process reports is known to be this test's: each test has a folder of its own for that."""
+        self.reports = None
+        if folder := os.environ.get("INVENTORYFS_SANITIZER_REPORTS"):
+            self.reports = pathlib.Path(folder) / self.folder.name
+            self.reports.mkdir()
+            # A mount of another user's writes there too.
+            self.reports.chmod(0o1777)
+        environment = {name: os.environ[name] for name in ("SWIFT_BACKTRACE",) if name in os.environ}
+        for name in SANITIZER_OPTIONS:
+            if name in os.environ:
+                # Of an option that is given twice the last counts.
+                own = f" log_path={self.reports}/report" if self.reports else ""
+                environment[name] = os.environ[name] + own
+        return environment
+
+    def sanitizer_reports(self):
+        """What the processes of the test reported. After `close()`, because some only do when they end."""
+        if self.reports is None:
+            return []
+        texts = [report.read_text(errors="replace")[:8000] for report in sorted(self.reports.iterdir())]
+        shutil.rmtree(self.reports)
+        return texts
 
     # Starting things
 
@@ -88,7 +117,7 @@ class Lab:
         return mount
 
     def origin(self, root, *options, fault_plan=None):
-        origin = Origin(self, BINARIES / "s3-origin", root, fault_plan, options)
+        origin = Origin(self, S3_ORIGIN, root, fault_plan, options)
         self.origins.append(origin)
         return origin
 

@@ -106,10 +106,12 @@ def free_port(also_above=0):
     """A port of the loopback that nobody listens on; with `also_above`, the port that much higher is free too.
 
     None of those that the kernel gives to whoever connects (from 32768 on, unless told otherwise): one of them could be
-    taken before it is listened on, or be given to the very client that connects to it.
+    taken before it is listened on, or be given to the very client that connects to it. Of a run's processes no two get
+    the same one: of the last two digits, each has some to itself (pytest-xdist names its workers gw0, gw1, ...).
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw-1").removeprefix("gw")) + 1
     while True:
-        port = random.SystemRandom().randrange(10_000, 32_000 - also_above)
+        port = random.SystemRandom().randrange(100, (32_000 - also_above) // 100) * 100 + worker % 100
         try:
             for number in {port, port + also_above}:
                 with socket.socket() as free:
