@@ -5,7 +5,7 @@ DESTDIR ?=
 SWIFT ?= swift
 SOURCES := Package.swift Sources Tests
 
-.PHONY: help build test sanitize fuzz soak bench check check-all fmt install uninstall clean
+.PHONY: help build check test check-all sanitize fuzz soak bench fmt install uninstall clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -15,11 +15,24 @@ build:
 	$(SWIFT) build -c release --product inventoryfs
 	$(SWIFT) build -c release --product s3-origin
 
-## test       all tests, including those on real mounts (installs missing packages)
+## check      formatting, scripts, names in the documentation, and a build without warnings
+check:
+	Tests/check
+
+## test       all tests but the nightly ones, on real mounts too (installs what it needs)
 test:
 	Tests/run
 
-## sanitize   unit tests and tests on mounts with ThreadSanitizer and AddressSanitizer
+## check-all  everything, for nights and releases: some 90 minutes
+check-all:
+	Tests/check
+	Tests/run --nightly
+	Tests/sanitize thread
+	Tests/sanitize address --integration
+	Tests/fuzz 60
+	Tests/soak --minutes 10
+
+## sanitize   unit tests and mounts under ThreadSanitizer and AddressSanitizer
 sanitize:
 	Tests/sanitize thread
 	Tests/sanitize address
@@ -38,17 +51,7 @@ soak:
 bench:
 	Benchmarks/run
 
-## check      formatting, names in the documents, and a build in which a warning is an error
-check:
-	Tests/check-docs
-	$(SWIFT) format lint --strict --recursive $(SOURCES)
-	$(SWIFT) build -Xswiftc -warnings-as-errors --build-tests
-
-## check-all  everything, about 90 minutes: check, all tests, again with sanitizers, and each fuzz target
-check-all: check
-	.ci/run
-
-## fmt        formats the Swift sources in place
+## fmt        formats the sources in place
 fmt:
 	$(SWIFT) format --in-place --recursive $(SOURCES)
 

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it: the Python of the tests, in $venv, which is outside the checkout.
 
 tests=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
