@@ -60,7 +60,9 @@ import Testing
 
   @Test("A document type is refused, whatever it declares, and so is what comes before it")
   func documentType() {
-    let types = ["<!DOCTYPE Error>", #"<!DOCTYPE Error SYSTEM "file:///e.dtd">"#, "<!DOCTYPE E []>"]
+    let types = [
+      "<!DOCTYPE Error>", #"<!DOCTYPE Error SYSTEM "file:///e.dtd">"#, "<!DOCTYPE E []>",
+    ]
     for type in types {
       #expect(S3ErrorBody(parsing: Array("\(type)<Error><Code>X</Code></Error>".utf8)) == nil)
     }
