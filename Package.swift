@@ -121,9 +121,11 @@ let package = Package(
     tests(of: "BlockCache", ["Locks"]),
     tests(of: "ObjectStore", ["Digests", "EmbeddedS3Origin", "Locks"]),
     tests(of: "InventoryFileSystem", ["EmbeddedS3Origin", "Locks"]),
-    tests(of: "FuseMount"),
+    tests(of: "FuseMount", ["CFuse3", "InventoryFileSystem", "Locks", "PosixThreads"]),
     tests(of: "inventoryfs", ["ReadPlanning"]),
     tests(of: "EmbeddedS3Origin"),
+    tests(of: "PosixThreads", ["Locks"]),
+    tests(of: "PrintableText"),
   ],
   swiftLanguageModes: [.v6]
 )

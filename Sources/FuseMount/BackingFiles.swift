@@ -1,6 +1,15 @@
 import InventoryFileSystem
 import Locks
 
+/// Where files are registered for the kernel to read by itself; `FuseDevice`, but for tests.
+protocol BackingDevice: Sendable {
+  /// Whether the kernel takes files at all.
+  var isPassthroughOn: Bool { get }
+  /// The kernel's number for a file; nil when it does not take it.
+  func openBacking(_ file: Int32) -> UInt32?
+  func closeBacking(_ id: UInt32)
+}
+
 /// Which files the kernel reads by itself.
 ///
 /// The kernel has each file open either in passthrough or in cached mode, and fails an open that mixes the two with
@@ -17,10 +26,10 @@ final class BackingFiles: Sendable {
   }
 
   private let fileSystem: InventoryFileSystem
-  private let device: FuseDevice
+  private let device: any BackingDevice
   private let uses = Lock<[NodeID: Use]>([:])
 
-  init(_ fileSystem: InventoryFileSystem, _ device: FuseDevice) {
+  init(_ fileSystem: InventoryFileSystem, _ device: any BackingDevice) {
     self.fileSystem = fileSystem
     self.device = device
   }

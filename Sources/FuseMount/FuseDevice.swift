@@ -12,7 +12,7 @@ import Synchronization
 ///
 /// Only root can do this. libfuse reads and writes through two callbacks, which pass everything on as it is, except
 /// for the reply to the first request, in which passthrough is accepted (`InitExchange`).
-final class FuseDevice: Sendable {
+final class FuseDevice: BackingDevice, Sendable {
   // Dependencies
   private let fileSystem: InventoryFileSystem
   private let logger: Logger

@@ -61,8 +61,9 @@ public final class MountSession: Sendable {
     pthread_key_create(&key, nil)
     let device = FuseDevice(options, fileSystem, logger: logger)
     let context = OperationContext(
-      fileSystem, pool, device: device, maxBackground: UInt32(options.maxBackground), bufferKey: key
-    )
+      fileSystem, pool, device: device,
+      backingFiles: device.map { BackingFiles(fileSystem, $0) },
+      maxBackground: UInt32(options.maxBackground), bufferKey: key)
     self.context = context
     mountpoint = options.mountpoint
     self.logger = logger
@@ -216,7 +217,8 @@ public final class MountSession: Sendable {
 
   // MARK: Mounting
 
-  private static func arguments(_ options: MountOptions) -> fuse_args {
+  /// What the session is made with; to be freed by `fuse_opt_free_args`.
+  static func arguments(_ options: MountOptions) -> fuse_args {
     // A comma would end the option, a backslash escapes it: libfuse's own rule.
     let source = options.source.replacing("\\", with: "\\\\").replacing(",", with: "\\,")
     var mountOptions = [

@@ -58,19 +58,28 @@ public enum Mountpoint {
 
   /// The topmost mount on exactly this path.
   public static func find(_ absolutePath: String) -> Mount? {
-    guard let table = readWhole("/proc/self/mountinfo") else { return nil }
+    readWhole("/proc/self/mountinfo").flatMap { find(absolutePath, in: $0) }
+  }
+
+  /// The topmost mount on exactly this path, in a table such as `/proc/self/mountinfo`. A line of another shape is
+  /// passed over.
+  ///
+  /// All is compared as bytes: for the kernel "é" in one character and in two are two names, and a field may begin
+  /// with a mark that Swift would join to the space before it.
+  static func find(_ absolutePath: String, in table: [UInt8]) -> Mount? {
     var found: Mount?
     // 36 35 98:0 /root /mountpoint options [optional fields] - type source options: proc_pid_mountinfo(5)
-    for line in table.split(separator: "\n") {
-      let fields = line.split(separator: " ", omittingEmptySubsequences: false)
-      guard fields.count > 6, unescape(fields[4]) == absolutePath,
-        let dash = fields[6...].firstIndex(of: "-"), dash + 2 < fields.count
+    for line in table.split(separator: UInt8(ascii: "\n")) {
+      let fields = line.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
+      guard fields.count > 6, unescape(fields[4]).elementsEqual(absolutePath.utf8),
+        let dash = fields[6...].firstIndex(where: { $0.elementsEqual("-".utf8) }),
+        dash + 2 < fields.count
       else { continue }
-      let options = dash + 3 < fields.count ? fields[dash + 3].split(separator: ",") : []
+      let options = dash + 3 < fields.count ? text(fields[dash + 3]).split(separator: ",") : []
       found = Mount(
-        type: unescape(fields[dash + 1]), source: unescape(fields[dash + 2]),
+        type: text(unescape(fields[dash + 1])), source: text(unescape(fields[dash + 2])),
         userID: options.first { $0.hasPrefix("user_id=") }.flatMap { uid_t($0.dropFirst(8)) },
-        device: String(fields[2]))
+        device: text(fields[2]))
     }
     return found
   }
@@ -115,25 +124,31 @@ public enum Mountpoint {
     return FilePath(String(cString: real)).appending(last).string
   }
 
-  private static func readWhole(_ path: String) -> String? {
+  private static func readWhole(_ path: String) -> [UInt8]? {
     guard let file = fopen(path, "re") else { return nil }
     defer { fclose(file) }
     var bytes: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 64 << 10)
     while true {
       let count = fread(&buffer, 1, buffer.count, file)
-      if count == 0 { return String(decoding: bytes, as: UTF8.self) }
+      if count == 0 { return bytes }
       bytes += buffer[..<count]
     }
   }
 
+  private static func text(_ bytes: some Collection<UInt8>) -> String {
+    String(decoding: bytes, as: UTF8.self)
+  }
+
   /// mountinfo writes space, tab, newline and backslash as three octal digits.
-  private static func unescape(_ field: Substring) -> String {
+  private static func unescape(_ field: ArraySlice<UInt8>) -> [UInt8] {
     var bytes: [UInt8] = []
-    var rest = field.utf8[...]
+    var rest = field
     while let byte = rest.popFirst() {
-      if byte == UInt8(ascii: "\\"), rest.count >= 3,
-        let value = UInt8(String(decoding: rest.prefix(3), as: UTF8.self), radix: 8)
+      let digits = rest.prefix(3)
+      if byte == UInt8(ascii: "\\"), digits.count == 3,
+        digits.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "7")).contains($0) }),
+        let value = UInt8(text(digits), radix: 8)
       {
         bytes.append(value)
         rest = rest.dropFirst(3)
@@ -141,7 +156,7 @@ public enum Mountpoint {
         bytes.append(byte)
       }
     }
-    return String(decoding: bytes, as: UTF8.self)
+    return bytes
   }
 
   private static func run(_ arguments: [String]) -> Int32? {

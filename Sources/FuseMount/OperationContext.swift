@@ -15,10 +15,10 @@ final class OperationContext: Sendable {
 
   init(
     _ fileSystem: InventoryFileSystem, _ pool: ReplyPool, device: FuseDevice?,
-    maxBackground: UInt32, bufferKey: pthread_key_t
+    backingFiles: BackingFiles?, maxBackground: UInt32, bufferKey: pthread_key_t
   ) {
     self.device = device
-    backingFiles = device.map { BackingFiles(fileSystem, $0) }
+    self.backingFiles = backingFiles
     self.fileSystem = fileSystem
     self.pool = pool
     self.maxBackground = maxBackground

@@ -44,11 +44,12 @@ public final class PosixThread: Sendable {
   public func signal(_ number: Int32) { pthread_kill(thread, number) }
 
   private final class Start: Sendable {
-    let name: String
+    /// Ends with a zero. As bytes, because the cut may go through a character.
+    let name: [CChar]
     let body: @Sendable () -> Void
 
     init(name: String, body: @escaping @Sendable () -> Void) {
-      self.name = String(decoding: name.utf8.prefix(15), as: UTF8.self)
+      self.name = name.utf8.prefix(15).map { CChar(bitPattern: $0) } + [0]
       self.body = body
     }
   }

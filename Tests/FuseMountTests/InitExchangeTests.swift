@@ -71,6 +71,45 @@ struct InitExchangeTests {
     }
   }
 
+  @Test("the shortest request and the shortest reply that have the fields are enough")
+  func shortest() {
+    #expect(Array(request().prefix(60)).withUnsafeBytes(InitExchange.offer) == unique)
+    var reply = Array(reply().prefix(16 + 40))
+    #expect(InitExchange.accept(unique, in: &reply))
+    #expect(reply.count == 16 + 40 && word(reply, at: 16 + 36) == 1)
+  }
+
+  @Test("replies that are cut short are left alone", arguments: 0..<56)
+  func replyCutShort(count: Int) {
+    let before = Array(reply().prefix(count))
+    var after = before
+    #expect(!InitExchange.accept(unique, in: &after))
+    #expect(after == before)
+  }
+
+  @Test("an INIT is one whether or not it offers passthrough, and wherever it lies in memory")
+  func isInit() {
+    #expect(request(flags2: 0).withUnsafeBytes(InitExchange.isInit))
+    #expect(Array(request().prefix(40)).withUnsafeBytes(InitExchange.isInit))
+    #expect(!Array(request().prefix(39)).withUnsafeBytes(InitExchange.isInit))
+    #expect(!request(opcode: 27).withUnsafeBytes(InitExchange.isInit))
+    for shift in 1...8 {
+      let shifted = [UInt8](repeating: 0xff, count: shift) + request()
+      shifted.withUnsafeBytes {
+        let bytes = UnsafeRawBufferPointer(rebasing: $0[shift...])
+        #expect(InitExchange.isInit(bytes) && InitExchange.offer(in: bytes) == unique)
+      }
+    }
+  }
+
+  @Test("flags that libfuse has set stay set")
+  func keepsFlags() {
+    var after = reply()
+    after.replaceSubrange(16 + 32..<16 + 36, with: bytes([0x8000_0001]))
+    #expect(InitExchange.accept(unique, in: &after))
+    #expect(word(after, at: 16 + 32) == 0x8000_0021)
+  }
+
   @Test("an open's reply names handle, flags without FOPEN_KEEP_CACHE, and backing id")
   func openReply() {
     let reply = PassthroughOpenReply.bytes(handle: 0x0102_0304_0506_0708, backing: 9)

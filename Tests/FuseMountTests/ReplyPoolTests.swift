@@ -1,4 +1,5 @@
 import Dispatch
+import Locks
 import Testing
 
 @testable import FuseMount
@@ -32,5 +33,41 @@ import Testing
     for _ in 0..<100 { pool.run { _ in pool.runPromptly { told.signal() } } }
     pool.stop()
     for _ in 0..<100 { #expect(told.wait(timeout: .now()) == .success) }
+  }
+
+  @Test("Each job has a buffer of the whole size, which is its own while it runs")
+  func buffers() throws {
+    let (threadCount, size) = (3, 8192)
+    let pool = try #require(ReplyPool(threadCount: threadCount, bufferSizeInBytes: size))
+    let seen = Lock<Set<UInt>>([])
+    let (arrived, all) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+    for job in 0..<threadCount {
+      pool.run { buffer in
+        #expect(buffer.count == size)
+        seen.withLock { _ = $0.insert(UInt(bitPattern: buffer.baseAddress)) }
+        buffer.initializeMemory(as: UInt8.self, repeating: UInt8(job))
+        arrived.signal()
+        all.wait()
+        #expect(buffer.allSatisfy { $0 == UInt8(job) })
+      }
+    }
+    for _ in 0..<threadCount { arrived.wait() }
+    #expect(seen.withLock { $0.count } == threadCount)
+    for _ in 0..<threadCount { all.signal() }
+    pool.stop()
+  }
+
+  @Test("Jobs are begun in the order in which they came, and none is lost to the end")
+  func order() throws {
+    let pool = try #require(ReplyPool(threadCount: 1, bufferSizeInBytes: 1))
+    let done = Lock<[Int]>([])
+    let promptlyDone = Lock<[Int]>([])
+    for job in 0..<1000 {
+      pool.run { _ in done.withLock { $0.append(job) } }
+      pool.runPromptly { promptlyDone.withLock { $0.append(job) } }
+    }
+    pool.stop()
+    #expect(done.withLock { $0 } == Array(0..<1000))
+    #expect(promptlyDone.withLock { $0 } == Array(0..<1000))
   }
 }
