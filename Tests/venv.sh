@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: the Python of the tests, in $venv, which is outside the checkout.
+# Sourced by the other scripts in this folder: the Python environment of the tests, in $venv, outside the checkout.
 
 tests=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 venv=${INVENTORYFS_TEST_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/inventoryfs-tests/venv}
 
-# Makes $venv with what requirements.txt names, unless it is there for these requirements and this Python.
+# Makes $venv with the packages in requirements.txt, unless it exists for these requirements and this Python.
 make_venv() {
   local wanted
   wanted=$(cat "$tests/requirements.txt"; python3 --version)

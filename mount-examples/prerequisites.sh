@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What quickstart and Tests/run need before they can start; sourced by both, for bash.
-# Each function is silent where nothing is missing, and where it cannot help says what to do and exits 1.
+# The prerequisites of quickstart and the test scripts, which source this file; for bash.
+# Each function is silent if nothing is missing. If it cannot help, it prints what to do and exits with status 1.
 
-# Debian and Ubuntu: what the Swift package links against, and what mounting takes.
+# The packages of Debian and Ubuntu that building and mounting need.
 # shellcheck disable=SC2034
 BUILD_PACKAGES=(libfuse3-dev fuse3 libcurl4-openssl-dev libexpat1-dev libssl-dev zlib1g-dev pkg-config)
 
@@ -11,11 +11,11 @@ give_up() {
   exit 1
 }
 
-# install_packages NAME...: installs what is missing, as root or with a sudo that asks no password.
+# install_packages NAME...: installs missing packages, as root or with a sudo that asks no password.
 install_packages() {
   local missing=() package sudo=()
   if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-    give_up "This is not Debian or Ubuntu. Install what these of its packages stand for: $*" \
+    give_up "This is not Debian or Ubuntu. Install the equivalents of these packages of theirs: $*" \
       "and then follow the README, which needs neither apt nor this script."
   fi
   for package in "$@"; do
@@ -47,6 +47,6 @@ require_fuse() {
     "  on a machine:     sudo modprobe fuse" \
     "  in a container:   docker run --device /dev/fuse --cap-add SYS_ADMIN --security-opt apparmor=unconfined ..."
   { : <>/dev/fuse; } 2>/dev/null || give_up "/dev/fuse cannot be opened by $(id -un): $(ls -l /dev/fuse)" \
-    "  on a machine:     sudo chmod 0666 /dev/fuse     (the mode that distributions give it)" \
+    "  on a machine:     sudo chmod 0666 /dev/fuse     (the default of most distributions)" \
     "  in a container:   docker run --device /dev/fuse --cap-add SYS_ADMIN --security-opt apparmor=unconfined ..."
 }
