@@ -19,11 +19,11 @@ build:
 check:
 	Tests/check
 
-## test       all tests but the nightly ones, on real mounts too (installs what it needs)
+## test       all tests except the nightly ones, including those on real mounts (installs missing packages)
 test:
 	Tests/run
 
-## check-all  everything, for nights and releases: some 90 minutes
+## check-all  everything, nightly and before a release: about 90 minutes
 check-all:
 	Tests/check
 	Tests/run --nightly
@@ -32,7 +32,7 @@ check-all:
 	Tests/fuzz 60
 	Tests/soak --minutes 10
 
-## sanitize   unit tests and mounts under ThreadSanitizer and AddressSanitizer
+## sanitize   unit tests and tests on real mounts, with ThreadSanitizer and AddressSanitizer
 sanitize:
 	Tests/sanitize thread
 	Tests/sanitize address
@@ -51,7 +51,7 @@ soak:
 bench:
 	Benchmarks/run
 
-## fmt        formats the sources in place
+## fmt        formats the Swift sources in place
 fmt:
 	$(SWIFT) format --in-place --recursive $(SOURCES)
 

@@ -27,7 +27,7 @@ from soak import board as boards  # noqa: E402
 
 KIB, MIB = 1 << 10, 1 << 20
 
-# README, "When something goes wrong".
+# README, "Errors".
 DOCUMENTED = {errno.EIO, errno.ESTALE, errno.ENOENT, errno.EACCES}
 # What a handle or a path of a mount that ended gives: from the kernel, and ENOENT from the directory below.
 OF_A_RESTART = {errno.ENOTCONN, errno.ECONNABORTED, errno.ESHUTDOWN, errno.ENOENT, errno.ENODEV}

@@ -1,6 +1,6 @@
 """The daemon's memory, descriptors, threads and disk, sampled while a soak runs, and the bounds that hold for them.
 
-The bounds are the documented ones (README, "Memory" and "Cache"; docs/ARCHITECTURE.md, "What is bounded by what").
+The bounds are the documented ones (README, "Memory" and "Cache"; docs/ARCHITECTURE.md, "Bounds").
 """
 
 import dataclasses
