@@ -55,7 +55,7 @@ enum BackgroundProcess {
     defer { posix_spawnattr_destroy(&attributes) }
     // POSIX_SPAWN_SETSID, which glibc's header shows with _GNU_SOURCE only.
     posix_spawnattr_setflags(&attributes, 0x80)
-    var arguments = MountOptionList.expanded(Array(CommandLine.arguments.dropFirst()))
+    var arguments = MountOptionList(Array(CommandLine.arguments.dropFirst())).arguments
     // After the command, and before a `--`, behind which it would be no option.
     let place = arguments.firstIndex(of: "mount").map { $0 + 1 } ?? arguments.endIndex
     arguments.insert("--\(readyOption)=\(readyDescriptor)", at: place)

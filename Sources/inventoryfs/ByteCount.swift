@@ -1,8 +1,8 @@
-import ArgumentParser
-
 /// A size on the command line: `512MiB`, `20GiB`, `1.5G`, `1000000`. Letters alone and with `iB` are powers of 1024,
 /// with `B` powers of 1000. Less than 1024 PiB, so that it can be reckoned with.
-struct ByteCount: ExpressibleByArgument, Equatable {
+struct ByteCount: OptionValue, Equatable {
+  static let expectation = "a size of less than 1024PiB, such as 512MiB, 20GiB, 1.5G or 500MB"
+
   let bytes: Int
 
   init(bytes: Int) { self.bytes = bytes }
@@ -15,8 +15,6 @@ struct ByteCount: ExpressibleByArgument, Equatable {
     guard bytes >= 0, bytes < 0x1p60 else { return nil }
     self.bytes = Int(bytes)
   }
-
-  var defaultValueDescription: String { description }
 
   private static func factor(_ unit: String) -> Double? {
     if unit.isEmpty || unit == "b" { return 1 }
@@ -32,7 +30,7 @@ struct ByteCount: ExpressibleByArgument, Equatable {
   }
 }
 
-extension ByteCount: CustomStringConvertible {
+extension ByteCount {
   var description: String {
     for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")]
     where bytes >= 1 << shift {

@@ -13,16 +13,16 @@ struct InventoryFSCommand: ParsableCommand {
 
   static func main() {
     fillStandardDescriptors()
+    let list = MountOptionList(Array(CommandLine.arguments.dropFirst()))
     do {
-      var command = try parseAsRoot(
-        MountOptionList.expanded(Array(CommandLine.arguments.dropFirst())))
+      var command = try parseAsRoot(list.arguments)
       try command.run()
     } catch let failure as Failure {
       failure.report()
       Glibc.exit(1)
     } catch {
       // ArgumentParser's own: usage errors, and requests for help, which are no failures.
-      let text = fullMessage(for: error)
+      let text = list.inUsersWords(fullMessage(for: error))
       let isRequest = exitCode(for: error) == .success
       if !text.isEmpty {
         LogOutput.append(text + "\n", to: isRequest ? STDOUT_FILENO : STDERR_FILENO)

@@ -49,11 +49,14 @@ struct MountCommand: ParsableCommand {
   struct StoreFlags: ParsableArguments {
     @Option(
       help:
-        "Address of an S3-compatible store: http://host:port or https://host. (default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's setting, AWS)"
+        "Address of an S3-compatible store: http://host:port or https://host. (default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's services or endpoint_url, AWS)"
     )
     var endpointUrl: String?
 
-    @Option(help: "Region of the bucket. (default: AWS_REGION, the profile's setting, us-east-1)")
+    @Option(
+      help:
+        "Region of the bucket. (default: AWS_REGION, AWS_DEFAULT_REGION, the profile's setting, us-east-1)"
+    )
     var region: String?
 
     @Option(help: "Profile in ~/.aws/credentials and ~/.aws/config. (default: AWS_PROFILE)")
@@ -67,6 +70,9 @@ struct MountCommand: ParsableCommand {
   }
 
   struct ResourceFlags: ParsableArguments {
+    static let usualReadTimeout = TimeSpan(.seconds(60))
+    static let usualMemoryLimit = ByteCount(bytes: 64 << 20)
+
     @Option(
       help: ArgumentHelp(
         "The cache directory, which survives remounts; one mount at a time can use it. (default: a folder for this mountpoint in $XDG_CACHE_HOME/inventoryfs or ~/.cache/inventoryfs)",
@@ -76,13 +82,13 @@ struct MountCommand: ParsableCommand {
     @Option(
       help: ArgumentHelp(
         "Maximum size of the cache on disk, at least 16MiB. (default: 20GiB, or half of the free space if that is less)",
-        valueName: "size"))
+        valueName: "size"), transform: ByteCount.parse)
     var cacheSize: ByteCount?
 
     @Option(
       help: ArgumentHelp(
         "Space that the cache leaves free on its file system, by staying below its maximum size if necessary. (default: 1GiB, or a twentieth of the file system if that is less)",
-        valueName: "size"))
+        valueName: "size"), transform: ByteCount.parse)
     var cacheMinFree: ByteCount?
 
     @Option(
@@ -98,35 +104,44 @@ struct MountCommand: ParsableCommand {
 
     @Option(
       help: ArgumentHelp(
-        "Threads that receive data from the store: 1 to 64. (default: one for every four processors, at most 4)",
+        "Threads that receive data from the store: 1 to 64. (default: a quarter of the processors, 1 to 4)",
         valueName: "count"))
     var networkThreads: Int?
 
     @Option(
       help: ArgumentHelp(
-        "Maximum time that an open or a read waits for the store, retries included: 60, 90s, 2m.",
-        valueName: "duration"))
-    var readTimeout = TimeSpan(.seconds(60))
+        "Maximum time that an open or a read waits for the store, retries included: 60, 90s, 2m. (default: \(ResourceFlags.usualReadTimeout))",
+        valueName: "duration"), transform: TimeSpan.parse)
+    var readTimeout = ResourceFlags.usualReadTimeout
 
     @Option(
       help: ArgumentHelp(
-        "Maximum memory of the process; docs/ARCHITECTURE.md has the formula.",
-        valueName: "size"))
-    var memoryLimit = ByteCount(bytes: 64 << 20)
+        "Maximum memory of the process; docs/ARCHITECTURE.md has the formula. (default: \(ResourceFlags.usualMemoryLimit))",
+        valueName: "size"), transform: ByteCount.parse)
+    var memoryLimit = ResourceFlags.usualMemoryLimit
   }
 
   struct FileFlags: ParsableArguments {
+    static let usualFileMode = FileMode(bits: 0o444)
+    static let usualDirMode = FileMode(bits: 0o555)
+
     @Option(help: "Owner of the files, a user ID. (default: the user who mounts)")
     var uid: UInt32?
 
     @Option(help: "Group of the files, a group ID. (default: the group of the user who mounts)")
     var gid: UInt32?
 
-    @Option(help: "Permissions of files, in octal; write bits are cleared.")
-    var fileMode = FileMode(bits: 0o444)
+    @Option(
+      help:
+        "Permissions of files, in octal; write bits are cleared. (default: \(FileFlags.usualFileMode))",
+      transform: FileMode.parse)
+    var fileMode = FileFlags.usualFileMode
 
-    @Option(help: "Permissions of directories, in octal; write bits are cleared.")
-    var dirMode = FileMode(bits: 0o555)
+    @Option(
+      help:
+        "Permissions of directories, in octal; write bits are cleared. (default: \(FileFlags.usualDirMode))",
+      transform: FileMode.parse)
+    var dirMode = FileFlags.usualDirMode
 
     @Flag(
       help:
@@ -203,7 +218,9 @@ struct MountCommand: ParsableCommand {
 }
 
 /// Permission bits, written in octal.
-struct FileMode: ExpressibleByArgument {
+struct FileMode: OptionValue {
+  static let expectation = "octal permissions of at most 777, such as 0440"
+
   let bits: UInt32
 
   init(bits: UInt32) { self.bits = bits }
@@ -213,7 +230,7 @@ struct FileMode: ExpressibleByArgument {
     self.bits = bits
   }
 
-  var defaultValueDescription: String { "0" + String(bits, radix: 8) }
+  var description: String { "0" + String(bits, radix: 8) }
 }
 
 extension VerificationMode: ExpressibleByArgument {}

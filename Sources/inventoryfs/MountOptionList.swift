@@ -6,27 +6,62 @@ import ArgumentParser
 /// `inventoryfs SOURCE MOUNTPOINT -o rw,allow_other,cache-size=1GiB`. An option that is ours becomes the flag of that
 /// name, `--allow-other`; those that every file system is given (mount(8), "Filesystem-independent mount options") are
 /// dropped, because an inventory is read-only, and has neither devices nor set-user-ID programs, whatever they say.
-enum MountOptionList {
+struct MountOptionList {
   /// The arguments after the program's name, with `mount` in front where there is no command, and each `-o LIST` taken
   /// apart. Without a `-o` they stay as they are. What is wrong with them is left for the parser to say.
-  static func expanded(_ arguments: [String]) -> [String] {
-    let options = arguments.prefix { $0 != "--" }
-    guard let first = arguments.first, options.contains(where: { $0.hasPrefix("-o") }) else {
-      return arguments
+  let arguments: [String]
+  /// What the lists call the flags that they became, where only a list has them.
+  private let namesInLists: [String: String]
+
+  init(_ given: [String]) {
+    let options = given.prefix { $0 != "--" }
+    guard let first = given.first, options.contains(where: { $0.hasPrefix("-o") }) else {
+      arguments = given
+      namesInLists = [:]
+      return
     }
-    let hasCommand = first.hasPrefix("-") || commands.contains(first)
+    let hasCommand = first.hasPrefix("-") || Self.commands.contains(first)
     var expanded = hasCommand ? [] : ["mount"]
+    var names: [String: String] = [:]
+    var others: [String] = []
     var rest = options[...]
     while let argument = rest.popFirst() {
-      if argument == "-o", let list = rest.popFirst() {
-        expanded += flags(of: list)
+      let list: Substring
+      if argument == "-o", let next = rest.popFirst() {
+        list = next[...]
       } else if argument.hasPrefix("-o"), argument.count > 2 {
-        expanded += flags(of: argument.dropFirst(2))
+        list = argument.dropFirst(2)
       } else {
         expanded.append(argument)
+        others.append(argument)
+        continue
+      }
+      for option in Self.options(of: list) {
+        expanded.append(option.flag + option.value)
+        names[option.flag] = option.name
       }
     }
-    return expanded + arguments[options.endIndex...]
+    arguments = expanded + given[options.endIndex...]
+    namesInLists = names.filter { flag, _ in
+      !others.contains { $0 == flag || $0.hasPrefix(flag + "=") }
+    }
+  }
+
+  /// The parser's message about the arguments, in whose first line flags that came from a list are called what the list
+  /// calls them.
+  func inUsersWords(_ message: String) -> String {
+    let end = message.firstIndex(of: "\n") ?? message.endIndex
+    var line = String(message[..<end])
+    for (flag, name) in namesInLists {
+      // It is quoted, perhaps with its value or its value's name: '--uid', '--uid=x', '--uid <uid>'.
+      for follower in ["'", "=", " "] {
+        guard let found = line.firstRange(of: "'" + flag + follower),
+          let quote = line[found.lowerBound...].dropFirst().firstIndex(of: "'")
+        else { continue }
+        line.replaceSubrange(found.lowerBound...quote, with: "'\(name)' in -o")
+      }
+    }
+    return line + message[end...]
   }
 
   private static let commands = Set(
@@ -34,17 +69,20 @@ enum MountOptionList {
       [command.configuration.commandName ?? ""] + command.configuration.aliases
     } + ["help"])
 
-  private static func flags(of list: some StringProtocol) -> [String] {
+  private static func options(
+    of list: Substring
+  ) -> [(name: String, flag: String, value: String)] {
     elements(of: list).compactMap { option in
-      let parts = option.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-      guard !option.isEmpty, !isForEveryFileSystem(String(parts[0])) else { return nil }
-      let name = "--" + parts[0].replacing("_", with: "-")
-      return parts.count == 1 ? name : "\(name)=\(parts[1])"
+      let name = option.prefix { $0 != "=" }
+      guard !option.isEmpty, !isForEveryFileSystem(String(name)) else { return nil }
+      return (
+        String(name), "--" + name.replacing("_", with: "-"), String(option.dropFirst(name.count))
+      )
     }
   }
 
   /// Separated by commas; one that a backslash precedes belongs to the value, as in libfuse's lists.
-  private static func elements(of list: some StringProtocol) -> [String] {
+  private static func elements(of list: Substring) -> [String] {
     var elements = [""]
     var isEscaped = false
     for character in list {

@@ -184,7 +184,8 @@ final class MountProcess {
   private func openCache(mountpoint: String) throws(Failure) -> (BlockCache, sizeInBytes: Int) {
     let path =
       if let given = flags.resources.cacheDir { try Self.absolute(given) } else {
-        try Self.defaultCacheDirectory(mountpoint)
+        try DefaultCacheFolder.path(
+          forMountpoint: mountpoint, environment: Self.environment())
       }
     // Each look at the cache's place would be a question to the mount itself.
     guard !FilePath(path).lexicallyNormalized().starts(with: FilePath(mountpoint)) else {
@@ -225,23 +226,6 @@ final class MountProcess {
 
   private static func defaultCacheSize(_ path: String) -> Int {
     min(20 << 30, (BlockCache.freeBytes(at: path) ?? 0) / 2)
-  }
-
-  /// A folder for this mountpoint, so that mounts side by side do not meet and each finds its own again.
-  private static func defaultCacheDirectory(_ mountpoint: String) throws(Failure) -> String {
-    let environment = environment()
-    let base: String
-    if let cache = environment["XDG_CACHE_HOME"], cache.hasPrefix("/") {
-      base = cache
-    } else if let home = environment["HOME"], home.hasPrefix("/") {
-      base = home + "/.cache"
-    } else {
-      throw Failure(
-        "neither XDG_CACHE_HOME nor HOME is set, and the user has no home; say where the cache is with --cache-dir"
-      )
-    }
-    let name = mountpoint.dropFirst().replacing("%", with: "%25").replacing("/", with: "%2F")
-    return "\(base)/inventoryfs/\(name.suffix(200))"
   }
 
   // MARK: The process

@@ -1,7 +1,7 @@
-import ArgumentParser
-
 /// A duration on the command line: `60` and `60s` are seconds, `500ms`, `2m`, `1h`. More than nothing, at most a day.
-struct TimeSpan: ExpressibleByArgument {
+struct TimeSpan: OptionValue {
+  static let expectation = "more than 0 and at most 24h, such as 60, 90s, 500ms, 2m or 1h"
+
   let duration: Duration
 
   init(_ duration: Duration) { self.duration = duration }
@@ -10,10 +10,17 @@ struct TimeSpan: ExpressibleByArgument {
     let number = argument.prefix { $0.isASCII && ($0.isNumber || $0 == ".") }
     let units = ["": 1, "s": 1, "ms": 0.001, "m": 60, "h": 3600]
     guard let value = Double(number), let unit = units[String(argument.dropFirst(number.count))],
-      value > 0, value * unit <= 86_400
+      value * unit <= 86_400
     else { return nil }
     duration = .seconds(value * unit)
+    // What is less than an attosecond has become nothing.
+    guard duration > .zero else { return nil }
   }
 
-  var defaultValueDescription: String { "\(Int(duration.components.seconds))s" }
+  /// In whole seconds, or else milliseconds.
+  var description: String {
+    let (seconds, attoseconds) = duration.components
+    return attoseconds == 0
+      ? "\(seconds)s" : "\(seconds * 1000 + attoseconds / 1_000_000_000_000_000)ms"
+  }
 }

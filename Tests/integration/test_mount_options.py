@@ -52,7 +52,7 @@ def test_a_comma_in_a_value_is_escaped(lab, seaweedfs, csv_inventory):
 
 
 @pytest.mark.parametrize("options, complaint", [
-    (["-o", "allow_root"], "--allow-root"), (["-o", "cache-size=much"], "much"), (["-o", "uid"], "--uid"),
+    (["-o", "allow_root"], "'allow_root' in -o"), (["-o", "cache-size=much"], "much"), (["-o", "uid"], "'uid' in -o"),
     (["-o"], "-o"), (["-fo", "allow_other"], "-o")], ids=str)
 def test_a_list_that_is_wrong_is_refused_by_name(lab, csv_inventory, options, complaint):
     result = lab.inventoryfs("mount", csv_inventory.manifest_path, lab.mountpoint(), *options)
