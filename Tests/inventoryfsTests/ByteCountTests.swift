@@ -1,4 +1,5 @@
 import ReadPlanning
+import TestSupport
 import Testing
 
 @testable import inventoryfs
@@ -10,14 +11,21 @@ import Testing
     arguments: [
       ("0", 0), ("1000000", 1_000_000), ("7b", 7), ("512MiB", 512 << 20), ("20 GiB", 20 << 30),
       ("1.5G", 3 << 29), ("1kB", 1000), ("2tb", 2_000_000_000_000),
-    ])
+      (".5k", 512), ("5.", 5), ("0.4", 0), ("0.5", 1), ("1.5b", 2), ("0001m", 1 << 20),
+      ("1  KIB", 1024), ("1023PiB", 1023 << 50), ("1p", 1 << 50), ("0PB", 0),
+    ] as [(String, Int)])
   func reads(text: String, bytes: Int) {
     #expect(ByteCount(argument: text)?.bytes == bytes)
   }
 
   @Test(
     "What is no size, or one that cannot be reckoned with, is refused",
-    arguments: ["", "MiB", "-1", "1XB", "1MiBs", "1.2.3", "1024PiB", "9999999999999999999"])
+    arguments: [
+      "", "MiB", "-1", "1XB", "1MiBs", "1.2.3", "1024PiB", "9999999999999999999",
+      "1152921504606846976", "+1", " 1", "1e3", "0x10", "1 k i b", "1EiB", "1Ki", "inf",
+      "nan",
+      "１２", "½", "1,5G", ".", "1.5.G", String(repeating: "9", count: 400), "G1", "-0.1",
+    ] as [String])
   func refuses(text: String) {
     #expect(ByteCount(argument: text) == nil)
   }
@@ -30,6 +38,19 @@ import Testing
     ])
   func writes(bytes: Int, text: String) {
     #expect("\(ByteCount(bytes: bytes))" == text)
+  }
+
+  @Test("A size that was written is read as no more than it was, and less by no tenth")
+  func readsWhatItWrites() throws {
+    var generator = SeededGenerator(seed: 5)
+    for _ in 0..<2000 {
+      let bytes = Int.random(
+        in: 0..<1 << Int.random(in: 1...59, using: &generator), using: &generator)
+      let size = ByteCount(bytes: bytes)
+      let again = try #require(ByteCount(argument: "\(size)")).bytes
+      // Half a byte more where a tenth of the unit is no whole number of bytes.
+      #expect(again <= bytes + 1 && again >= bytes - bytes / 10, "\(bytes): \(size)")
+    }
   }
 
   @Test("The smallest --memory-limit that is named is enough when it is typed in")
