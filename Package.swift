@@ -121,8 +121,10 @@ let package = Package(
     tests(of: "BlockCache", ["Locks"]),
     tests(of: "ObjectStore", ["Digests", "EmbeddedS3Origin", "Locks"]),
     tests(of: "InventoryFileSystem", ["EmbeddedS3Origin", "Locks"]),
-    tests(of: "FuseMount", ["CFuse3", "InventoryFileSystem", "Locks", "PosixThreads"]),
-    tests(of: "inventoryfs", ["ReadPlanning"]),
+    tests(of: "FuseMount", ["CFuse3", "InventoryFileSystem", "Locks", "PosixThreads", logging]),
+    tests(
+      of: "inventoryfs",
+      ["ReadPlanning", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
     tests(of: "EmbeddedS3Origin"),
     tests(of: "PosixThreads", ["Locks"]),
     tests(of: "PrintableText"),
@@ -130,13 +132,22 @@ let package = Package(
   swiftLanguageModes: [.v6]
 )
 
-// Tests/fuzz sets this, and builds everything beneath instrumented.
-if Context.environment["INVENTORYFS_FUZZING"] != nil {
+// The fuzzing targets are compiled into their tests, or, where Tests/fuzz sets this and builds everything beneath
+// instrumented, into a program with libFuzzer.
+let fuzzedModules: [Target.Dependency] = [
+  "BlockCache", "InventoryManifest", "ObjectStore", "ReadPlanning",
+]
+if Context.environment["INVENTORYFS_FUZZING"] == nil {
+  package.targets.append(
+    .testTarget(
+      name: "FuzzCorpusTests", dependencies: fuzzedModules + ["TestSupport"], path: "Tests/Fuzzing",
+      exclude: ["CFuzzer", "corpus", "Sources/FuzzCommand.swift"],
+      sources: ["CorpusTests", "Sources"], swiftSettings: swiftSettings))
+} else {
   package.targets += [
     .systemLibrary(name: "CFuzzer", path: "Tests/Fuzzing/CFuzzer"),
     .executableTarget(
-      name: "fuzzing",
-      dependencies: ["BlockCache", "CFuzzer", "InventoryManifest", "ObjectStore", "ReadPlanning"],
-      path: "Tests/Fuzzing/Sources", swiftSettings: swiftSettings),
+      name: "fuzzing", dependencies: fuzzedModules + ["CFuzzer"], path: "Tests/Fuzzing/Sources",
+      swiftSettings: swiftSettings),
   ]
 }

@@ -7,26 +7,13 @@ import Glibc
 /// program, and libFuzzer leaves the input in a file. `Tests/fuzz` builds and runs it; the package has it only while
 /// INVENTORYFS_FUZZING is set, because everything beneath has to be instrumented.
 @main struct FuzzCommand {
-  typealias Target = @Sendable ([UInt8]) -> Void
-
-  static let targets: [String: Target] = [
-    "manifest": fuzzManifest,
-    "manifest-checksum": fuzzManifestChecksum,
-    "s3-error": fuzzS3Error,
-    "response-head": fuzzResponseHead,
-    "content-range": fuzzContentRange,
-    "parquet-footer": fuzzParquetFooter,
-    "cache-index": fuzzCacheIndex,
-    "shared-files": fuzzSharedFiles,
-    "credentials-answer": fuzzCredentialsAnswer,
-  ]
-
   // Set once, before libFuzzer's loop, which has one thread.
-  private nonisolated(unsafe) static var target: Target = { _ in }
+  private nonisolated(unsafe) static var target: FuzzTargets.Target = { _ in }
 
   static func main() {
-    guard CommandLine.arguments.count > 1, let chosen = targets[CommandLine.arguments[1]] else {
-      print(targets.keys.sorted().joined(separator: "\n"))
+    guard CommandLine.arguments.count > 1, let chosen = FuzzTargets.all[CommandLine.arguments[1]]
+    else {
+      print(FuzzTargets.all.keys.sorted().joined(separator: "\n"))
       exit(CommandLine.arguments.count > 1 ? 1 : 0)
     }
     target = chosen
@@ -45,12 +32,4 @@ import Glibc
 /// Ends the run as a crash would, also in a release build.
 func check(_ condition: Bool, _ message: @autoclosure () -> String) {
   if !condition { fatalError(message()) }
-}
-
-/// Messages go to terminals and logs: text from outside in them must be fit for that.
-func checkMessage(_ error: some CustomStringConvertible) {
-  let text = error.description
-  check(
-    !text.unicodeScalars.contains { $0.properties.generalCategory == .control },
-    "a control character in: \(text)")
 }
