@@ -171,11 +171,11 @@ import Testing
     }
 
     /// One thread's part in each round, begun after a while that the seed chooses.
-    func run(seed: UInt64, longestWhile: Int = 500, _ part: (Int) -> Void) {
+    func run(seed: UInt64, _ part: (Int) -> Void) {
       var generator = SeededGenerator(seed: seed)
       for index in 0..<count {
         while current.load(ordering: .acquiring) != index { sched_yield() }
-        for _ in 0..<Int.random(in: 0..<longestWhile, using: &generator) {
+        for _ in 0..<Int.random(in: 0..<500, using: &generator) {
           _ = current.load(ordering: .relaxed)
         }
         part(index)
@@ -194,8 +194,12 @@ import Testing
     let rounds = Rounds(requests.count, threadCount: 4)
     let interrupters = [2, 3].map { seed in
       PosixThread(named: "interrupter") {
-        // About as long as it takes to send a request and answer it, so that each comes first at times.
-        rounds.run(seed: seed, longestWhile: 40_000) { kernel.interrupt(requests[$0].unique) }
+        rounds.run(seed: seed) { index in
+          // Unless it is held back, it comes first nearly always.
+          let request = requests[index]
+          while index % 4 != 0, !request.wait.isParked { sched_yield() }
+          kernel.interrupt(request.unique)
+        }
       }
     }
     let answerer = PosixThread(named: "answerer") {
