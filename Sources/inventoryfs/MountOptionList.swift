@@ -1,14 +1,17 @@
 import ArgumentParser
 
-/// The `-o` of mount(8), so that a mount can be a line of /etc/fstab with the type `fuse.inventoryfs`.
+/// The `-o` of mount(8), so that a mount can be a line of /etc/fstab with the type
+/// `fuse.inventoryfs`.
 ///
-/// For such a line mount.fuse(8) calls the program without a command, and with everything in one list:
-/// `inventoryfs SOURCE MOUNTPOINT -o rw,allow_other,cache-size=1GiB`. An option that is ours becomes the flag of that
-/// name, `--allow-other`; those that every file system is given (mount(8), "Filesystem-independent mount options") are
-/// dropped, because an inventory is read-only, and has neither devices nor set-user-ID programs, whatever they say.
+/// For such a line mount.fuse(8) calls the program without a command, and with everything in one
+/// list: `inventoryfs SOURCE MOUNTPOINT -o rw,allow_other,cache-size=1GiB`. An option that is ours
+/// becomes the flag of that name, `--allow-other`; those that every file system is given (mount(8),
+/// "Filesystem-independent mount options") are dropped, because an inventory is read-only, and has
+/// neither devices nor set-user-ID programs, whatever they say.
 struct MountOptionList {
-  /// The arguments after the program's name, with `mount` in front where there is no command, and each `-o LIST` taken
-  /// apart. Without a `-o` they stay as they are. What is wrong with them is left for the parser to say.
+  /// The arguments after the program's name, with `mount` in front where there is no command, and
+  /// each `-o LIST` taken apart. Without a `-o` they stay as they are. What is wrong with them is
+  /// left for the parser to say.
   let arguments: [String]
   /// What the lists call the flags that they became, where only a list has them.
   private let namesInLists: [String: String]
@@ -47,13 +50,14 @@ struct MountOptionList {
     }
   }
 
-  /// The parser's message about the arguments, in whose first line flags that came from a list are called what the list
-  /// calls them.
+  /// The parser's message about the arguments, in whose first line flags that came from a list are
+  /// called what the list calls them.
   func inUsersWords(_ message: String) -> String {
     let end = message.firstIndex(of: "\n") ?? message.endIndex
     var line = String(message[..<end])
     for (flag, name) in namesInLists {
-      // It is quoted, perhaps with its value or its value's name: '--uid', '--uid=x', '--uid <uid>'.
+      // It is quoted, perhaps with its value or its value's name: '--uid', '--uid=x', '--uid
+      // <uid>'.
       for follower in ["'", "=", " "] {
         guard let found = line.firstRange(of: "'" + flag + follower),
           let quote = line[found.lowerBound...].dropFirst().firstIndex(of: "'")
@@ -81,7 +85,8 @@ struct MountOptionList {
     }
   }
 
-  /// Separated by commas; one that a backslash precedes belongs to the value, as in libfuse's lists.
+  /// Separated by commas; one that a backslash precedes belongs to the value, as in libfuse's
+  /// lists.
   private static func elements(of list: Substring) -> [String] {
     var elements = [""]
     var isEscaped = false

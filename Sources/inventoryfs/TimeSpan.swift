@@ -1,4 +1,5 @@
-/// A duration on the command line: `60` and `60s` are seconds, `500ms`, `2m`, `1h`. More than nothing, at most a day.
+/// A duration on the command line: `60` and `60s` are seconds, `500ms`, `2m`, `1h`. More than
+/// nothing, at most a day.
 struct TimeSpan: OptionValue {
   static let expectation = "more than 0 and at most 24h, such as 60, 90s, 500ms, 2m or 1h"
 

@@ -22,7 +22,8 @@ import Testing
   ]
   private static let yearInSeconds: UInt64 = 365 * 86400
 
-  /// Runs a test with a session over a folder of two chunks, `a` and an empty one, and one for each error.
+  /// Runs a test with a session over a folder of two chunks, `a` and an empty one, and one for each
+  /// error.
   private func withKernel(
     backing: (any BackingDevice)? = nil, _ body: (KernelSide, ChunkFolder) throws -> Void
   ) throws {

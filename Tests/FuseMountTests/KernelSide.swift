@@ -8,8 +8,9 @@ import Testing
 
 @testable import FuseMount
 
-/// The kernel's side of a FUSE session, without a mount: requests, laid out as in linux/fuse.h, are handed to libfuse,
-/// which calls the operations under test; what libfuse writes is kept as replies.
+/// The kernel's side of a FUSE session, without a mount: requests, laid out as in linux/fuse.h, are
+/// handed to libfuse, which calls the operations under test; what libfuse writes is kept as
+/// replies.
 final class KernelSide: Sendable {
   enum Opcode: UInt32 {
     case lookUp = 1, getAttributes = 3, open = 14, read = 15, statistics = 17, release = 18
@@ -30,7 +31,8 @@ final class KernelSide: Sendable {
     let state = Lock<(replies: [UInt64: [Reply]], failure: Int32?)>(([:], nil))
   }
 
-  /// By the descriptor that libfuse takes for the device, the one thing of ours that it tells its callbacks.
+  /// By the descriptor that libfuse takes for the device, the one thing of ours that it tells its
+  /// callbacks.
   private static let inboxes = Lock<[Int32: Inbox]>([:])
   static let maxBackground: UInt32 = 24
   /// FUSE_MAX_PAGES, FUSE_INIT_EXT and what else matters here of what kernel 6.1 offers.
@@ -38,7 +40,8 @@ final class KernelSide: Sendable {
     1 << 0 | 1 << 4 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 18 | 1 << 22 | 1 << 30
 
   let context: OperationContext
-  // libfuse's session may be used from any thread; it is freed by `end` only, after the last request.
+  // libfuse's session may be used from any thread; it is freed by `end` only, after the last
+  // request.
   private nonisolated(unsafe) let session: OpaquePointer
   private let descriptor: Int32
   private let inbox = Inbox()
@@ -104,7 +107,8 @@ final class KernelSide: Sendable {
     }
   }
 
-  /// Sends a request and returns what was answered before libfuse returned: nothing if it is parked.
+  /// Sends a request and returns what was answered before libfuse returned: nothing if it is
+  /// parked.
   @discardableResult
   func send(
     _ opcode: Opcode, node: UInt64 = 1, unique: UInt64? = nil, _ body: Fields = Fields()

@@ -10,10 +10,11 @@ import Testing
 @testable import FuseMount
 @testable import InventoryFileSystem
 
-/// Requests whose answers have to wait, and whose askers are interrupted meanwhile: in every order exactly one reply
-/// goes out, and nothing is left of the request.
+/// Requests whose answers have to wait, and whose askers are interrupted meanwhile: in every order
+/// exactly one reply goes out, and nothing is left of the request.
 @Suite(.timeLimit(.minutes(20))) struct ParkedReplyTests {
-  /// What a request waits for, as the file system's waits are: ended once, by the answer or by the interruption.
+  /// What a request waits for, as the file system's waits are: ended once, by the answer or by the
+  /// interruption.
   private final class Wait: Sendable {
     private let state = Lock<(parked: ParkedAttributeReply?, isOver: Bool)>((nil, false))
 

@@ -1,8 +1,9 @@
-/// The decoders of what comes from outside, each as a function that must return for any bytes, and that gives `check` what
-/// must hold of the result.
+/// The decoders of what comes from outside, each as a function that must return for any bytes, and
+/// that gives `check` what must hold of the result.
 ///
-/// They are compiled twice: into `fuzzing`, which feeds them with what libFuzzer makes up and whose `check` ends the
-/// process, and into the tests, which feed them with the corpus and whose `check` records an issue.
+/// They are compiled twice: into `fuzzing`, which feeds them with what libFuzzer makes up and whose
+/// `check` ends the process, and into the tests, which feed them with the corpus and whose `check`
+/// records an issue.
 enum FuzzTargets {
   typealias Target = @Sendable ([UInt8]) -> Void
 
