@@ -95,7 +95,7 @@ def read_calls(mount):
     return int(re.search(r"^syscr: (\d+)$", text, re.MULTILINE)[1])
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(300)
 def test_memory_does_not_grow_with_the_number_of_reads(lab):
     """READS in the environment is another number than a million.
 

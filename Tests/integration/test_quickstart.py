@@ -18,7 +18,7 @@ def test_the_sample_is_what_its_script_makes(lab):
     assert size <= 60 << 10
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 def test_the_quickstart_runs_to_its_end_and_leaves_nothing(lab):
     result = quickstart(lab)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -36,7 +36,7 @@ def quickstart(lab, *options):
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=800)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 def test_the_quickstart_with_keep_leaves_a_mount_that_its_last_line_ends(lab):
     result = quickstart(lab, "--keep")
     assert result.returncode == 0, result.stdout + result.stderr

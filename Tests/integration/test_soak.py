@@ -34,7 +34,7 @@ def test_under_faults_and_restarts_no_byte_is_wrong_and_all_bounds_hold(lab):
     assert figures["highest"]["cache_bytes"] > figures["bounds"]["cache_bytes"] // 2, "the cache was hardly used"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(300)
 def test_a_soak_notices_wrong_bytes_and_bounds_that_are_exceeded(lab):
     """Each of these must show, or that none of them does above would mean nothing."""
     def missing(problems):
@@ -63,7 +63,7 @@ sys.exit(str(dict(failures)) if failures else 0)
 """
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(300)
 def test_opening_more_chunks_than_are_kept_open_never_fails(lab):
     """Found by the soak: a chunk that another reader's close had unloaded in between failed to open, with ESHUTDOWN."""
     made = write_manifest(lab.folder, [entry(lab.folder, f"data/{number}.bin", os.urandom(100_000))

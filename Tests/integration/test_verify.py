@@ -11,7 +11,7 @@ from harness.inventory import entry, write_manifest
 from harness.processes import wait_until
 
 # The comparison gives way to whatever else runs, and may have to wait long on a busy machine.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(300)
 
 LONG = 240
 MIB = 1 << 20

@@ -5,6 +5,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import time
 
 from . import processes
 from .disk_usage import allocated_bytes
@@ -19,6 +20,7 @@ class Mount:
         self.pid = None
         self.log_path = lab.folder / f"{path.name}.{len(lab.mounts)}.log"
         self.was_killed = False
+        self.ready_at = 0.0
 
     def start(self, command, environment, foreground):
         with open(self.log_path, "wb") as log:
@@ -32,6 +34,7 @@ class Mount:
                                             stdout=log, stderr=log)
         self.pid = self.process.pid
         wait_until(self._is_ready, "the mount to appear")
+        self.ready_at = time.monotonic()
 
     def _is_ready(self):
         assert self.process.poll() is None, \
@@ -81,7 +84,11 @@ class Mount:
     def unmount(self, *options):
         """`inventoryfs unmount`, and the daemon's end, which a new mount on the same cache has to wait for."""
         binary = self.lab.binary if self.user is None else self.lab.binary_for_everybody()
-        result = self.lab.run(binary, "unmount", self.path, *options, user=self.user)
+        while True:
+            result = self.lab.run(binary, "unmount", self.path, *options, user=self.user)
+            # A daemon in the foreground has itself a look at its mount when we see it already, and is using it then.
+            if "is in use" not in result.stderr or time.monotonic() > self.ready_at + 2:
+                break
         assert result.returncode == 0, result.stderr
         self.wait_for_end()
 
