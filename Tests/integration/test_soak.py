@@ -23,8 +23,9 @@ def soak(lab, seconds, is_enough=None, **options):
 @pytest.mark.slow
 @pytest.mark.alone
 @pytest.mark.timeout(300)
-def test_under_faults_and_restarts_no_byte_is_wrong_and_all_bounds_hold(lab):
-    figures = soak(lab, 45, seconds_between_restarts=12)
+@pytest.mark.parametrize("seconds", [30, pytest.param(120, marks=pytest.mark.nightly)])
+def test_under_faults_and_restarts_no_byte_is_wrong_and_all_bounds_hold(lab, seconds):
+    figures = soak(lab, seconds, seconds_between_restarts=9)
     assert figures["problems"] == []
     # And it was a soak.
     assert figures["calls"] > 1000 and figures["bytes_compared"] > 100 << 20
