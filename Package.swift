@@ -73,9 +73,13 @@ let package = Package(
     target(
       "BlockCache",
       ["CCRC32C", "CLinux", "CZlib", "Digests", "Locks", "ReadPlanning", logging, system]),
+    target("XMLFields", ["CExpat", "PrintableText"]),
+    target("HTTPTransfer", ["CCurl", "Locks", "PosixThreads", "PrintableText"]),
     target(
-      "ObjectStore",
-      ["CCurl", "CExpat", "CLinux", "Digests", "Locks", "PosixThreads", "PrintableText", logging]),
+      "AWSCredentials",
+      ["CLinux", "Digests", "HTTPTransfer", "Locks", "PosixThreads", "PrintableText", "XMLFields"]),
+    target(
+      "ObjectStore", ["AWSCredentials", "HTTPTransfer", "Locks", "PrintableText", "XMLFields"]),
     target(
       "InventoryFileSystem",
       [
@@ -88,8 +92,8 @@ let package = Package(
     .executableTarget(
       name: "inventoryfs",
       dependencies: [
-        "BlockCache", "CLinux", "FuseMount", "InventoryFileSystem", "Locks", "ObjectStore",
-        "PosixThreads", "PrintableText", "ReadPlanning", logging, system,
+        "AWSCredentials", "BlockCache", "CLinux", "FuseMount", "InventoryFileSystem", "Locks",
+        "ObjectStore", "PosixThreads", "PrintableText", "ReadPlanning", logging, system,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: swiftSettings),
@@ -119,8 +123,10 @@ let package = Package(
     tests(of: "ReadPlanning"),
     tests(of: "InventoryManifest"),
     tests(of: "BlockCache", ["Locks"]),
-    tests(of: "ObjectStore", ["Digests", "EmbeddedS3Origin", "Locks"]),
-    tests(of: "InventoryFileSystem", ["EmbeddedS3Origin", "Locks"]),
+    tests(of: "HTTPTransfer", ["Locks"]),
+    tests(of: "AWSCredentials", ["Digests", "HTTPTransfer", "Locks"]),
+    tests(of: "ObjectStore", ["AWSCredentials", "EmbeddedS3Origin", "HTTPTransfer", "Locks"]),
+    tests(of: "InventoryFileSystem", ["AWSCredentials", "EmbeddedS3Origin", "Locks"]),
     tests(of: "FuseMount", ["CFuse3", "InventoryFileSystem", "Locks", "PosixThreads", logging]),
     tests(
       of: "inventoryfs",
@@ -135,7 +141,7 @@ let package = Package(
 // The fuzzing targets are compiled into their tests, or, where Tests/fuzz sets this and builds everything beneath
 // instrumented, into a program with libFuzzer.
 let fuzzedModules: [Target.Dependency] = [
-  "BlockCache", "InventoryManifest", "ObjectStore", "ReadPlanning",
+  "AWSCredentials", "BlockCache", "HTTPTransfer", "InventoryManifest", "ObjectStore", "ReadPlanning",
 ]
 if Context.environment["INVENTORYFS_FUZZING"] == nil {
   package.targets.append(

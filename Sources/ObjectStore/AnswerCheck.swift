@@ -1,4 +1,4 @@
-import CCurl
+import HTTPTransfer
 
 /// Reads one answer as it comes in and holds it against the request: status, range and length. What passes goes on to
 /// the receiver; what does not becomes a `StoreError`. Used by one network thread.
@@ -68,10 +68,10 @@ final class AnswerCheck: @unchecked Sendable {
     switch ending {
     case .cancelled:
       finish(.cancelled)
-    case .failed(let code, let text) where !isComplete:
+    case .failed(let connectionProblem, let text) where !isComplete:
       // Ended by us, for a reason that is known; a receiver that refused knows its own.
       if let problem { return finish(problem) }
-      finish(.connection(Self.problem(code), text: "\(endpoint): \(text)"))
+      finish(.connection(connectionProblem, text: "\(endpoint): \(text)"))
     case .done, .failed:
       if isRefusal {
         if let wrongSize = wrongSize() { return finish(wrongSize) }
@@ -130,19 +130,5 @@ final class AnswerCheck: @unchecked Sendable {
     }
     expected = range.count
     return nil
-  }
-
-  private static func problem(_ code: CURLcode) -> StoreError.ConnectionProblem {
-    switch code {
-    case CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY: .unknownHost
-    case CURLE_COULDNT_CONNECT: .refused
-    case CURLE_OPERATION_TIMEDOUT: .timeout
-    // Also where the connection was reset or closed in the handshake.
-    case CURLE_SSL_CONNECT_ERROR: .handshake
-    case CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CERTPROBLEM, CURLE_SSL_CIPHER,
-      CURLE_SSL_CACERT_BADFILE, CURLE_SSL_ISSUER_ERROR:
-      .tls
-    default: .broken
-    }
   }
 }

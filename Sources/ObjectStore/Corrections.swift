@@ -1,3 +1,5 @@
+import AWSCredentials
+import HTTPTransfer
 import Locks
 
 /// What the store's refusals have taught: where a bucket is, how far the clocks are apart, that credentials were renewed.

@@ -1,3 +1,4 @@
+import HTTPTransfer
 import Locks
 
 /// What to ask the store for.

@@ -1,4 +1,6 @@
+public import AWSCredentials
 import Glibc
+import HTTPTransfer
 import Locks
 import Synchronization
 

@@ -1,3 +1,4 @@
+public import HTTPTransfer
 import PrintableText
 
 /// What is needed of an answer's status line and headers.

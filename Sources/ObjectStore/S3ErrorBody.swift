@@ -1,3 +1,5 @@
+import XMLFields
+
 /// The XML with which S3 explains a refusal ("Error responses" in the Amazon S3 API Reference).
 ///
 /// Servers and proxies in between may answer with anything else, so what cannot be read is nil, and never an

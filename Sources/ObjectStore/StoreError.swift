@@ -4,6 +4,8 @@
 // status and no body. So the kind is decided in one place, by the code where there is one and by the status
 // otherwise, and everything above (retry, errno, exit message) looks at the kind alone.
 
+public import AWSCredentials
+public import HTTPTransfer
 import PrintableText
 
 /// A request to a store that failed.
@@ -68,14 +70,7 @@ public struct StoreError: Error, Sendable, Equatable {
     case cancelled
   }
 
-  public enum ConnectionProblem: String, Sendable, Equatable, CaseIterable {
-    case unknownHost, refused, timeout
-    /// The handshake of TLS did not come to its end.
-    case handshake
-    /// A certificate that is not accepted, or none to hold it against.
-    case tls
-    case broken
-  }
+  public typealias ConnectionProblem = HTTPTransfer.ConnectionProblem
 
   /// Whether the same request may succeed a little later, without anybody doing anything.
   public var isRetryable: Bool {

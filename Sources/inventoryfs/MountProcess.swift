@@ -1,3 +1,4 @@
+import AWSCredentials
 import BlockCache
 import CLinux
 import Dispatch

@@ -1,3 +1,4 @@
+import AWSCredentials
 import BlockCache
 import Dispatch
 import EmbeddedS3Origin

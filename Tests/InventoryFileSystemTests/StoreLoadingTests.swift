@@ -1,3 +1,4 @@
+import AWSCredentials
 import InventoryFileSystem
 import InventoryManifest
 import Logging

@@ -1,3 +1,4 @@
+import AWSCredentials
 import Dispatch
 import EmbeddedS3Origin
 import Locks

@@ -1,3 +1,4 @@
+import AWSCredentials
 import Glibc
 import ObjectStore
 import TestSupport

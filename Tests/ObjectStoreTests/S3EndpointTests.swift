@@ -1,5 +1,7 @@
-import ObjectStore
+import AWSCredentials
 import Testing
+
+@testable import ObjectStore
 
 @Suite struct S3EndpointTests {
   @Test(
@@ -187,5 +189,20 @@ import Testing
     let location = try S3Location(parsing: "s3://b/a\u{1b}[2J\n\u{202e}é")
     #expect(location.key == "a\u{1b}[2J\n\u{202e}é")
     #expect("\(location)" == #"s3://b/a\u{1b}[2J\u{a}\u{202e}é"#)
+  }
+}
+
+@Suite struct RegionEndpointTests {
+  @Test("Only AWS's endpoint is exchanged for that of another region, within the same partition")
+  func endpoints() throws {
+    let aws = try S3Endpoint(region: "eu-west-1")
+    #expect(aws.endpoint(inRegion: "us-east-2").description == "https://s3.us-east-2.amazonaws.com")
+    for region in ["cn-north-1", "evil.example", "a/b", ""] {
+      #expect(aws.endpoint(inRegion: region) == aws, "\(region)")
+    }
+    for url in ["https://store.example:9000/base", "https://s3.eu-west-1.amazonaws.com"] {
+      let other = try S3Endpoint(url: url)
+      #expect(other.endpoint(inRegion: "us-east-2") == other)
+    }
   }
 }

@@ -1,3 +1,4 @@
+import AWSCredentials
 import ObjectStore
 
 /// The same credentials at all times.

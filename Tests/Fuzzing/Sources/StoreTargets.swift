@@ -1,3 +1,5 @@
+import AWSCredentials
+import HTTPTransfer
 import ObjectStore
 
 /// The body of a refusal, after a byte that chooses the status.

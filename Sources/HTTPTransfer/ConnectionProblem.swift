@@ -1,0 +1,25 @@
+import CCurl
+
+/// Why a transfer failed, as far as it is the connection's fault.
+public enum ConnectionProblem: String, Sendable, Equatable, CaseIterable {
+  case unknownHost, refused, timeout
+  /// The handshake of TLS did not come to its end.
+  case handshake
+  /// A certificate that is not accepted, or none to hold it against.
+  case tls
+  case broken
+
+  init(_ code: CURLcode) {
+    switch code {
+    case CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY: self = .unknownHost
+    case CURLE_COULDNT_CONNECT: self = .refused
+    case CURLE_OPERATION_TIMEDOUT: self = .timeout
+    // Also where the connection was reset or closed in the handshake.
+    case CURLE_SSL_CONNECT_ERROR: self = .handshake
+    case CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CERTPROBLEM, CURLE_SSL_CIPHER,
+      CURLE_SSL_CACERT_BADFILE, CURLE_SSL_ISSUER_ERROR:
+      self = .tls
+    default: self = .broken
+    }
+  }
+}

@@ -1,0 +1,76 @@
+import Locks
+
+/// One HTTP request and what becomes of it. Its closures are called on the engine's thread, except that `onEnd` is called
+/// by who submits a transfer to an engine that has stopped.
+package final class CurlTransfer: @unchecked Sendable {
+  package enum Ending: Sendable {
+    case done
+    /// With the HTTP client's text.
+    case failed(ConnectionProblem, text: String)
+    case cancelled
+  }
+
+  let url: String
+  let headers: [String]
+  let isHead: Bool
+  /// How often this has been asked for, this time included.
+  let attempt: Int
+  /// One header line, without its line end; an empty one ends the head. False ends the transfer.
+  let onHeader: (UnsafeRawBufferPointer) -> Bool
+  /// Bytes of the body, valid during the call. False ends the transfer.
+  private let onBody: (UnsafeRawBufferPointer) -> Bool
+  private let onEnd: (Ending) -> Void
+
+  // Used by the engine's thread alone, which makes the class safe to hand about: everything above is constant.
+
+  /// While the transfer runs.
+  var handle: CurlHandle?
+  var collector: BodyCollector?
+  /// The receiver wants no more.
+  private(set) var isRefused = false
+  var began = SuspendingClock.now
+  var firstByte: SuspendingClock.Instant?
+  /// Bytes received of the body.
+  var receivedInBytes = 0
+  /// When the speed was last looked at, and how much had come by then.
+  private var look: (at: SuspendingClock.Instant, receivedInBytes: Int)?
+
+  package init(
+    url: String, headers: [String], isHead: Bool, attempt: Int = 1,
+    onHeader: @escaping @Sendable (UnsafeRawBufferPointer) -> Bool,
+    onBody: @escaping @Sendable (UnsafeRawBufferPointer) -> Bool,
+    onEnd: @escaping @Sendable (Ending) -> Void
+  ) {
+    self.url = url
+    self.headers = headers
+    self.isHead = isHead
+    self.attempt = attempt
+    self.onHeader = onHeader
+    self.onBody = onBody
+    self.onEnd = onEnd
+  }
+
+  /// Why the rest is better asked for anew; nil where it is not.
+  func lateness(
+    at now: SuspendingClock.Instant, _ experience: CurlEngine.Experience
+  ) -> String? {
+    guard let firstByte else {
+      let limit = experience.patience.withLock { $0.timeout(attempt: attempt) }
+      return now - began > limit ? "no answer within \(limit)" : nil
+    }
+    let last = look ?? (firstByte, 0)
+    let time = now - last.at
+    guard time >= UsualSpeed.window else { return nil }
+    look = (now, receivedInBytes)
+    let count = receivedInBytes - last.receivedInBytes
+    let isStraggler = experience.usualSpeed.withLock {
+      $0.isStraggler(count, in: time, attempt: attempt)
+    }
+    return isStraggler
+      ? "only \(count) bytes within \(time), far less than is usual" : nil
+  }
+
+  func deliver(_ body: UnsafeRawBufferPointer) { if !isRefused { isRefused = !onBody(body) } }
+
+  func end(_ ending: Ending) { onEnd(ending) }
+}
