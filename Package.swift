@@ -66,13 +66,17 @@ let package = Package(
     target("PosixThreads", ["CLinux", "Locks"]),
     target("Locks"),
     target("PrintableText"),
+    target("Blocks"),
     target(
       "ReadPlanning",
-      [collection("DequeModule"), collection("HeapModule"), collection("OrderedCollections")]),
+      [
+        "Blocks", collection("DequeModule"), collection("HeapModule"),
+        collection("OrderedCollections"),
+      ]),
     target("InventoryManifest", ["Digests", "PrintableText"]),
     target(
       "BlockCache",
-      ["CCRC32C", "CLinux", "CZlib", "Digests", "Locks", "ReadPlanning", logging, system]),
+      ["Blocks", "CCRC32C", "CLinux", "CZlib", "Digests", "Locks", logging, system]),
     target("XMLFields", ["CExpat", "PrintableText"]),
     target("HTTPTransfer", ["CCurl", "Locks", "PosixThreads", "PrintableText"]),
     target(
@@ -83,8 +87,8 @@ let package = Package(
     target(
       "InventoryFileSystem",
       [
-        "BlockCache", "CLinux", "InventoryManifest", "Locks", "ObjectStore", "PosixThreads",
-        "PrintableText", "ReadPlanning", logging, system,
+        "BlockCache", "Blocks", "CLinux", "InventoryManifest", "Locks", "ObjectStore",
+        "PosixThreads", "PrintableText", "ReadPlanning", logging, system,
       ]),
     target(
       "FuseMount",
@@ -120,17 +124,18 @@ let package = Package(
       swiftSettings: swiftSettings),
     tests(of: "Digests"),
     tests(of: "Locks"),
-    tests(of: "ReadPlanning"),
+    tests(of: "Blocks"),
+    tests(of: "ReadPlanning", ["Blocks"]),
     tests(of: "InventoryManifest"),
-    tests(of: "BlockCache", ["Locks"]),
+    tests(of: "BlockCache", ["Blocks", "Locks"]),
     tests(of: "HTTPTransfer", ["Locks"]),
     tests(of: "AWSCredentials", ["Digests", "HTTPTransfer", "Locks"]),
     tests(of: "ObjectStore", ["AWSCredentials", "EmbeddedS3Origin", "HTTPTransfer", "Locks"]),
-    tests(of: "InventoryFileSystem", ["AWSCredentials", "EmbeddedS3Origin", "Locks"]),
-    tests(of: "FuseMount", ["CFuse3", "InventoryFileSystem", "Locks", "PosixThreads", logging]),
     tests(
-      of: "inventoryfs",
-      ["ReadPlanning", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+      of: "InventoryFileSystem",
+      ["AWSCredentials", "BlockCache", "Blocks", "EmbeddedS3Origin", "Locks"]),
+    tests(of: "FuseMount", ["CFuse3", "InventoryFileSystem", "Locks", "PosixThreads", logging]),
+    tests(of: "inventoryfs", [.product(name: "ArgumentParser", package: "swift-argument-parser")]),
     tests(of: "EmbeddedS3Origin"),
     tests(of: "PosixThreads", ["Locks"]),
     tests(of: "PrintableText"),

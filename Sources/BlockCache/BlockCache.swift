@@ -1,8 +1,8 @@
+public import Blocks
 import Digests
 import Glibc
 import Locks
 public import Logging
-public import ReadPlanning
 import SystemPackage
 
 /// The cache on disk: opens and creates entries, finds what earlier runs left, punches and removes.
@@ -231,7 +231,7 @@ public final class BlockCache: Sendable {
   }
 
   /// Punches a segment's hole.
-  public func evict(_ segment: CacheLedger.Segment) throws(BlockCacheError) {
+  public func evict(_ segment: Segment) throws(BlockCacheError) {
     let id = segment.entry
     let known = state.withLock { $0.names[id] ?? $0.open[id]?.entry.name }
     guard let name = known else { return }

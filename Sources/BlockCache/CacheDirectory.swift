@@ -1,6 +1,6 @@
+import Blocks
 import CLinux
 import Glibc
-import ReadPlanning
 import SystemPackage
 
 /// The directory that one mount has to itself.

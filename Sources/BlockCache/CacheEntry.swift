@@ -1,6 +1,6 @@
+public import Blocks
 import Glibc
 import Locks
-public import ReadPlanning
 import SystemPackage
 
 /// The cached bytes of one chunk: a sparse data file and its index.

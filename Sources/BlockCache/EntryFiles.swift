@@ -1,6 +1,6 @@
+import Blocks
 import CLinux
 import Glibc
-import ReadPlanning
 import SystemPackage
 
 /// The two files of a cached chunk, open, and what can be done to them.

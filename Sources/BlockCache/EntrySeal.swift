@@ -1,5 +1,5 @@
+import Blocks
 import Digests
-import ReadPlanning
 
 /// Names the bytes of a whole chunk by the checksums of all its blocks.
 ///

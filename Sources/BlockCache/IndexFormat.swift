@@ -1,4 +1,4 @@
-import ReadPlanning
+import Blocks
 
 /// What a cached chunk is on disk: two files.
 ///

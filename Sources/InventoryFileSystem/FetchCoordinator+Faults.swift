@@ -1,4 +1,5 @@
 import BlockCache
+import Blocks
 import Dispatch
 import ReadPlanning
 
@@ -17,7 +18,7 @@ extension FetchCoordinator {
     var warnedAt: SuspendingClock.Instant?
     var isProbing = false
     /// Leaving segments whose holes could not be punched.
-    var stuckSegments: [CacheLedger.Segment] = []
+    var stuckSegments: [Segment] = []
   }
 
   /// Something could not be written to the cache: says so once, has the planner do without, and tries again later.
@@ -90,7 +91,7 @@ extension FetchCoordinator {
 
   /// Punches a hole, and has it booked if that succeeded; if not, the space stays on the books until it does.
   func evict(
-    _ segment: CacheLedger.Segment,
+    _ segment: Segment,
     tellPlanner: ((inout State) -> [FetchPlanner.Action]) -> Void
   ) {
     do {

@@ -1,4 +1,5 @@
 import BlockCache
+import Blocks
 import Dispatch
 import InventoryManifest
 import ObjectStore

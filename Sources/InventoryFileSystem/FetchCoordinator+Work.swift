@@ -1,4 +1,5 @@
 import BlockCache
+import Blocks
 import Dispatch
 import Locks
 import Logging
@@ -14,7 +15,7 @@ extension FetchCoordinator {
     case cancel(ObjectTransfer)
     case succeed(Waiting)
     case fail(Waiting, FileSystemError)
-    case evict(CacheLedger.Segment)
+    case evict(Segment)
     case close(OpenChunk, isRemoved: Bool)
     case retry(PartID, after: Duration)
     case expire(Duration, after: Duration)

@@ -1,4 +1,5 @@
 import BlockCache
+import Blocks
 import ObjectStore
 import ReadPlanning
 

@@ -1,3 +1,5 @@
+public import Blocks
+
 /// The books of the cache on disk: what each segment takes, who uses it, and which goes first when room is needed.
 ///
 /// The bound holds because space is *reserved before it is written* and *given back only after the hole is punched*:
@@ -10,17 +12,6 @@
 ///
 /// Pinned segments are not in the list at all, so choosing a victim never searches, however many are pinned.
 public struct CacheLedger: Sendable {
-  public struct Segment: Hashable, Sendable {
-    public let entry: EntryID
-    /// The segment's index in its chunk.
-    public let index: Int
-
-    public init(entry: EntryID, index: Int) {
-      self.entry = entry
-      self.index = index
-    }
-  }
-
   private struct Record {
     var segment: Segment
     var allocatedInBytes = 0

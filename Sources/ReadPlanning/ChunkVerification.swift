@@ -1,3 +1,4 @@
+import Blocks
 import OrderedCollections
 
 /// When the chunks' bytes are compared with the manifest's MD5 (`--verify`).

@@ -1,3 +1,5 @@
+import Blocks
+
 /// What to fetch for readers of Parquet chunks: the columns they read, whole, and the same columns further on.
 ///
 /// A query reads the same few columns of every row group of every chunk. One read inside a column says that the rest

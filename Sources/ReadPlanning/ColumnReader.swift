@@ -1,3 +1,5 @@
+import Blocks
+
 /// One open Parquet chunk: which of its columns the reads through it have shown to be in use.
 ///
 /// What arrives are not the reader's own reads but the kernel's, and three of its habits must not be taken for use:

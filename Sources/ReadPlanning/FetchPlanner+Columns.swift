@@ -1,3 +1,5 @@
+import Blocks
+
 // Readers of Parquet chunks: the columns they read are fetched whole, and ahead of them (ColumnReadAhead).
 
 extension FetchPlanner {

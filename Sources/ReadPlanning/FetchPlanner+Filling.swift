@@ -1,3 +1,5 @@
+import Blocks
+
 // Which part is fetched next. Called after every event that frees a connection, wants bytes or gives space back.
 
 extension FetchPlanner {
@@ -195,7 +197,7 @@ extension FetchPlanner {
       bytes: chunk.grid.bytes(of: blocks), isInMemory: isInMemory)
     nextPart += 1
     for segment in chunk.grid.segments(covering: blocks) {
-      let key = CacheLedger.Segment(entry: chunk.entry, index: segment)
+      let key = Segment(entry: chunk.entry, index: segment)
       if !isInMemory {
         let inside = chunk.grid.blocks(ofSegment: segment).clamped(to: blocks)
         ledger.reserve(key, bytes: spaceNeeded(for: inside, in: chunk))

@@ -1,3 +1,5 @@
+import Blocks
+
 // Reading while the cache's disk cannot be written: it is full, it fails, or its directory is gone.
 //
 // What a reader waits for, and nothing else, is then fetched into memory, read from there, and dropped. Blocks in

@@ -1,3 +1,5 @@
+import Blocks
+
 // What the planner keeps of each wait, part, chunk and handle.
 
 extension FetchPlanner {

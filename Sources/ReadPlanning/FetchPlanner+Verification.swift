@@ -1,3 +1,5 @@
+import Blocks
+
 // Comparing chunks with the manifest's MD5: which, when, and what follows.
 //
 // A chunk can be compared when it is all in the cache. In the background that is done when nobody has read it for a
@@ -197,7 +199,7 @@ extension FetchPlanner {
   private mutating func dropAll(of id: ChunkID, _ actions: inout [Action]) {
     guard let chunk = chunks[id] else { return }
     for index in 0..<chunk.grid.segmentCount {
-      let segment = CacheLedger.Segment(entry: chunk.entry, index: index)
+      let segment = Segment(entry: chunk.entry, index: index)
       if ledger.expel(segment) {
         actions.append(leave(segment))
       } else {
@@ -271,7 +273,7 @@ extension FetchPlanner {
   mutating func hold(_ segments: Range<Int>, of id: ChunkID, _ chunk: Chunk) {
     guard verification.held == id else { return }
     for index in segments where !verification.heldSegments.contains(index) {
-      let segment = CacheLedger.Segment(entry: chunk.entry, index: index)
+      let segment = Segment(entry: chunk.entry, index: index)
       guard ledger.isStored(segment) else { continue }
       ledger.pin(segment)
       verification.heldSegments.insert(index)

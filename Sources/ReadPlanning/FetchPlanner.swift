@@ -1,3 +1,4 @@
+public import Blocks
 import DequeModule
 
 /// Decides what is fetched, when, for whom, and what must leave the cache for it.
@@ -39,7 +40,7 @@ public struct FetchPlanner: Sendable {
     /// What the wait needed could not be had.
     case fail(WaitID)
     /// Punch the segment's hole, then report `evicted`.
-    case evict(CacheLedger.Segment)
+    case evict(Segment)
     /// A reader is about to come to this chunk: `load` it, or report `cannotPrepare`.
     case prepare(ChunkID)
     /// Decode the Parquet footer in these bytes, which are pinned, and report `footerIsDecoded`.
@@ -159,7 +160,7 @@ public struct FetchPlanner: Sendable {
   /// The hole is punched.
   ///
   /// - Returns: whether the entry is empty and unused, so that its files can be removed, and what to do next.
-  public mutating func evicted(_ segment: CacheLedger.Segment) -> (isEntryIdle: Bool, [Action]) {
+  public mutating func evicted(_ segment: Segment) -> (isEntryIdle: Bool, [Action]) {
     let isEmpty = ledger.evicted(segment)
     let chunk = chunkOfEntry[segment.entry]
     if let chunk { chunks[chunk]?.leavingSegments.remove(segment.index) }
@@ -173,7 +174,7 @@ public struct FetchPlanner: Sendable {
   }
 
   /// The segment leaves the cache: from now on its blocks are absent, and its space is free once `evicted` is told.
-  mutating func leave(_ segment: CacheLedger.Segment) -> Action {
+  mutating func leave(_ segment: Segment) -> Action {
     if let id = chunkOfEntry[segment.entry], let grid = chunks[id]?.grid {
       let blocks = grid.blocks(ofSegment: segment.index)
       chunks[id]?.present.remove(blocks)
@@ -211,7 +212,7 @@ public struct FetchPlanner: Sendable {
       verification: initialVerification(id, isVerifiable: isVerifiable, isVerified: isVerified))
     if ledger.contains(entry) {
       for index in 0..<grid.segmentCount {
-        let segment = CacheLedger.Segment(entry: entry, index: index)
+        let segment = Segment(entry: entry, index: index)
         if !ledger.isStored(segment) { chunk.present.remove(grid.blocks(ofSegment: index)) }
         if ledger.isLeaving(segment) { chunk.leavingSegments.insert(index) }
       }

@@ -6,13 +6,6 @@ public struct ChunkID: Hashable, Sendable {
   public init(index: Int) { self.index = index }
 }
 
-/// A chunk's place in the cache on disk, for as long as its files live: a chunk that is evicted whole and fetched
-/// again gets a new one.
-public struct EntryID: Hashable, Sendable {
-  public let number: Int
-  public init(number: Int) { self.number = number }
-}
-
 /// One `open` of a chunk by a reader.
 public struct HandleID: Hashable, Sendable {
   public let number: UInt64

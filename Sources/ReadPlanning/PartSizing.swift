@@ -1,3 +1,5 @@
+import Blocks
+
 /// How a range to be fetched is cut into parts, one range GET each.
 ///
 /// A connection to S3 gives about 90 MB/s after a first byte that takes 30 ms or more: a part under 1 MiB is mostly

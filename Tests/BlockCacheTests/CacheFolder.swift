@@ -1,7 +1,7 @@
+import Blocks
 import FoundationEssentials
 import Glibc
 import Logging
-import ReadPlanning
 
 @testable import BlockCache
 

@@ -1,6 +1,6 @@
+import Blocks
 import Glibc
 import Locks
-import ReadPlanning
 import Synchronization
 import SystemPackage
 import TestSupport

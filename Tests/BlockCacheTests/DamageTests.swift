@@ -1,5 +1,5 @@
 import BlockCache
-import ReadPlanning
+import Blocks
 import Testing
 
 /// What is on disk may be anything after a crash: it is absent or right, never wrong.

@@ -1,6 +1,6 @@
+import Blocks
 import Foundation
 import Glibc
-import ReadPlanning
 import Synchronization
 import SystemPackage
 import Testing
@@ -67,7 +67,7 @@ import Testing
     }
     let entry = try cache.open(identity)
     try entry.store(0..<20, of: whole)
-    let segment = CacheLedger.Segment(entry: entry.id, index: 0)
+    let segment = Segment(entry: entry.id, index: 0)
     #expect(throws: BlockCacheError.self) { try cache.evict(segment) }
     #expect(folder.allocatedInBytes(try folder.file(endingIn: ".data")) >= 20 * blockSize)
     isFailing.store(false, ordering: .relaxed)

@@ -1,7 +1,7 @@
+import Blocks
 import Dispatch
 import Glibc
 import Locks
-import ReadPlanning
 import Testing
 
 @testable import BlockCache

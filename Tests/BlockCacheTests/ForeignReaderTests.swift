@@ -1,6 +1,6 @@
+import Blocks
 import Foundation
 import Logging
-import ReadPlanning
 import Testing
 
 @testable import BlockCache

@@ -1,6 +1,6 @@
 import BlockCache
+import Blocks
 import Glibc
-import ReadPlanning
 import TestSupport
 import Testing
 

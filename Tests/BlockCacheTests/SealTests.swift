@@ -1,5 +1,5 @@
 import BlockCache
-import ReadPlanning
+import Blocks
 import Testing
 
 /// The seal vouches for the blocks that were found to be the manifest's, and for no others.

@@ -1,10 +1,11 @@
+import Blocks
 import ReadPlanning
 import TestSupport
 import Testing
 
 @Suite("The cache's books")
 struct CacheLedgerTests {
-  private func segment(_ entry: Int, _ index: Int) -> CacheLedger.Segment {
+  private func segment(_ entry: Int, _ index: Int) -> Segment {
     .init(entry: EntryID(number: entry), index: index)
   }
 
@@ -68,8 +69,8 @@ struct CacheLedgerTests {
   func sums(seed: UInt64) {
     var generator = SeededGenerator(seed: seed)
     var ledger = CacheLedger(boundInBytes: 10_000)
-    var model: [CacheLedger.Segment: (bytes: Int, pins: Int)] = [:]
-    var leaving: Set<CacheLedger.Segment> = []
+    var model: [Segment: (bytes: Int, pins: Int)] = [:]
+    var leaving: Set<Segment> = []
     for _ in 0..<20_000 {
       let any = segment(
         Int.random(in: 0..<3, using: &generator), Int.random(in: 0..<20, using: &generator))

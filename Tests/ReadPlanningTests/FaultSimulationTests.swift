@@ -1,3 +1,4 @@
+import Blocks
 import ReadPlanning
 import TestSupport
 import Testing
@@ -64,8 +65,8 @@ private struct FaultSimulation {
   private var pausing: [PartID] = []
   private var waiting: [WaitID: Copy] = [:]
   private var copying: [Copy] = []
-  private var evicting: [(segment: CacheLedger.Segment, chunk: Int?)] = []
-  private var stuck: [(segment: CacheLedger.Segment, chunk: Int?)] = []
+  private var evicting: [(segment: Segment, chunk: Int?)] = []
+  private var stuck: [(segment: Segment, chunk: Int?)] = []
   private var toVerify: [Int] = []
   private var verifying: (chunk: Int, next: Int)?
   private var looksPlanned = 0
@@ -329,7 +330,7 @@ private struct FaultSimulation {
     for (segment, chunk) in all { punch(segment, chunk) }
   }
 
-  private mutating func punch(_ segment: CacheLedger.Segment, _ chunk: Int?) {
+  private mutating func punch(_ segment: Segment, _ chunk: Int?) {
     let blocks = chunk.map { grid($0).blocks(ofSegment: segment.index) } ?? 0..<0
     let isOurs = chunk.map { entries[$0] == segment.entry } ?? false
     // First the index, so that one that cannot be punched is not named either.

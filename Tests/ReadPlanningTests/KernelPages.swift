@@ -1,3 +1,4 @@
+import Blocks
 import ReadPlanning
 
 /// The kernel's page cache for one open file, as far as the requests go that it sends to the file system: whole pages,

@@ -1,3 +1,4 @@
+import Blocks
 import ReadPlanning
 import TestSupport
 import Testing

@@ -1,3 +1,4 @@
+import Blocks
 import ReadPlanning
 import Testing
 
@@ -83,7 +84,7 @@ struct PassthroughTests {
     #expect(!planner.isIdle(first))
     load(&planner, 2, isWhole: false)
     // The last segment of chunk 2 needs room that only chunk 1 can give.
-    var evicted: [CacheLedger.Segment] = []
+    var evicted: [Segment] = []
     let (_, actions) = planner.read(
       ChunkID(index: 2), handle: HandleID(number: 2), bytes: 24 * mebibyte - 1..<24 * mebibyte,
       wait: WaitID(number: 100))

@@ -1,3 +1,4 @@
+import Blocks
 import ReadPlanning
 import Testing
 
@@ -19,7 +20,7 @@ struct PlannerSimulation {
   /// Parts that the store is delivering, and the next byte of each.
   private(set) var running: [PartID: (part: FetchPlanner.Part, next: Int)] = [:]
   private var progress: [PartID: Int] = [:]
-  private var toEvict: [CacheLedger.Segment] = []
+  private var toEvict: [Segment] = []
   private var nextNumber: UInt64 = 1
   private var chunkOfHandle: [HandleID: ChunkID] = [:]
 

@@ -1,4 +1,4 @@
-import ReadPlanning
+import Blocks
 import TestSupport
 import Testing
 
