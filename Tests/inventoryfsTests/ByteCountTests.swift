@@ -1,4 +1,3 @@
-import ReadPlanning
 import TestSupport
 import Testing
 

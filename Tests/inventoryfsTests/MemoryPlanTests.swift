@@ -1,5 +1,6 @@
-import ReadPlanning
 import Testing
+
+@testable import inventoryfs
 
 @Suite("What a mount's memory follows from")
 struct MemoryPlanTests {

@@ -7,28 +7,28 @@
 /// cache is not ours. Beside it come what follows from the data: some 700 bytes for each chunk of the manifest (names,
 /// keys, digests), and the ledger's 120 bytes for each MiB in the cache. And while the cache's disk is full or fails, reads
 /// go through memory: 4 MiB (`FetchPlanner.mostBlocksInMemory`), in which the default plan of 50 MiB stays below its 64 MiB.
-public struct MemoryPlan: Sendable, Equatable {
+struct MemoryPlan: Sendable, Equatable {
   /// The program, its libraries (30 MiB of them file-backed, shared with other processes) and what they set up.
   /// Measured on x86-64: 41.1 MiB with one connection, 45.0 with 16, 49.3 with 32, 57.1 with 64.
-  public static let baseInBytes = 35 << 20
+  static let baseInBytes = 35 << 20
   /// What libcurl keeps for a connection beside its receive buffer: 5 KiB measured, some 50 with TLS.
-  public static let connectionInBytes = 32 << 10
+  static let connectionInBytes = 32 << 10
   /// Each thread that answers the kernel has one buffer of the largest read.
-  public static let threadBufferInBytes = 1 << 20
+  static let threadBufferInBytes = 1 << 20
 
   /// What a network thread beyond the first keeps beside its buffer.
-  public static let networkThreadInBytes = 256 << 10
+  static let networkThreadInBytes = 256 << 10
 
   static let largestReceiveBufferInBytes = 256 << 10
   static let smallestReceiveBufferInBytes = 32 << 10
 
-  public let maxConnections: Int
-  public let receiveBufferSizeInBytes: Int
-  public let threadCount: Int
-  public let networkThreadCount: Int
+  let maxConnections: Int
+  let receiveBufferSizeInBytes: Int
+  let threadCount: Int
+  let networkThreadCount: Int
 
   /// What the daemon's resident set may reach, beside the manifest.
-  public var peakInBytes: Int {
+  var peakInBytes: Int {
     Self.peak(maxConnections, receiveBufferSizeInBytes, threadCount, networkThreadCount)
   }
 
@@ -40,7 +40,7 @@ public struct MemoryPlan: Sendable, Equatable {
   /// - Parameters:
   ///   - threadCount: threads that answer the kernel.
   ///   - networkThreadCount: at least 1; there are no more than connections.
-  public init?(
+  init?(
     limitInBytes: Int, maxConnections: Int, threadCount: Int, networkThreadCount: Int = 1
   ) {
     self.threadCount = threadCount
@@ -64,7 +64,7 @@ public struct MemoryPlan: Sendable, Equatable {
   }
 
   /// What one connection takes, rounded up to whole MiB: it is named to somebody who is to type it in.
-  public static func smallestLimitInBytes(threadCount: Int) -> Int {
+  static func smallestLimitInBytes(threadCount: Int) -> Int {
     let unit = 1 << 20
     return (peak(1, smallestReceiveBufferInBytes, threadCount, 1) + unit - 1) / unit * unit
   }
