@@ -30,7 +30,7 @@ extension FetchCoordinator.State {
     self.waiting[wait] = waiting
     let everyone = self.waiting
     deadlines.add(
-      wait, deadline: .now + timeout, waitCount: everyone.count,
+      wait, deadline: clock.now + timeout, waitCount: everyone.count,
       isWaiting: { everyone[$0] != nil })
     planExpiry()
   }
@@ -48,7 +48,7 @@ extension FetchCoordinator.State {
   /// Whether somebody has just waited for some of these bytes as long as one may.
   mutating func isOverdue(_ chunk: ChunkID, _ bytes: Range<Int>) -> Bool {
     guard !overdue.isEmpty else { return false }
-    let now = Duration.now
+    let now = clock.now
     overdue.removeAll { $0.forgottenAt <= now }
     return overdue.contains { $0.chunk == chunk && $0.bytes.overlaps(bytes) }
   }
@@ -56,7 +56,7 @@ extension FetchCoordinator.State {
   mutating func planExpiry() {
     guard let next = deadlines.next, plannedExpiry.map({ next < $0 }) ?? true else { return }
     plannedExpiry = next
-    work.append(.expire(next, after: max(.milliseconds(10), next - .now)))
+    work.append(.expire(next, after: max(.milliseconds(10), next - clock.now)))
   }
 }
 
@@ -68,14 +68,15 @@ extension FetchCoordinator {
       guard state.plannedExpiry == planned else { return [] }
       state.plannedExpiry = nil
       let everyone = state.waiting
+      let now = clock.now
       var actions: [FetchPlanner.Action] = []
-      for wait in state.deadlines.takeExpired(at: .now, isWaiting: { everyone[$0] != nil }) {
+      for wait in state.deadlines.takeExpired(at: now, isWaiting: { everyone[$0] != nil }) {
         let (found, more) = state.letGo(of: wait)
         actions += more
         guard let waiting = found else { continue }
         if case .read(_, let chunk, let bytes) = waiting {
           state.overdue.append(
-            OverdueRead(chunk: chunk.id, bytes: bytes, forgottenAt: .now + OverdueRead.memory))
+            OverdueRead(chunk: chunk.id, bytes: bytes, forgottenAt: now + OverdueRead.memory))
         }
         let (chunk, what) = waiting.subject(in: state)
         let failure = chunk.flatMap { state.lastFailures[$0.id] }
@@ -106,11 +107,4 @@ extension FetchCoordinator.Waiting {
     case .attribute: return (nil, "looking through the cache for what it holds of it")
     }
   }
-}
-
-extension Duration {
-  private static let start = SuspendingClock.now
-
-  /// The time since this process first asked, by a clock that stands still while the machine sleeps.
-  fileprivate static var now: Duration { SuspendingClock.now - start }
 }

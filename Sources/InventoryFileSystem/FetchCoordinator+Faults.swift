@@ -7,15 +7,15 @@ import ReadPlanning
 // it is tried now and then whether the disk works again.
 
 extension FetchCoordinator {
-  private static let probeIntervalInMilliseconds = 2000
+  private static let probeInterval = Duration.seconds(2)
   private static let roomCheckInterval = Duration.seconds(1)
   /// A disk that comes and goes is not worth a warning each time.
   private static let warningInterval = Duration.seconds(600)
 
   /// What is known of the cache's disk; guarded by `state`.
   struct DiskState {
-    var roomCheckedAt: SuspendingClock.Instant?
-    var warnedAt: SuspendingClock.Instant?
+    var roomCheckedAt: Duration?
+    var warnedAt: Duration?
     var isProbing = false
     /// Leaving segments whose holes could not be punched.
     var stuckSegments: [Segment] = []
@@ -40,8 +40,8 @@ extension FetchCoordinator {
       state.disk.isProbing = true
       scheduleProbe()
     }
-    let now = SuspendingClock.now
-    if let last = state.disk.warnedAt, last.duration(to: now) < Self.warningInterval {
+    let now = clock.now
+    if let last = state.disk.warnedAt, now - last < Self.warningInterval {
       return false
     }
     state.disk.warnedAt = now
@@ -58,9 +58,7 @@ extension FetchCoordinator {
   }
 
   private func scheduleProbe() {
-    background.asyncAfter(deadline: .now() + .milliseconds(Self.probeIntervalInMilliseconds)) {
-      [weak self] in self?.probe()
-    }
+    clock.schedule(after: Self.probeInterval, on: background) { [weak self] in self?.probe() }
   }
 
   private func probe() {
@@ -116,8 +114,8 @@ extension FetchCoordinator {
   /// Looks, once in a while, how much room the disk has; before a request whose bytes will need some.
   func checkRoom() {
     let isDue = state.withLock { state in
-      let now = SuspendingClock.now
-      if let last = state.disk.roomCheckedAt, last.duration(to: now) < Self.roomCheckInterval {
+      let now = clock.now
+      if let last = state.disk.roomCheckedAt, now - last < Self.roomCheckInterval {
         return false
       }
       state.disk.roomCheckedAt = now

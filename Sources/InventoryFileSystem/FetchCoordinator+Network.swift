@@ -104,7 +104,7 @@ extension FetchCoordinator.State {
   /// Whether this failure is to be told although the request is made again: readers wait, and the log would be silent until
   /// `--read-timeout`.
   fileprivate mutating func isWorthWarning(_ pause: FetchPlanner.Pause) -> Bool {
-    let now = SuspendingClock.now
+    let now = clock.now
     guard pause.isWaitedFor, pause.attempts >= Self.attemptsUntilWarning,
       warnedAt.map({ now - $0 >= Self.pauseOfWarnings }) ?? true
     else { return false }

@@ -7,7 +7,7 @@ import ReadPlanning
 extension FetchCoordinator {
   /// How often it is checked whether a chunk is still mapped; at first sooner, because the kernel closes a file a
   /// moment after it has told us.
-  private static let longestMappingCheckInMilliseconds = 1000
+  private static let longestMappingCheck = Duration.seconds(1)
 
   /// Lends the chunk's cache file to the kernel, for a handle that was just opened, if all of it is there and checked:
   /// none of it is evicted until `takeBack(_:)`.
@@ -32,7 +32,7 @@ extension FetchCoordinator {
 
   /// Ends a loan, as soon as nobody reads the file any more: a mapping goes on when the handle that it was made
   /// through has been closed, and the kernel does not tell.
-  func takeBack(_ id: ChunkID, checkingAgainInMilliseconds delay: Int = 10) {
+  func takeBack(_ id: ChunkID, checkingAgainAfter delay: Duration = .milliseconds(10)) {
     var isMapped = false
     perform { state in
       // Loans begin under this lock too, so with one left nobody is just about to open the file.
@@ -42,9 +42,8 @@ extension FetchCoordinator {
       return isMapped ? [] : state.planner.unpinWhole(id)
     }
     guard isMapped else { return }
-    background.asyncAfter(deadline: .now() + .milliseconds(delay)) { [weak self] in
-      self?.takeBack(
-        id, checkingAgainInMilliseconds: min(2 * delay, Self.longestMappingCheckInMilliseconds))
+    clock.schedule(after: delay, on: background) { [weak self] in
+      self?.takeBack(id, checkingAgainAfter: min(delay * 2, Self.longestMappingCheck))
     }
   }
 

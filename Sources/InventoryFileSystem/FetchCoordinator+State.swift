@@ -6,6 +6,7 @@ import ReadPlanning
 
 extension FetchCoordinator {
   struct State {
+    let clock: any FileSystemClock
     var planner: FetchPlanner
     var open: [ChunkID: OpenChunk] = [:]
     var eTags: [ChunkID: String] = [:]
@@ -20,7 +21,7 @@ extension FetchCoordinator {
     /// Chunks whose cache files cannot be used: they are read through memory until the last reader closes.
     var memoryOnly: Set<ChunkID> = []
     var transfers: [PartID: PartTransfer] = [:]
-    var requests: [PartID: ObjectTransfer] = [:]
+    var requests: [PartID: StoreTransfer] = [:]
     /// Parts that were to be cancelled while their request was just about to be sent.
     var unwanted: Set<PartID> = []
     var waiting: [WaitID: Waiting] = [:]
@@ -32,7 +33,7 @@ extension FetchCoordinator {
     /// Why a chunk's parts had to be tried again, until one has all its bytes.
     var lastFailures: [ChunkID: FetchFailure] = [:]
     /// When a store that goes on failing was last warned of.
-    var warnedAt: SuspendingClock.Instant?
+    var warnedAt: Duration?
     /// Work that is not one of the planner's actions.
     var work: [Work] = []
     /// Oldest first.

@@ -11,7 +11,7 @@ extension FetchCoordinator {
   func carryOutVerification(_ action: FetchPlanner.Action) {
     switch action {
     case .verifyLater:
-      background.asyncAfter(deadline: .now() + quietTime.asInterval) { [weak self] in
+      clock.schedule(after: quietTime, on: background) { [weak self] in
         self?.perform { $0.isShutDown ? [] : $0.planner.verificationIsDue() }
       }
     case .verify(let id):

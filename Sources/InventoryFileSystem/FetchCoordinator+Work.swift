@@ -12,7 +12,7 @@ extension FetchCoordinator {
   /// An action with what it takes to carry it out.
   enum Work: Sendable {
     case send(PartTransfer, eTag: String?)
-    case cancel(ObjectTransfer)
+    case cancel(StoreTransfer)
     case succeed(Waiting)
     case fail(Waiting, FileSystemError)
     case evict(Segment)
@@ -133,9 +133,9 @@ extension FetchCoordinator {
         state.requests[transfer.part.id] = request
         return state.unwanted.remove(transfer.part.id) != nil
       }
-      if isUnwanted { store.cancel(request) }
+      if isUnwanted { request.cancel() }
     case .cancel(let request):
-      store.cancel(request)
+      request.cancel()
     case .succeed(let waiting):
       waiting.succeed()
     case .fail(let waiting, let error):
@@ -170,11 +170,11 @@ extension FetchCoordinator {
         }
       }
     case .retry(let part, let delay):
-      retries.queue.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
+      clock.schedule(after: delay, on: retries.queue) { [weak self] in
         self?.perform(mayBlock: false) { $0.planner.retry(part) }
       }
     case .expire(let planned, let delay):
-      deadlines.asyncAfter(deadline: .now() + delay.asInterval) { [weak self] in
+      clock.schedule(after: delay, on: deadlines) { [weak self] in
         self?.expireWaits(planned: planned)
       }
     }

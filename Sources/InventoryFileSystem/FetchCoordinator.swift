@@ -17,11 +17,12 @@ final class FetchCoordinator: Sendable {
   static let lingeringChunkCount = 32
 
   // Dependencies
-  let store: ObjectStore
+  let store: any ChunkStore
   let cache: BlockCache
   let references: ChunkReferences
   let logger: Logger
-  let retries = StoreRetries()
+  let clock: any FileSystemClock
+  let retries: StoreRetries
   let verifier: ChunkVerifier
   // Constants
   let readTimeout: Duration
@@ -42,18 +43,21 @@ final class FetchCoordinator: Sendable {
   private let loading = KeyedLock<ChunkID>()
 
   init(
-    store: ObjectStore, cache: BlockCache, planner: FetchPlanner, references: ChunkReferences,
-    readTimeout: Duration, verificationMode: VerificationMode, quietTime: Duration, logger: Logger
+    store: any ChunkStore, cache: BlockCache, planner: FetchPlanner, references: ChunkReferences,
+    readTimeout: Duration, verificationMode: VerificationMode, quietTime: Duration,
+    clock: any FileSystemClock, logger: Logger
   ) {
     isStrict = verificationMode == .strict
     verifier = ChunkVerifier(isPatient: !isStrict)
     self.quietTime = quietTime
     self.store = store
+    self.clock = clock
+    retries = StoreRetries(clock)
     self.readTimeout = readTimeout
     self.cache = cache
     self.references = references
     self.logger = logger
-    state = Lock(State(planner: planner))
+    state = Lock(State(clock: clock, planner: planner))
   }
 
   /// Reads what earlier runs left in the cache. Until it returns nothing is fetched, because nobody knows how full

@@ -1,6 +1,5 @@
 public import BlockCache
 public import Logging
-public import ObjectStore
 public import ReadPlanning
 
 extension InventoryFileSystem {
@@ -20,11 +19,13 @@ extension InventoryFileSystem {
   ///   - readTimeout: the longest that an open or a read waits for the store.
   ///   - verificationMode: when complete chunks are compared with the manifest's MD5.
   ///   - quietTime: for how long nobody has read a chunk that is compared in the background.
+  ///   - clock: the time by which all waits and pauses are counted.
   public convenience init(
-    _ inventory: Inventory, bucket: String, ownership: NodeOwnership, store: ObjectStore,
+    _ inventory: Inventory, bucket: String, ownership: NodeOwnership, store: any ChunkStore,
     cache: BlockCache, cacheSizeInBytes: Int, maxConnections: Int,
     readTimeout: Duration = .seconds(60), verificationMode: VerificationMode,
-    quietTime: Duration = .seconds(1), logger: Logger
+    quietTime: Duration = .seconds(1), clock: any FileSystemClock = SystemClock(),
+    logger: Logger
   ) {
     let bound = BlockCache.boundForBlocks(cacheSizeInBytes: cacheSizeInBytes)
     let planner = FetchPlanner(
@@ -39,7 +40,7 @@ extension InventoryFileSystem {
     let coordinator = FetchCoordinator(
       store: store, cache: cache, planner: planner, references: references,
       readTimeout: readTimeout, verificationMode: verificationMode, quietTime: quietTime,
-      logger: logger)
+      clock: clock, logger: logger)
     let chunks = StoreChunks(references, store: store, coordinator: coordinator, logger: logger)
     self.init(inventory: inventory, ownership: ownership, content: .store(chunks))
   }

@@ -12,6 +12,7 @@ import SystemPackage
 public struct InventoryLoader: Sendable {
   private let bucketOverride: String?
   private let readTimeout: Duration
+  private let clock: any FileSystemClock
   private let logger: Logger
   /// A mistyped endpoint is to be said soon; a store that is just being restarted is worth a moment.
   private static let unreachableTimeout = Duration.seconds(5)
@@ -19,11 +20,14 @@ public struct InventoryLoader: Sendable {
   /// - Parameters:
   ///   - bucketOverride: where the chunks are, instead of where the manifest says.
   ///   - readTimeout: how long a request is tried again for.
+  ///   - clock: the time by which that is counted.
   public init(
-    bucketOverride: String?, readTimeout: Duration = .seconds(60), logger: Logger
+    bucketOverride: String?, readTimeout: Duration = .seconds(60),
+    clock: any FileSystemClock = SystemClock(), logger: Logger
   ) {
     self.bucketOverride = bucketOverride
     self.readTimeout = readTimeout
+    self.clock = clock
     self.logger = logger
   }
 
@@ -35,11 +39,11 @@ public struct InventoryLoader: Sendable {
   /// - Throws: where the manifest cannot be had or used; what is wrong with single chunks is logged, and kept for who opens
   ///   them (`Inventory.Chunk.failure`).
   public func load(
-    _ location: S3Location, from store: ObjectStore, maxRequests: Int
+    _ location: S3Location, from store: any ChunkStore, maxRequests: Int
   ) throws(InventoryLoadError) -> Inventory {
     let checksumLocation = S3Location(
       bucket: location.bucket, key: Self.sibling(of: location.key, named: "manifest.checksum"))
-    let retries = StoreRetries()
+    let retries = StoreRetries(clock)
     let pendingChecksum = PendingObject(
       checksumLocation, from: store, retries, timeout: readTimeout,
       unreachableTimeout: Self.unreachableTimeout, limitInBytes: ManifestChecksum.maximumSizeInBytes
@@ -90,7 +94,7 @@ public struct InventoryLoader: Sendable {
 
   /// Asks the store for the sizes that the manifest does not say.
   private func ask(
-    _ store: ObjectStore, _ retries: StoreRetries, _ manifest: InventoryManifest, _ bucket: String,
+    _ store: any ChunkStore, _ retries: StoreRetries, _ manifest: InventoryManifest, _ bucket: String,
     maxRequests: Int
   ) -> [Int: Size] {
     let unknown = manifest.chunks.indices.filter { manifest.chunks[$0].sizeInBytes == nil }

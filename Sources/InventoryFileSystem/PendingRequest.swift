@@ -9,11 +9,11 @@ final class PendingObject: Sendable {
 
   /// Starts the request. More than `limitInBytes` end it with `.tooLarge`.
   init(
-    _ location: S3Location, from store: ObjectStore, _ retries: StoreRetries, timeout: Duration,
+    _ location: S3Location, from store: any ChunkStore, _ retries: StoreRetries, timeout: Duration,
     unreachableTimeout: Duration, limitInBytes: Int
   ) {
     let started = RetriedRequest<[UInt8]>(
-      location, from: store, retries, timeout: timeout, unreachableTimeout: unreachableTimeout,
+      location, retries, timeout: timeout, unreachableTimeout: unreachableTimeout,
       endsThen: false,
       attempt: { number, end in
         store.get(
@@ -34,7 +34,7 @@ final class PendingHead: Sendable {
   private let answer = PendingAnswer<ResponseHead>()
 
   init(
-    _ location: S3Location, objectSizeInBytes: Int?, from store: ObjectStore,
+    _ location: S3Location, objectSizeInBytes: Int?, from store: any ChunkStore,
     _ retries: StoreRetries, timeout: Duration
   ) {
     let started = RetriedRequest<ResponseHead>.head(

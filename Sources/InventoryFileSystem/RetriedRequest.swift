@@ -1,4 +1,3 @@
-import Dispatch
 import Locks
 import ObjectStore
 
@@ -8,23 +7,22 @@ final class RetriedRequest<Value: Sendable>: Sendable {
   /// Makes one attempt, and reports its end with how many bytes of the body it brought.
   typealias Attempt =
     @Sendable (_ number: Int, _ end: @escaping @Sendable (Answer, _ received: Int) -> Void)
-    -> ObjectTransfer
+    -> StoreTransfer
 
   private struct State {
-    var transfer: ObjectTransfer?
+    var transfer: StoreTransfer?
     var attempts = 0
     /// The most bytes that an attempt brought.
     var furthest = 0
-    var deadline: SuspendingClock.Instant
+    var deadline: Duration
     /// As long as nobody is there who could answer.
-    let unreachableDeadline: SuspendingClock.Instant
+    let unreachableDeadline: Duration
     var lastError: StoreError?
     var registration: UInt64?
     var isOver = false
   }
 
   private let location: S3Location
-  private let store: ObjectStore
   private let retries: StoreRetries
   private let timeout: Duration
   private let attempt: Attempt
@@ -37,19 +35,18 @@ final class RetriedRequest<Value: Sendable>: Sendable {
   ///   - endsThen: ends also the attempt that is under way at that time. Otherwise it goes on as long as bytes come in.
   ///   - completion: called once, on any thread, and must not block for long.
   init(
-    _ location: S3Location, from store: ObjectStore, _ retries: StoreRetries, timeout: Duration,
+    _ location: S3Location, _ retries: StoreRetries, timeout: Duration,
     unreachableTimeout: Duration? = nil, endsThen: Bool, attempt: @escaping Attempt,
     completion: @escaping @Sendable (Answer) -> Void
   ) {
     self.location = location
-    self.store = store
     self.retries = retries
     self.timeout = timeout
     self.attempt = attempt
     self.completion = completion
+    let now = retries.clock.now
     state = Lock(
-      State(
-        deadline: .now + timeout, unreachableDeadline: .now + (unreachableTimeout ?? timeout)))
+      State(deadline: now + timeout, unreachableDeadline: now + (unreachableTimeout ?? timeout)))
     let registration = retries.remember { [weak self] in self?.cancel() }
     let isOver = state.withLock { state in
       state.registration = registration
@@ -61,9 +58,7 @@ final class RetriedRequest<Value: Sendable>: Sendable {
     }
     send()
     guard endsThen else { return }
-    retries.queue.asyncAfter(deadline: .now() + timeout.asInterval) { [weak self] in
-      self?.expire()
-    }
+    retries.clock.schedule(after: timeout, on: retries.queue) { [weak self] in self?.expire() }
   }
 
   /// Nobody waits any more: the answer is `.cancelled`, unless there was one already.
@@ -83,7 +78,7 @@ final class RetriedRequest<Value: Sendable>: Sendable {
       if state.attempts == number { state.transfer = transfer }
       return state.isOver
     }
-    if isOver { store.cancel(transfer) }
+    if isOver { transfer.cancel() }
   }
 
   private func ended(_ answer: Answer, _ received: Int) {
@@ -91,15 +86,16 @@ final class RetriedRequest<Value: Sendable>: Sendable {
       if case .success = answer { retries.noteSuccess() }
       return finish(answer)
     }
+    let now = retries.clock.now
     let (attempts, remaining) = state.withLock { state in
       state.lastError = error
       if received > state.furthest {
         state.furthest = received
-        state.deadline = .now + timeout
+        state.deadline = now + timeout
       }
       let deadline =
         error.isUnreachable ? min(state.deadline, state.unreachableDeadline) : state.deadline
-      return (state.attempts, deadline - .now)
+      return (state.attempts, deadline - now)
     }
     guard remaining > .zero,
       let delay = retries.delay(
@@ -107,9 +103,7 @@ final class RetriedRequest<Value: Sendable>: Sendable {
       delay < remaining || error.retryAfter == nil
     else { return finish(answer) }
     // A delay that was drawn beyond the time does not end it early: the last attempt is made when it is over.
-    retries.queue.asyncAfter(deadline: .now() + min(delay, remaining).asInterval) { [self] in
-      send()
-    }
+    retries.clock.schedule(after: min(delay, remaining), on: retries.queue) { [self] in send() }
   }
 
   private func expire() {
@@ -130,7 +124,7 @@ final class RetriedRequest<Value: Sendable>: Sendable {
     }
     guard isFirst else { return }
     if let registration { retries.forget(registration) }
-    if let transfer { store.cancel(transfer) }
+    transfer?.cancel()
     completion(answer)
   }
 }
@@ -138,11 +132,11 @@ final class RetriedRequest<Value: Sendable>: Sendable {
 extension RetriedRequest where Value == ResponseHead {
   /// Asks for an object's facts, and has the answer within `timeout`.
   static func head(
-    _ location: S3Location, objectSizeInBytes: Int?, from store: ObjectStore,
+    _ location: S3Location, objectSizeInBytes: Int?, from store: any ChunkStore,
     _ retries: StoreRetries, timeout: Duration, completion: @escaping @Sendable (Answer) -> Void
   ) -> RetriedRequest {
     RetriedRequest(
-      location, from: store, retries, timeout: timeout, endsThen: true,
+      location, retries, timeout: timeout, endsThen: true,
       attempt: { number, end in
         store.head(location, objectSizeInBytes: objectSizeInBytes, attempt: number) { end($0, 0) }
       },

@@ -10,13 +10,13 @@ final class StoreChunks: Sendable {
   var bucket: String { references.bucket }
   let coordinator: FetchCoordinator
   private let references: ChunkReferences
-  private let store: ObjectStore
+  private let store: any ChunkStore
   private let logger: Logger
   /// ETags that were asked for by themselves, without reading.
   private let askedETags = Lock<[Int: String]>([:])
 
   init(
-    _ references: ChunkReferences, store: ObjectStore, coordinator: FetchCoordinator, logger: Logger
+    _ references: ChunkReferences, store: any ChunkStore, coordinator: FetchCoordinator, logger: Logger
   ) {
     self.references = references
     self.store = store

@@ -17,8 +17,11 @@ final class StoreRetries: Sendable {
   /// For the next attempts, and the ends of those that take too long. What takes the disk, which may hang, does not run
   /// here, as it may on libdispatch's shared threads, of which there are few.
   let queue = DispatchQueue(label: "retries")
+  let clock: any FileSystemClock
   private let policy = RetryPolicy()
   private let state = Lock(State())
+
+  init(_ clock: any FileSystemClock) { self.clock = clock }
 
   /// How long the next attempt has to wait; nil when there is none.
   func delay(
@@ -72,8 +75,4 @@ extension StoreError {
     guard case .throttled(let seconds?) = kind else { return nil }
     return .seconds(min(seconds, 3600))
   }
-}
-
-extension Duration {
-  var asInterval: DispatchTimeInterval { .milliseconds(inMilliseconds) }
 }

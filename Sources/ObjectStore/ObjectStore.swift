@@ -42,6 +42,12 @@ public final class ObjectStore: Sendable {
     public var requestsInFlight: Int
     /// Of the answers' bodies.
     public var receivedBytes: Int
+
+    public init(requestCount: Int = 0, requestsInFlight: Int = 0, receivedBytes: Int = 0) {
+      self.requestCount = requestCount
+      self.requestsInFlight = requestsInFlight
+      self.receivedBytes = receivedBytes
+    }
   }
 
   public var traffic: Traffic {
