@@ -133,7 +133,7 @@ let package = Package(
     tests(of: "ObjectStore", ["AWSCredentials", "EmbeddedS3Origin", "HTTPTransfer", "Locks"]),
     tests(
       of: "InventoryFileSystem",
-      ["AWSCredentials", "BlockCache", "Blocks", "EmbeddedS3Origin", "Locks"]),
+      ["AWSCredentials", "BlockCache", "Blocks", "EmbeddedS3Origin", "Locks", "PosixThreads"]),
     tests(of: "FuseMount", ["CFuse3", "InventoryFileSystem", "Locks", "PosixThreads", logging]),
     tests(of: "inventoryfs", [.product(name: "ArgumentParser", package: "swift-argument-parser")]),
     tests(of: "EmbeddedS3Origin"),

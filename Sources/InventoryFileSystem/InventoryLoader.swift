@@ -94,7 +94,8 @@ public struct InventoryLoader: Sendable {
 
   /// Asks the store for the sizes that the manifest does not say.
   private func ask(
-    _ store: any ChunkStore, _ retries: StoreRetries, _ manifest: InventoryManifest, _ bucket: String,
+    _ store: any ChunkStore, _ retries: StoreRetries, _ manifest: InventoryManifest,
+    _ bucket: String,
     maxRequests: Int
   ) -> [Int: Size] {
     let unknown = manifest.chunks.indices.filter { manifest.chunks[$0].sizeInBytes == nil }

@@ -16,7 +16,8 @@ final class StoreChunks: Sendable {
   private let askedETags = Lock<[Int: String]>([:])
 
   init(
-    _ references: ChunkReferences, store: any ChunkStore, coordinator: FetchCoordinator, logger: Logger
+    _ references: ChunkReferences, store: any ChunkStore, coordinator: FetchCoordinator,
+    logger: Logger
   ) {
     self.references = references
     self.store = store

@@ -1,46 +1,38 @@
-import EmbeddedS3Origin
 import Glibc
 import InventoryFileSystem
 import Testing
 
-/// What is opened is closed. Serial, because descriptors are counted by the process.
-@Suite(.serialized, .timeLimit(.minutes(20))) struct DescriptorTests {
+/// What is opened is closed. Descriptors are counted by the process, but only those of the test's own folder.
+@Suite(.timeLimit(.minutes(2))) struct DescriptorTests {
   @Test("Readers that leave during a retry leave no files of the cache open")
   func closingDuringRetry() async throws {
     // More chunks than are kept ready for the next open.
     let chunks = (0..<45).map {
       Rig.Chunk(key: "chunk\($0)", bytes: content(5_000_000, seed: UInt64($0)))
     }
-    let rule = FaultRule(
-      .status(503, code: "SlowDown", retryAfter: 1),
-      when: FaultMatch(rangeOverlaps: 3_500_000..<5_000_000))
+    let rule = ScriptedStore.Rule(
+      .status(503, code: "SlowDown", retryAfter: 1), rangeOverlaps: 3_500_000..<5_000_000)
     let folder = try CacheFolder()
-    try await EmbeddedS3Origin.run(OriginConfiguration(faultPlan: FaultPlan(rules: [rule]))) {
-      origin in
-      origin.put(chunks)
-      let rig = try Rig(origin, chunks, cachePath: folder.path)
-      defer { rig.fileSystem.shutDown() }
-      for chunk in chunks {
-        let before = await origin.totals().requestsByStatus[503] ?? 0
-        let file = try await rig.open(chunk.key)
-        let read = rig.start(file, 4_000_000, 100)
-        while (await origin.totals().requestsByStatus[503] ?? 0) == before {
-          try await Task.sleep(for: .milliseconds(2))
-        }
-        // The answer has left the store; the retry is planned a moment later.
-        try await Task.sleep(for: .milliseconds(20))
-        read.interrupt()
-        _ = try? await read.value()
-        rig.fileSystem.close(file)
-      }
-      let most = 2 * 32 + 4
-      // By then each retry has come due. What ends then may take a busy machine longer.
-      try await Task.sleep(for: .milliseconds(1500))
-      for _ in 0..<3000 where openFiles(under: folder.path) > most {
-        try await Task.sleep(for: .milliseconds(10))
-      }
-      #expect(openFiles(under: folder.path) <= most)
+    let clock = ManualClock(retries: .onTime)
+    let store = ScriptedStore([rule])
+    store.put(chunks)
+    let rig = try Rig(store.connect(), chunks, cachePath: folder.path, clock: clock)
+    defer { rig.fileSystem.shutDown() }
+    for chunk in chunks {
+      let before = clock.planned(on: "retries").count
+      let file = try await rig.open(chunk.key)
+      let read = rig.start(file, 4_000_000, 100)
+      await clock.untilPlanned(before + 1, on: "retries")
+      read.interrupt()
+      _ = try? await read.value()
+      rig.fileSystem.close(file)
     }
+    #expect(clock.planned(on: "retries").count >= chunks.count)
+    clock.advance(by: .seconds(10))
+    #expect(clock.planned(on: "retries").isEmpty, "each retry has come due")
+    await store.untilIdle()
+    // Files are closed on a queue of their own.
+    try await until { openFiles(under: folder.path) <= 2 * 32 + 4 }
   }
 }
 

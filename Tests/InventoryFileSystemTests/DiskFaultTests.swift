@@ -1,4 +1,3 @@
-import EmbeddedS3Origin
 import Foundation
 import InventoryFileSystem
 import Locks
@@ -10,7 +9,7 @@ import Testing
 @testable import BlockCache
 
 /// The cache's disk fails: every read is answered with the right bytes all the same.
-@Suite(.timeLimit(.minutes(20))) struct DiskFaultTests {
+@Suite(.timeLimit(.minutes(2))) struct DiskFaultTests {
   private let chunk = Rig.Chunk(key: "chunk", bytes: content(9_000_000))
   private let third = Rig.Chunk(key: "third", bytes: content(12_000_000, seed: 3))
   private let other = Rig.Chunk(key: "other", bytes: content(3_000_000, seed: 2))
@@ -21,9 +20,13 @@ import Testing
       var steps: Set<CacheStep> = []
       var code = Errno.ioError
       var successesLeft = 0
+      var failureCount = 0
     }
 
     private let failing = Lock(Failing())
+
+    /// How often a step has failed since `fail` was called last.
+    var failureCount: Int { failing.withLock { $0.failureCount } }
 
     /// - Parameter successes: how many of the steps succeed before.
     func fail(_ steps: Set<CacheStep>, _ code: Errno = .ioError, afterSuccesses successes: Int = 0)
@@ -36,33 +39,50 @@ import Testing
         self.failing.withLock { failing in
           guard failing.steps.contains(step) else { return nil }
           failing.successesLeft -= 1
-          return failing.successesLeft < 0 ? failing.code : nil
+          guard failing.successesLeft < 0 else { return nil }
+          failing.failureCount += 1
+          return failing.code
         }
       }
     }
   }
 
   private func run(
-    cacheSizeInBytes: Int = Rig.largeCache, verify: VerificationMode = .off,
-    _ body: (Rig, EmbeddedS3Origin, Disk, LogRecorder, CacheFolder) async throws -> Void
+    cacheSizeInBytes: Int = Rig.largeCache, readTimeout: Duration = .seconds(60),
+    verify: VerificationMode = .off,
+    _ body: (Rig, ScriptedStore, Disk, LogRecorder, CacheFolder) async throws -> Void
   ) async throws {
     let (disk, log, folder) = (Disk(), LogRecorder(), try CacheFolder())
-    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
-      origin.put([chunk, other, third])
-      let rig = try Rig(
-        origin, [chunk, other, third], cachePath: folder.path, cacheSizeInBytes: cacheSizeInBytes,
-        hook: disk.hook, verify: verify, logger: log.logger)
-      defer { rig.fileSystem.shutDown() }
-      try await body(rig, origin, disk, log, folder)
-    }
+    let store = ScriptedStore()
+    store.put([chunk, other, third])
+    let rig = try Rig(
+      store.connect(), [chunk, other, third], cachePath: folder.path,
+      cacheSizeInBytes: cacheSizeInBytes, readTimeout: readTimeout, hook: disk.hook, verify: verify,
+      logger: log.logger)
+    defer { rig.fileSystem.shutDown() }
+    try await body(rig, store, disk, log, folder)
   }
 
   /// Warnings and errors, once there is one: what it tells of is known before its line is written.
   private func warnings(in log: LogRecorder) async throws -> [String] {
-    while true {
-      let found = log.messages.filter { $0.hasPrefix("warning") || $0.hasPrefix("error") }
-      if !found.isEmpty { return found }
-      try await Task.sleep(for: .milliseconds(5))
+    var found: [String] = []
+    try await until {
+      found = log.messages.filter { $0.hasPrefix("warning") || $0.hasPrefix("error") }
+      return !found.isEmpty
+    }
+    return found
+  }
+
+  /// Mends the disk, and moves the time on to when that is found out.
+  private func mend(
+    _ disk: Disk, _ rig: Rig, _ store: ScriptedStore, _ log: LogRecorder
+  ) async throws {
+    // What a request could not write is known once it has ended.
+    await store.untilIdle()
+    disk.fail([])
+    try await until {
+      try rig.clock.advance(by: .seconds(2))
+      return log.messages.contains { $0.hasPrefix("notice") }
     }
   }
 
@@ -84,7 +104,7 @@ import Testing
 
   @Test("A disk that fails in the middle of a chunk, and is well again later, is used again")
   func resuming() async throws {
-    try await run { rig, origin, disk, log, _ in
+    try await run { rig, store, disk, log, _ in
       disk.fail([.writeData, .writeProbe], .noSpace, afterSuccesses: 30)
       let file = try await rig.open("chunk")
       for offset in stride(from: 0, to: chunk.bytes.count, by: 1 << 20) {
@@ -94,14 +114,11 @@ import Testing
         #expect(isRight, "at \(offset)")
       }
       rig.fileSystem.close(file)
-      disk.fail([])
-      while !log.messages.contains(where: { $0.hasPrefix("notice") }) {
-        try await Task.sleep(for: .milliseconds(50))
-      }
+      try await mend(disk, rig, store, log)
       try await rig.check(chunk)
-      let requests = await origin.totals().requests
+      let requests = store.requests.count
       try await rig.check(chunk)
-      #expect(await origin.totals().requests == requests, "all is in the cache now")
+      #expect(store.requests.count == requests, "all is in the cache now")
       #expect(try await warnings(in: log).count == 1)
     }
   }
@@ -115,21 +132,18 @@ import Testing
     "Strict: read unverified while the disk fails, a chunk is compared as soon as it does not",
     arguments: [0, 40])
   func strict(successes: Int) async throws {
-    try await run(verify: .strict) { rig, _, disk, log, _ in
+    try await run(verify: .strict) { rig, store, disk, log, _ in
       disk.fail([.writeData, .writeProbe], .noSpace, afterSuccesses: successes)
       let file = try await rig.open("chunk")
       let end = chunk.bytes.count - 300_000
       let isEndRight = try await rig.read(file, end, 300_000) == Array(chunk.bytes[end...])
       #expect(isEndRight)
       #expect(try verified(rig) == "unverifiable")
-      while !log.messages.contains(where: { $0.contains("is read without that until the disk") }) {
-        try await Task.sleep(for: .milliseconds(50))
+      try await until {
+        log.messages.contains { $0.contains("is read without that until the disk") }
       }
       // The same reader goes on once the disk works, and gets the last byte after the comparison.
-      disk.fail([])
-      while !log.messages.contains(where: { $0.hasPrefix("notice") }) {
-        try await Task.sleep(for: .milliseconds(20))
-      }
+      try await mend(disk, rig, store, log)
       #expect(try verified(rig) == "pending")
       let isLastRight = try await rig.read(file, end, 300_000) == Array(chunk.bytes[end...])
       #expect(isLastRight)
@@ -152,14 +166,17 @@ import Testing
 
   @Test("Strict: many readers while the disk comes and goes all get to the end")
   func strictComesAndGoes() async throws {
-    try await run(cacheSizeInBytes: 40 << 20, verify: .strict) { rig, _, disk, _, _ in
+    // The time of many failures of the disk passes while one of them waits.
+    try await run(
+      cacheSizeInBytes: 40 << 20, readTimeout: .seconds(24 * 3600), verify: .strict
+    ) { rig, _, disk, _, _ in
       let isOver = Lock(false)
       let switching = Task {
         while !isOver.withLock({ $0 }) {
           disk.fail([.writeData, .writeEntries, .punch], .noSpace, afterSuccesses: 60)
-          try await Task.sleep(for: .milliseconds(700))
+          try await until { disk.failureCount > 0 || isOver.withLock { $0 } }
           disk.fail([])
-          try await Task.sleep(for: .milliseconds(2300))
+          try rig.clock.advance(by: .seconds(2))
         }
       }
       try await withThrowingTaskGroup(of: Void.self) { group in
@@ -201,34 +218,33 @@ import Testing
   @Test("Bytes that cannot be read from the cache are fetched again", arguments: [1, 1000])
   func failingReads(failures: Int) async throws {
     let folder = try CacheFolder()
-    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
-      origin.put([other])
-      let left = Lock(0)
-      let rig = try Rig(
-        origin, [other], cachePath: folder.path,
-        hook: { step in
-          guard step == .readData else { return nil }
-          return left.withLock { left in
-            defer { left -= 1 }
-            return left > 0 ? .ioError : nil
-          }
-        })
-      defer { rig.fileSystem.shutDown() }
-      try await rig.check(other)
-      left.withLock { $0 = failures }
-      try await rig.check(other)
-      left.withLock { $0 = 0 }
-      // The next to open it has the cache again.
-      try await rig.check(other)
-      let requests = await origin.totals().requests
-      try await rig.check(other)
-      #expect(await origin.totals().requests == requests)
-    }
+    let store = ScriptedStore()
+    store.put([other])
+    let left = Lock(0)
+    let rig = try Rig(
+      store.connect(), [other], cachePath: folder.path,
+      hook: { step in
+        guard step == .readData else { return nil }
+        return left.withLock { left in
+          defer { left -= 1 }
+          return left > 0 ? .ioError : nil
+        }
+      })
+    defer { rig.fileSystem.shutDown() }
+    try await rig.check(other)
+    left.withLock { $0 = failures }
+    try await rig.check(other)
+    left.withLock { $0 = 0 }
+    // The next to open it has the cache again.
+    try await rig.check(other)
+    let requests = store.requests.count
+    try await rig.check(other)
+    #expect(store.requests.count == requests)
   }
 
   @Test("A hole that cannot be punched keeps its place in the books, and reads go on")
   func failingPunch() async throws {
-    try await run(cacheSizeInBytes: 16 << 20) { rig, _, disk, log, folder in
+    try await run(cacheSizeInBytes: 16 << 20) { rig, store, disk, log, folder in
       // Files can be written all the time: what keeps the bound is that nothing is booked as gone that is not.
       disk.fail([.punch])
       // The second time what was never there comes first, into what would be wrongly believed to be free.
@@ -240,12 +256,9 @@ import Testing
         }
         #expect(allocated <= 16 << 20)
         // Meanwhile it is tried whether the disk is well.
-        try await Task.sleep(for: .seconds(3))
+        try rig.clock.advance(by: .seconds(3))
       }
-      disk.fail([])
-      while !log.messages.contains(where: { $0.hasPrefix("notice") }) {
-        try await Task.sleep(for: .milliseconds(50))
-      }
+      try await mend(disk, rig, store, log)
       for chunk in [chunk, third, other] { try await rig.check(chunk) }
       #expect(log.messages.filter { $0.hasPrefix("error") } == [])
     }
@@ -253,7 +266,7 @@ import Testing
 
   @Test("A cache directory deleted underneath costs nobody a byte")
   func deletedDirectory() async throws {
-    try await run { rig, origin, _, log, folder in
+    try await run { rig, store, _, log, folder in
       let file = try await rig.open("chunk")
       _ = try await rig.read(file, 0, 1 << 20)
       try FileManager.default.removeItem(atPath: folder.path)
@@ -262,7 +275,7 @@ import Testing
       rig.fileSystem.close(file)
       try await rig.check(other)
       #expect(
-        await origin.bytesRequestedTwice(forKey: other.key) == 0,
+        store.bytesRequestedTwice(forKey: other.key) == 0,
         "it is cached in the new directory")
       #expect(try await warnings(in: log).count == 1, "\(log.messages)")
     }

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Manifests on disk, whose chunks are files beside them.
-@Suite(.timeLimit(.minutes(20))) struct LocalChunkTests {
+@Suite(.timeLimit(.minutes(2))) struct LocalChunkTests {
   /// A folder with the manifest of these chunks, and what `fill` puts beside it.
   private final class Folder {
     let path: String
@@ -43,7 +43,7 @@ import Testing
   private func open(_ name: String, _ fileSystem: InventoryFileSystem) throws -> OpenFile {
     let data = try fileSystem.lookUp("data", in: .root).node
     let node = try fileSystem.lookUp(name, in: data).node
-    guard case .opened(let file) = try fileSystem.open(node, parked: { TestOpen { _ in } }) else {
+    guard case .opened(let file) = try fileSystem.open(node, parked: { TestOpen() }) else {
       throw FileSystemError.interrupted
     }
     return file
@@ -143,7 +143,7 @@ import Testing
     let data = try fileSystem.lookUp("data", in: .root).node
     #expect(throws: FileSystemError.notFound) {
       let node = try fileSystem.item(at: 1, of: data).attributes.node
-      _ = try fileSystem.open(node, parked: { TestOpen { _ in } })
+      _ = try fileSystem.open(node, parked: { TestOpen() })
     }
     let errors = folder.recorder.messages.filter { $0.hasPrefix("error: ") }
     #expect(errors.count == 2 && errors.allSatisfy { $0.contains(#"data/\u{1b}[2J"#) })

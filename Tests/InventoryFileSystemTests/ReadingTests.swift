@@ -1,11 +1,10 @@
-import EmbeddedS3Origin
 import Glibc
 import InventoryFileSystem
 import TestSupport
 import Testing
 
 /// Reads against what a flat file would give.
-@Suite(.timeLimit(.minutes(20))) struct ReadingTests {
+@Suite(.timeLimit(.minutes(2))) struct ReadingTests {
   @Test(
     "Any program of opens, reads and closes by several readers sees the flat bytes",
     arguments: [16 << 20, Rig.largeCache], [UInt64(1), 2])
@@ -18,7 +17,7 @@ import Testing
           hasMD5: index != 3))
     }
     let all = chunks
-    try await Rig.run(all, cacheSizeInBytes: cacheSizeInBytes) { rig, origin in
+    try await Rig.run(all, cacheSizeInBytes: cacheSizeInBytes) { rig, store in
       try await withThrowingTaskGroup(of: Void.self) { group in
         for reader in 0..<6 {
           group.addTask {
@@ -48,7 +47,7 @@ import Testing
       }
       if cacheSizeInBytes == Rig.largeCache {
         for chunk in all {
-          #expect(await origin.bytesSentTwice(forKey: chunk.key) == 0, "seed \(seed)")
+          #expect(store.bytesSentTwice(forKey: chunk.key) == 0, "seed \(seed)")
         }
       }
     }
@@ -82,7 +81,7 @@ import Testing
   @Test("Many readers of one chunk ask for no byte twice, and never without the version")
   func sharedReading() async throws {
     let chunk = Rig.Chunk(key: "shared", bytes: content(20_000_000))
-    try await Rig.run([chunk], firstByteDelay: .milliseconds(5)) { rig, origin in
+    try await Rig.run([chunk]) { rig, store in
       try await withThrowingTaskGroup(of: Bool.self) { group in
         for reader in 0..<8 {
           group.addTask {
@@ -91,8 +90,8 @@ import Testing
         }
         for try await isRight in group { #expect(isRight) }
       }
-      #expect(await origin.bytesRequestedTwice(forKey: "shared") == 0)
-      let gets = await origin.gets("shared")
+      #expect(store.bytesRequestedTwice(forKey: "shared") == 0)
+      let gets = store.gets("shared")
       #expect(gets.count > 1)
       #expect(gets.first?.ifMatch == nil)
       #expect(gets.dropFirst().allSatisfy { $0.ifMatch != nil })
@@ -104,27 +103,26 @@ import Testing
   func bound() async throws {
     let chunk = Rig.Chunk(key: "large", bytes: content(40 << 20))
     let folder = try CacheFolder()
-    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
-      origin.put([chunk])
-      let rig = try Rig(origin, [chunk], cachePath: folder.path, cacheSizeInBytes: 16 << 20)
-      defer { rig.fileSystem.shutDown() }
-      let file = try await rig.open("large")
-      var largest = 0
-      for offset in stride(from: 0, to: chunk.bytes.count, by: 1 << 20) {
-        let got = try await rig.read(file, offset, 1 << 20)
-        let isRight = got == Array(chunk.bytes[offset..<offset + got.count])
-        #expect(isRight && got.count == 1 << 20)
-        var taken = 0
-        for path in try folder.chunkFiles(endingIn: "") {
-          var info = stat()
-          if lstat(path, &info) == 0 { taken += Int(info.st_blocks) * 512 }
-        }
-        largest = max(largest, taken)
+    let store = ScriptedStore()
+    store.put([chunk])
+    let rig = try Rig(store.connect(), [chunk], cachePath: folder.path, cacheSizeInBytes: 16 << 20)
+    defer { rig.fileSystem.shutDown() }
+    let file = try await rig.open("large")
+    var largest = 0
+    for offset in stride(from: 0, to: chunk.bytes.count, by: 1 << 20) {
+      let got = try await rig.read(file, offset, 1 << 20)
+      let isRight = got == Array(chunk.bytes[offset..<offset + got.count])
+      #expect(isRight && got.count == 1 << 20)
+      var taken = 0
+      for path in try folder.chunkFiles(endingIn: "") {
+        var info = stat()
+        if lstat(path, &info) == 0 { taken += Int(info.st_blocks) * 512 }
       }
-      rig.fileSystem.close(file)
-      #expect(largest <= 16 << 20)
-      #expect(largest > 8 << 20, "the test would not see a cache that keeps nothing")
+      largest = max(largest, taken)
     }
+    rig.fileSystem.close(file)
+    #expect(largest <= 16 << 20)
+    #expect(largest > 8 << 20, "the test would not see a cache that keeps nothing")
   }
 
   @Test("After a restart with the same cache nothing is fetched again")
@@ -134,18 +132,17 @@ import Testing
       Rig.Chunk(key: "no-md5", bytes: content(2_000_000, seed: 2), hasMD5: false),
     ]
     let folder = try CacheFolder()
-    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
-      origin.put(chunks)
-      for run in 0..<2 {
-        await origin.resetAccount()
-        let rig = try await untilFree { try Rig(origin, chunks, cachePath: folder.path) }
-        for chunk in chunks { try await rig.check(chunk) }
-        rig.fileSystem.shutDown()
-        let gets = await origin.requests().filter { $0.method == "GET" }
-        #expect(gets.isEmpty == (run == 1))
-        // Without an MD5 the store has to be asked which version it has.
-        #expect(await origin.requests(forKey: "no-md5").first?.method == "HEAD")
-      }
+    let store = ScriptedStore()
+    store.put(chunks)
+    for run in 0..<2 {
+      store.resetAccount()
+      let rig = try await untilFree { try Rig(store.connect(), chunks, cachePath: folder.path) }
+      for chunk in chunks { try await rig.check(chunk) }
+      rig.fileSystem.shutDown()
+      let gets = store.requests.filter { $0.method == "GET" }
+      #expect(gets.isEmpty == (run == 1))
+      // Without an MD5 the store has to be asked which version it has.
+      #expect(store.requests(forKey: "no-md5").first?.method == "HEAD")
     }
   }
 
@@ -153,22 +150,21 @@ import Testing
   func damage() async throws {
     let chunk = Rig.Chunk(key: "damaged", bytes: content(1_000_000))
     let folder = try CacheFolder()
-    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
-      origin.put([chunk])
-      do {
-        let first = try Rig(origin, [chunk], cachePath: folder.path)
-        _ = try await first.contents("damaged")
-        first.fileSystem.shutDown()
-      }
-      let file = try #require(try folder.chunkFiles(endingIn: ".data").first)
-      let descriptor = open(file, O_WRONLY)
-      pwrite(descriptor, [UInt8](repeating: 0, count: 3000), 3000, 100_000)
-      close(descriptor)
-      await origin.resetAccount()
-      let rig = try await untilFree { try Rig(origin, [chunk], cachePath: folder.path) }
-      defer { rig.fileSystem.shutDown() }
-      try await rig.check(chunk)
-      #expect(await origin.gets("damaged").compactMap(\.rangeAsked) == ["bytes=65536-131071"])
+    let store = ScriptedStore()
+    store.put([chunk])
+    do {
+      let first = try Rig(store.connect(), [chunk], cachePath: folder.path)
+      _ = try await first.contents("damaged")
+      first.fileSystem.shutDown()
     }
+    let file = try #require(try folder.chunkFiles(endingIn: ".data").first)
+    let descriptor = open(file, O_WRONLY)
+    pwrite(descriptor, [UInt8](repeating: 0, count: 3000), 3000, 100_000)
+    close(descriptor)
+    store.resetAccount()
+    let rig = try await untilFree { try Rig(store.connect(), [chunk], cachePath: folder.path) }
+    defer { rig.fileSystem.shutDown() }
+    try await rig.check(chunk)
+    #expect(store.gets("damaged").compactMap(\.range) == [65536..<131_072])
   }
 }

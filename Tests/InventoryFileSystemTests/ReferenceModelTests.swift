@@ -1,18 +1,17 @@
-import EmbeddedS3Origin
 import FoundationEssentials
 import Glibc
 import InventoryFileSystem
 import TestSupport
 import Testing
 
-/// The real stack (file system, planner, cache, client, server) against flat arrays, in programs drawn from a seed.
+/// The real stack above the store (file system, planner, cache) against flat arrays, in programs drawn from a seed.
 ///
 /// A program is some hundred steps: open, read, seek, close, several reads at once, some of them interrupted, a sweep
 /// that drives everything else out of a small cache, faults of the store that a retry heals, connections dropped,
 /// restarts, and files of the cache damaged meanwhile. What is drawn depends on the seed alone and not on what
 /// happens, so that `INVENTORYFS_SEED=n swift test --filter ReferenceModel` runs the same program again. A seed that
 /// failed once stays, with what was wrong as its name.
-@Suite(.timeLimit(.minutes(20)), .serialized) struct ReferenceModelTests {
+@Suite(.timeLimit(.minutes(2))) struct ReferenceModelTests {
   @Test("Any program of reads, faults and restarts sees flat arrays", arguments: seeds)
   func randomProgram(seed: UInt64) async throws {
     print("reference model: seed \(seed)")
@@ -40,7 +39,7 @@ private struct ReferenceProgram {
   private static let mostHandles = 12
 
   private let seed: UInt64
-  private let origin: EmbeddedS3Origin
+  private let store: ScriptedStore
   private let folder: CacheFolder
   private let chunks: [Rig.Chunk]
 
@@ -60,30 +59,29 @@ private struct ReferenceProgram {
         hasMD5: index % 4 != 2)
     }
     let folder = try CacheFolder()
-    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
-      origin.put(chunks)
-      var program = try ReferenceProgram(seed, origin, folder, chunks)
-      do {
-        for _ in 0..<stepCount { try await program.takeStep() }
-        try await program.end()
-      } catch {
-        program.current?.fileSystem.shutDown()
-        throw Failure(
-          description: "seed \(seed), step \(program.step), \(program.action): \(error)")
-      }
+    let store = ScriptedStore()
+    store.put(chunks)
+    var program = try ReferenceProgram(seed, store, folder, chunks)
+    do {
+      for _ in 0..<stepCount { try await program.takeStep() }
+      try await program.end()
+    } catch {
+      program.current?.fileSystem.shutDown()
+      throw Failure(
+        description: "seed \(seed), step \(program.step), \(program.action): \(error)")
     }
   }
 
   private init(
-    _ seed: UInt64, _ origin: EmbeddedS3Origin, _ folder: CacheFolder, _ chunks: [Rig.Chunk]
+    _ seed: UInt64, _ store: ScriptedStore, _ folder: CacheFolder, _ chunks: [Rig.Chunk]
   ) throws {
     self.seed = seed
-    self.origin = origin
+    self.store = store
     self.folder = folder
     self.chunks = chunks
     generator = SeededGenerator(seed: seed)
     current = try Rig(
-      origin, chunks, cachePath: folder.path, cacheSizeInBytes: Self.cacheSizeInBytes)
+      store.connect(), chunks, cachePath: folder.path, cacheSizeInBytes: Self.cacheSizeInBytes)
   }
 
   private mutating func takeStep() async throws {
@@ -96,7 +94,7 @@ private struct ReferenceProgram {
     case 80..<88: try close()
     case 88..<91: try await sweep()
     case 91..<96: setFaults()
-    case 96..<98: await dropConnections()
+    case 96..<98: dropConnections()
     default: try await restart()
     }
     try checkBound()
@@ -105,7 +103,7 @@ private struct ReferenceProgram {
   private mutating func end() async throws {
     action = "comparing all at the end"
     try closeAll()
-    origin.setFaultPlan(FaultPlan())
+    store.setRules([])
     for chunk in chunks {
       guard try await rig.contents(chunk.key) == chunk.bytes else {
         throw Failure(description: "\(chunk.key) differs")
@@ -193,28 +191,27 @@ private struct ReferenceProgram {
   /// What a retry heals, rarely enough not to use up the attempts of one part; also where a chunk without MD5 is opened,
   /// for which the store is asked by a HEAD.
   private mutating func setFaults() {
-    let faults: [(fault: Fault, method: String?)] = [
-      (.cutBody(afterBytes: Int.random(in: 0...300_000, using: &generator)), nil),
-      (.resetBody(afterBytes: Int.random(in: 0...300_000, using: &generator)), nil),
+    let faults: [(fault: ScriptedStore.Fault, method: String?)] = [
+      (.cut(afterBytes: Int.random(in: 0...300_000, using: &generator)), nil),
       (.status(500, code: "InternalError"), nil),
       (.status(503, code: "SlowDown", retryAfter: 0), nil),
       (.status(503, code: "ServiceUnavailable"), nil),
       // The answer to a HEAD has no body, and so no code that tells it from refusals.
       (.status(400, code: "RequestTimeout"), "GET"),
-      (.delay(.milliseconds(Int.random(in: 1...20, using: &generator))), nil),
+      (.fail(.connection(.timeout, text: "nothing came")), nil),
     ]
     let rules = (0..<3).map { _ in
       let (fault, method) = faults[Int.random(in: 0..<faults.count, using: &generator)]
-      return FaultRule(fault, when: FaultMatch(method: method, probability: 0.1))
+      return ScriptedStore.Rule(fault, method: method, probability: 0.1)
     }
     action = "faults"
-    origin.setFaultPlan(
-      FaultPlan(seed: generator.next(), rules: Bool.random(using: &generator) ? rules : []))
+    store.setRules(
+      Bool.random(using: &generator) ? rules : [], seed: generator.next())
   }
 
-  private mutating func dropConnections() async {
+  private mutating func dropConnections() {
     action = "drop connections"
-    await origin.dropConnections()
+    store.dropConnections()
   }
 
   /// A new file system on the same cache, of which some files were damaged meanwhile.
@@ -230,7 +227,8 @@ private struct ReferenceProgram {
       try damage(paths[Int(choice % UInt64(paths.count))], at: place)
     }
     current = try await untilFree {
-      try Rig(origin, chunks, cachePath: folder.path, cacheSizeInBytes: Self.cacheSizeInBytes)
+      try Rig(
+        store.connect(), chunks, cachePath: folder.path, cacheSizeInBytes: Self.cacheSizeInBytes)
     }
   }
 

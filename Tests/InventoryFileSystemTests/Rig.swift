@@ -1,13 +1,11 @@
 import AWSCredentials
 import BlockCache
 import Dispatch
-import EmbeddedS3Origin
 import FoundationEssentials
 import InventoryFileSystem
 import InventoryManifest
 import Locks
 import Logging
-import ObjectStore
 import ReadPlanning
 import TestSupport
 import Testing
@@ -28,24 +26,22 @@ final class Rig: Sendable {
   static let largeCache = 256 << 20
 
   let fileSystem: InventoryFileSystem
+  private let time: any FileSystemClock
+
+  /// The clock, which stands still until it is moved on; not where the rig has the machine's time.
+  var clock: ManualClock {
+    get throws { try #require(time as? ManualClock) }
+  }
 
   /// Mounts nothing: reads go to `fileSystem` as the kernel's would.
   init(
-    _ origin: EmbeddedS3Origin, _ chunks: [Chunk], cachePath: String,
+    _ store: any ChunkStore, _ chunks: [Chunk], cachePath: String,
     cacheSizeInBytes: Int = largeCache, maxConnections: Int = 8,
-    format: InventoryManifest.FileFormat = .csv,
-    credentials: any CredentialsProvider = AnonymousCredentials(), isCacheReady: Bool = true,
-    readTimeout: Duration = .seconds(60), hook: CacheStepHook? = nil,
-    verify: VerificationMode = .off,
+    format: InventoryManifest.FileFormat = .csv, isCacheReady: Bool = true,
+    readTimeout: Duration = .seconds(60), clock: any FileSystemClock = ManualClock(),
+    hook: CacheStepHook? = nil, verify: VerificationMode = .off,
     logger: Logger = Logger(label: "rig") { _ in SwiftLogNoOpLogHandler() }
   ) throws {
-    let url = try #require(origin.endpointURL)
-    let store = try #require(
-      ObjectStore(
-        ObjectStoreConfiguration(
-          endpoint: try S3Endpoint(url: url), region: "us-east-1", maxConnections: maxConnections,
-          networkThreadCount: 2, receiveBufferSizeInBytes: 64 << 10, readTimeout: readTimeout),
-        credentials: credentials))
     let inventory = Inventory(
       source: "s3://bucket/manifest.json", manifest: Array("{}".utf8), checksum: nil,
       creationTimeInMilliseconds: 1_700_000_000_123, format: format, place: .bucket(Self.bucket),
@@ -55,33 +51,33 @@ final class Rig: Sendable {
           key: $0.key, name: $0.name ?? $0.key, sizeInBytes: $0.statedSizeInBytes ?? $0.bytes.count,
           md5: $0.hasMD5 ? MD5Digest(of: $0.bytes) : nil)
       })
+    time = clock
     fileSystem = InventoryFileSystem(
       inventory, bucket: Self.bucket, ownership: NodeOwnership(userID: 7, groupID: 8), store: store,
       cache: try BlockCache(path: cachePath, logger: logger, hook: hook),
       cacheSizeInBytes: cacheSizeInBytes,
       maxConnections: maxConnections, readTimeout: readTimeout, verificationMode: verify,
-      quietTime: .milliseconds(20), logger: logger)
+      quietTime: .milliseconds(20), clock: clock, logger: logger)
     if isCacheReady { fileSystem.prepareCache() }
   }
 
-  /// Runs a store with these chunks and a file system over it.
+  deinit { (time as? ManualClock)?.end() }
+
+  /// Runs a file system over a store in memory that has these chunks.
   static func run(
     _ chunks: [Chunk], cacheSizeInBytes: Int = largeCache, maxConnections: Int = 8,
-    faults: [FaultRule] = [], firstByteDelay: Duration = .zero,
-    readTimeout: Duration = .seconds(60), verify: VerificationMode = .off,
-    _ body: (Rig, EmbeddedS3Origin) async throws -> Void
+    faults: [ScriptedStore.Rule] = [], readTimeout: Duration = .seconds(60),
+    clock: ManualClock = ManualClock(), verify: VerificationMode = .off,
+    _ body: (Rig, ScriptedStore) async throws -> Void
   ) async throws {
     let folder = try CacheFolder()
-    try await EmbeddedS3Origin.run(
-      OriginConfiguration(firstByteDelay: firstByteDelay, faultPlan: FaultPlan(rules: faults))
-    ) { origin in
-      origin.put(chunks)
-      let rig = try Rig(
-        origin, chunks, cachePath: folder.path, cacheSizeInBytes: cacheSizeInBytes,
-        maxConnections: maxConnections, readTimeout: readTimeout, verify: verify)
-      defer { rig.fileSystem.shutDown() }
-      try await body(rig, origin)
-    }
+    let store = ScriptedStore(faults)
+    store.put(chunks)
+    let rig = try Rig(
+      store.connect(), chunks, cachePath: folder.path, cacheSizeInBytes: cacheSizeInBytes,
+      maxConnections: maxConnections, readTimeout: readTimeout, clock: clock, verify: verify)
+    defer { rig.fileSystem.shutDown() }
+    try await body(rig, store)
   }
 
   // MARK: Reading as the kernel does
@@ -91,16 +87,14 @@ final class Rig: Sendable {
     return try fileSystem.lookUp(name, in: data).node
   }
 
-  func open(_ name: String) async throws -> OpenFile {
+  func open(_ name: String) async throws -> OpenFile { try await start(name).value() }
+
+  /// An open that may be left waiting.
+  func start(_ name: String) throws -> TestOpen {
     let node = try node(name)
-    return try await withCheckedThrowingContinuation { continuation in
-      do {
-        let outcome = try fileSystem.open(node) { TestOpen { continuation.resume(with: $0) } }
-        if case .opened(let file) = outcome { continuation.resume(returning: file) }
-      } catch {
-        continuation.resume(throwing: error)
-      }
-    }
+    let open = TestOpen()
+    open.start { try fileSystem.open(node) { open } }
+    return open
   }
 
   func read(_ file: OpenFile, _ byteOffset: Int, _ count: Int) async throws -> [UInt8] {
@@ -142,17 +136,6 @@ final class Rig: Sendable {
   }
 }
 
-extension EmbeddedS3Origin {
-  func put(_ chunks: [Rig.Chunk]) {
-    for chunk in chunks { put(bucket: Rig.bucket, key: chunk.key, bytes: chunk.bytes) }
-  }
-
-  /// The GETs for a key that have been answered.
-  func gets(_ key: String) async -> [RequestRecord] {
-    await requests(forKey: key).filter { $0.method == "GET" }
-  }
-}
-
 extension InventoryFileSystem {
   /// Waits where the store has to be asked.
   func attribute(_ name: String, of node: NodeID) throws -> [UInt8] {
@@ -184,30 +167,40 @@ final class TestAttribute: ParkedAttribute {
   }
 }
 
-/// One parked open, answered once.
+/// One open, parked or not, answered once.
 final class TestOpen: ParkedOpen {
-  private let answer: Once<OpenFile>
+  private let answer = Answer<OpenFile>("an open")
+  private let interruption = Lock<Interruption?>(nil)
 
-  init(_ answer: @escaping @Sendable (Result<OpenFile, any Error>) -> Void) {
-    self.answer = Once(answer)
+  func start(_ open: () throws -> InventoryFileSystem.OpenOutcome) {
+    do {
+      switch try open() {
+      case .opened(let file): answer.give(.success(file))
+      case .parked(let interruption): self.interruption.withLock { $0 = interruption }
+      }
+    } catch {
+      answer.give(.failure(error))
+    }
   }
 
   func opened(_ file: OpenFile) { answer.give(.success(file)) }
   func fail(_ error: FileSystemError) { answer.give(.failure(error)) }
+
+  func interrupt() { interruption.withLock { $0 }?.interrupt() }
+
+  var isParked: Bool { interruption.withLock { $0 != nil } }
+  var isAnswered: Bool { answer.isGiven }
+
+  func value() async throws -> OpenFile { try await answer.value() }
 }
 
 /// One read, parked or not, answered once.
 final class TestRead: ParkedRead {
-  private enum State {
-    case waiting(CheckedContinuation<[UInt8], any Error>?)
-    case answered(Result<[UInt8], any Error>)
-  }
-
   private let fileSystem: InventoryFileSystem
   private let file: OpenFile
   private let byteOffset: Int
   private let count: Int
-  private let state = Lock(State.waiting(nil))
+  private let answer = Answer<[UInt8]>("a read")
   private let interruption = Lock<Interruption?>(nil)
 
   init(_ fileSystem: InventoryFileSystem, _ file: OpenFile, byteOffset: Int, count: Int) {
@@ -228,22 +221,13 @@ final class TestRead: ParkedRead {
     }
   }
 
-  func fail(_ error: FileSystemError) { answer(.failure(error)) }
+  func fail(_ error: FileSystemError) { answer.give(.failure(error)) }
 
   func interrupt() { interruption.withLock { $0 }?.interrupt() }
 
   var isParked: Bool { interruption.withLock { $0 != nil } }
 
-  func value() async throws -> [UInt8] {
-    try await withCheckedThrowingContinuation { continuation in
-      let known: Result<[UInt8], any Error>? = state.withLock { state in
-        if case .answered(let result) = state { return result }
-        state = .waiting(continuation)
-        return nil
-      }
-      if let known { continuation.resume(with: known) }
-    }
-  }
+  func value() async throws -> [UInt8] { try await answer.value() }
 
   private func copy(
     _ body: (UnsafeMutableRawBufferPointer) throws -> InventoryFileSystem.ReadOutcome
@@ -251,39 +235,54 @@ final class TestRead: ParkedRead {
     var bytes = [UInt8](repeating: 0xEE, count: count)
     do {
       switch try bytes.withUnsafeMutableBytes(body) {
-      case .copied(let count): answer(.success(Array(bytes[..<count])))
+      case .copied(let count): answer.give(.success(Array(bytes[..<count])))
       case .parked(let interruption): self.interruption.withLock { $0 = interruption }
       }
     } catch {
-      answer(.failure(error))
+      answer.give(.failure(error))
     }
-  }
-
-  private func answer(_ result: Result<[UInt8], any Error>) {
-    let (waiting, isFirst) = state.withLock {
-      state -> (CheckedContinuation<[UInt8], any Error>?, Bool) in
-      guard case .waiting(let continuation) = state else { return (nil, false) }
-      state = .answered(result)
-      return (continuation, true)
-    }
-    if !isFirst { Issue.record("a read was answered twice") }
-    waiting?.resume(with: result)
   }
 }
 
-/// Passes on one answer and complains about a second.
-private final class Once<Value: Sendable>: Sendable {
-  private let isGiven = Lock(false)
-  private let body: @Sendable (Result<Value, any Error>) -> Void
+/// One answer, for the test that waits for it; complains about a second one.
+private final class Answer<Value: Sendable>: Sendable {
+  private enum State {
+    case waiting(CheckedContinuation<Value, any Error>?)
+    case given(Result<Value, any Error>)
+  }
 
-  init(_ body: @escaping @Sendable (Result<Value, any Error>) -> Void) { self.body = body }
+  private let question: String
+  private let state = Lock(State.waiting(nil))
 
-  func give(_ answer: Result<Value, any Error>) {
-    let isFirst = isGiven.withLock { given in
-      defer { given = true }
-      return !given
+  /// - Parameter question: what it is an answer to, for messages.
+  init(_ question: String) { self.question = question }
+
+  var isGiven: Bool {
+    state.withLock { state in
+      if case .given = state { true } else { false }
     }
-    if isFirst { body(answer) } else { Issue.record("an open was answered twice") }
+  }
+
+  func give(_ result: Result<Value, any Error>) {
+    let (waiting, isFirst) = state.withLock {
+      state -> (CheckedContinuation<Value, any Error>?, Bool) in
+      guard case .waiting(let continuation) = state else { return (nil, false) }
+      state = .given(result)
+      return (continuation, true)
+    }
+    if !isFirst { Issue.record("\(question) was answered twice") }
+    waiting?.resume(with: result)
+  }
+
+  func value() async throws -> Value {
+    try await withCheckedThrowingContinuation { continuation in
+      let known: Result<Value, any Error>? = state.withLock { state in
+        if case .given(let result) = state { return result }
+        state = .waiting(continuation)
+        return nil
+      }
+      if let known { continuation.resume(with: known) }
+    }
   }
 }
 
@@ -311,18 +310,40 @@ final class CacheFolder: Sendable {
   }
 }
 
+/// Waits for what another thread is about to do. Where it never does it, the suite's time limit ends the test.
+func until(_ condition: () async throws -> Bool) async throws {
+  while try await !condition() { try await Task.sleep(for: .milliseconds(1)) }
+}
+
 /// Takes a cache that was let go: its lock ends with the last reference, which another thread may hold for a moment, or a
 /// process that is just being started. On a busy machine a moment may be long.
 func untilFree<Value>(_ body: () throws -> Value) async throws -> Value {
-  for _ in 0..<6000 {
+  for _ in 0..<10_000 {
     if let value = try? body() { return value }
-    try await Task.sleep(for: .milliseconds(10))
+    try await Task.sleep(for: .milliseconds(5))
   }
   return try body()
 }
 
+private struct ContentName: Hashable {
+  let sizeInBytes: Int
+  let seed: UInt64
+}
+
+/// What was made before, so that the many tests of one object share its bytes.
+private let madeContents = Lock<[ContentName: [UInt8]]>([:])
+
 /// Bytes that differ from place to place and from seed to seed, none of them zero.
 func content(_ sizeInBytes: Int, seed: UInt64 = 1) -> [UInt8] {
+  madeContents.withLock { contents in
+    let name = ContentName(sizeInBytes: sizeInBytes, seed: seed)
+    let bytes = contents[name] ?? makeContent(sizeInBytes, seed: seed)
+    contents[name] = bytes
+    return bytes
+  }
+}
+
+private func makeContent(_ sizeInBytes: Int, seed: UInt64) -> [UInt8] {
   var generator = SeededGenerator(seed: seed)
   let tile = (0..<8192).map { _ in generator.next() | 0x0101_0101_0101_0101 }
   var bytes: [UInt8] = []

@@ -1,44 +1,34 @@
 import AWSCredentials
 import InventoryFileSystem
 import InventoryManifest
-import Logging
+import Locks
 import ObjectStore
+import PosixThreads
 import TestSupport
 import Testing
 
 /// Manifests that are loaded from stores which do odd things.
-@Suite(.timeLimit(.minutes(20))) struct StoreLoadingTests {
+@Suite(.timeLimit(.minutes(2))) struct StoreLoadingTests {
+  private static let location = S3Location(bucket: "bucket", key: "i/manifest.json")
+
   private func load(
-    _ server: PlainServer, scheme: String = "http", readTimeout: Duration = .seconds(60),
+    _ store: ScriptedStore, readTimeout: Duration = .seconds(60),
+    clock: ManualClock = ManualClock(),
     recorder: LogRecorder = LogRecorder()
   ) throws -> Inventory {
-    let store = try #require(
-      ObjectStore(
-        ObjectStoreConfiguration(
-          endpoint: try S3Endpoint(url: "\(scheme)://127.0.0.1:\(server.port)"),
-          region: "us-east-1", maxConnections: 4, receiveBufferSizeInBytes: 64 << 10),
-        credentials: AnonymousCredentials()))
-    defer { store.shutDown() }
+    let connection = store.connect()
+    defer { connection.shutDown() }
     return try InventoryLoader(
-      bucketOverride: nil, readTimeout: readTimeout, logger: recorder.logger
-    ).load(S3Location(bucket: "bucket", key: "i/manifest.json"), from: store, maxRequests: 4)
+      bucketOverride: nil, readTimeout: readTimeout, clock: clock, logger: recorder.logger
+    ).load(Self.location, from: connection, maxRequests: 4)
   }
 
-  /// Says what `head` is for every HEAD, and the manifest otherwise.
-  private func server(
-    manifest: String, head: String = "HTTP/1.1 404 Not Found\r\n"
-  ) throws -> PlainServer {
-    try #require(
-      PlainServer { connection in
-        let isHead = connection.request.hasPrefix("HEAD ")
-        let isManifest = connection.request.contains("manifest.json")
-        connection.send(
-          isHead
-            ? head + "Connection: close\r\n\r\n"
-            : (isManifest ? "HTTP/1.1 200 OK" : "HTTP/1.1 404 Not Found")
-              + "\r\nConnection: close\r\nContent-Length: \(manifest.utf8.count)\r\n\r\n"
-              + manifest)
-      })
+  /// Has a manifest with one chunk whose size it does not tell; a HEAD for that is answered with these lines.
+  private func store(head: [String]) -> ScriptedStore {
+    let store = ScriptedStore()
+    store.put(key: Self.location.key, bytes: Array(manifest(#"{"key":"k"}"#).utf8))
+    store.put(key: "k", head: head)
+    return store
   }
 
   private func manifest(_ files: String) -> String {
@@ -48,13 +38,12 @@ import Testing
   @Test(
     "A size that the store does not tell, or that no object has, is no size",
     arguments: [
-      "", "Content-Length: 9223372036854775807\r\n", "Content-Length: 54975581388801\r\n",
+      [], ["Content-Length: 9223372036854775807"], ["Content-Length: 54975581388801"],
     ])
-  func uselessSize(header: String) throws {
-    let server = try server(
-      manifest: manifest(#"{"key":"k"}"#), head: "HTTP/1.1 200 OK\r\nETag: \"x\"\r\n" + header)
+  func uselessSize(header: [String]) throws {
+    let store = store(head: ["ETag: \"x\""] + header)
     let recorder = LogRecorder()
-    let chunk = try #require(try load(server, recorder: recorder).chunks.first)
+    let chunk = try #require(try load(store, recorder: recorder).chunks.first)
     #expect(chunk.failure == .inputOutput && chunk.sizeInBytes == 0)
     #expect(
       recorder.messages.contains {
@@ -65,10 +54,8 @@ import Testing
 
   @Test("The largest object that there is has its size")
   func largestSize() throws {
-    let server = try server(
-      manifest: manifest(#"{"key":"k"}"#),
-      head: "HTTP/1.1 200 OK\r\nETag: \"x\"\r\nContent-Length: 54975581388800\r\n")
-    let chunk = try #require(try load(server).chunks.first)
+    let store = store(head: ["ETag: \"x\"", "Content-Length: 54975581388800"])
+    let chunk = try #require(try load(store).chunks.first)
     #expect(chunk.failure == nil && chunk.sizeInBytes == 50 << 40 && chunk.eTag == "\"x\"")
   }
 
@@ -76,22 +63,30 @@ import Testing
   func longETag() throws {
     for (length, isTaken) in [(1024, true), (1025, false)] {
       let eTag = String(repeating: "x", count: length)
-      let server = try server(
-        manifest: manifest(#"{"key":"k"}"#),
-        head: "HTTP/1.1 200 OK\r\nETag: \(eTag)\r\nContent-Length: 7\r\n")
-      #expect(try load(server).chunks.first?.eTag == (isTaken ? eTag : nil))
+      let store = store(head: ["ETag: \(eTag)", "Content-Length: 7"])
+      #expect(try load(store).chunks.first?.eTag == (isTaken ? eTag : nil))
     }
   }
 
-  @Test("An endpoint that does not speak TLS ends the loading after 5 s, and no sooner")
-  func plainEndpoint() throws {
-    let server = try #require(PlainServer(readsRequest: false) { $0.waitForBytes() })
-    let start = SuspendingClock.now
-    // Who waited for `--read-timeout` would be waiting when the suite's time is over.
-    #expect(throws: InventoryLoadError.self) {
-      try load(server, scheme: "https", readTimeout: .seconds(24 * 3600))
+  @Test("A store that nobody can reach ends the loading after 5 s, and no sooner")
+  func unreachable() async throws {
+    let store = ScriptedStore([ScriptedStore.Rule(.fail(.connection(.handshake, text: "no TLS")))])
+    let clock = ManualClock(retries: .onTime)
+    let isOver = Lock(false)
+    // It waits without letting its thread go, which is therefore none of those that tasks share.
+    let thread = PosixThread(named: "loading") {
+      // Who waited for `--read-timeout` would have the time of a day pass.
+      #expect(throws: InventoryLoadError.self) {
+        try load(store, readTimeout: .seconds(24 * 3600), clock: clock)
+      }
+      isOver.withLock { $0 = true }
     }
-    #expect(SuspendingClock.now - start >= .seconds(5), "it may be there before they are over")
-    #expect(server.connectionCount > 2, "the two files are asked for again")
+    try await until {
+      clock.advanceToNext(within: .seconds(5))
+      return isOver.withLock { $0 }
+    }
+    thread?.join()
+    #expect(clock.now == .seconds(5), "it may be there before they are over")
+    #expect(store.requests.count > 2, "the two files are asked for again")
   }
 }

@@ -1,4 +1,3 @@
-import EmbeddedS3Origin
 import FoundationEssentials
 import Glibc
 import InventoryFileSystem
@@ -7,17 +6,15 @@ import ReadPlanning
 import Testing
 
 /// Chunks against the manifest's MD5, with the store, the cache and the planner together.
-///
-/// The comparison gives way to whatever else runs on the machine, so that it may take long on a busy one.
-@Suite(.timeLimit(.minutes(20))) struct VerificationTests {
+@Suite(.timeLimit(.minutes(2))) struct VerificationTests {
   /// Fetched in several parts.
   private let chunk = Rig.Chunk(key: "chunk", bytes: content(9_000_000))
 
   /// One bit of a body is wrong, in the nth answer for bytes in the middle, or in every one.
-  private func wrongBytes(nth: Int? = nil) -> FaultRule {
-    FaultRule(
-      .wrongBytes(atOffset: 1000),
-      when: FaultMatch(keySuffix: "chunk", rangeOverlaps: 5_000_000..<5_000_001, nth: nth))
+  private func wrongBytes(nth: Int? = nil) -> ScriptedStore.Rule {
+    ScriptedStore.Rule(
+      .wrongBytes(atOffset: 1000), keySuffix: "chunk", rangeOverlaps: 5_000_000..<5_000_001,
+      nth: nth)
   }
 
   private func state(_ rig: Rig, _ name: String = "chunk") throws -> String {
@@ -32,8 +29,16 @@ import Testing
     return Int(String(decoding: text, as: UTF8.self))
   }
 
+  /// Moves the time on, one quiet time after another, until the comparison has led to this.
+  private func advance(_ rig: Rig, until condition: () async throws -> Bool) async throws {
+    try await InventoryFileSystemTests.until {
+      try rig.clock.advance(by: .milliseconds(20))
+      return try await condition()
+    }
+  }
+
   private func wait(_ rig: Rig, for state: String) async throws {
-    while try self.state(rig) != state { try await Task.sleep(for: .milliseconds(5)) }
+    try await advance(rig) { try self.state(rig) == state }
   }
 
   @Test("A chunk that was read is found right in the background")
@@ -49,43 +54,45 @@ import Testing
 
   @Test("A chunk of which something was not read stays pending")
   func incomplete() async throws {
-    try await Rig.run([chunk], verify: .background) { rig, _ in
+    try await Rig.run([chunk], verify: .background) { rig, store in
       let file = try await rig.open("chunk")
       _ = try await rig.read(file, 0, 4096)
       rig.fileSystem.close(file)
-      try await Task.sleep(for: .milliseconds(100))
+      await store.untilIdle()
+      try rig.clock.advance(by: .milliseconds(100))
+      #expect(try rig.clock.planned(on: "background") == [], "nothing is to be compared")
       #expect(try state(rig) == "pending")
     }
   }
 
   @Test("Bytes that were wrong once are fetched again, and then right")
   func wrongOnce() async throws {
-    try await Rig.run([chunk], faults: [wrongBytes(nth: 1)], verify: .background) { rig, origin in
+    try await Rig.run([chunk], faults: [wrongBytes(nth: 1)], verify: .background) { rig, store in
       // In one read, so that nothing is noticed in its midst.
       let first = try await rig.open("chunk")
       let isRight = try await rig.read(first, 0, chunk.bytes.count) == chunk.bytes
       #expect(!isRight, "else this shows nothing")
       rig.fileSystem.close(first)
-      while try cachedBytes(rig) != 0 { try await Task.sleep(for: .milliseconds(5)) }
+      try await advance(rig) { try cachedBytes(rig) == 0 }
       try await rig.check(chunk)
       try await wait(rig, for: "ok")
       let file = try await rig.open("chunk")
       #expect(!file.mayKeepPages, "the kernel may have wrong ones")
       rig.fileSystem.close(file)
-      #expect(await origin.bytesSentTwice(forKey: "chunk") <= chunk.bytes.count)
+      #expect(store.bytesSentTwice(forKey: "chunk") <= chunk.bytes.count)
     }
   }
 
   @Test("Bytes that are always wrong are an error, and the other chunks are not")
   func wrongAlways() async throws {
     let other = Rig.Chunk(key: "other", bytes: content(100_000, seed: 2))
-    try await Rig.run([chunk, other], faults: [wrongBytes()], verify: .background) { rig, origin in
+    try await Rig.run([chunk, other], faults: [wrongBytes()], verify: .background) { rig, store in
       _ = try await rig.contents("chunk")
-      while await rig.failure("chunk") == nil { try await Task.sleep(for: .milliseconds(5)) }
+      try await advance(rig) { await rig.failure("chunk") != nil }
       #expect(try state(rig) == "failed")
-      let asked = await origin.gets("chunk").count
+      let asked = store.gets("chunk").count
       #expect(await rig.failure("chunk") == .inputOutput)
-      #expect(await origin.gets("chunk").count == asked, "it is not asked over and over")
+      #expect(store.gets("chunk").count == asked, "it is not asked over and over")
       try await rig.check(other)
     }
   }
@@ -105,11 +112,12 @@ import Testing
   @Test("Off: nothing is compared")
   func off() async throws {
     // Wrong once: if it were noticed, the second reading would be right.
-    try await Rig.run([chunk], faults: [wrongBytes(nth: 1)], verify: .off) { rig, _ in
+    try await Rig.run([chunk], faults: [wrongBytes(nth: 1)], verify: .off) { rig, store in
       for _ in 0..<2 {
         let isRight = try await rig.contents("chunk") == chunk.bytes
         #expect(!isRight)
-        try await Task.sleep(for: .milliseconds(500))
+        await store.untilIdle()
+        #expect(try rig.clock.planned(on: "background") == [], "nothing is to be compared")
       }
       #expect(try state(rig) == "pending")
     }
@@ -118,7 +126,7 @@ import Testing
   @Test("Strict: the last byte is not given out before the chunk was found right")
   func strict() async throws {
     let last = chunk.bytes.count - 1
-    try await Rig.run([chunk], faults: [wrongBytes(nth: 1)], verify: .strict) { rig, origin in
+    try await Rig.run([chunk], faults: [wrongBytes(nth: 1)], verify: .strict) { rig, store in
       let file = try await rig.open("chunk")
       defer { rig.fileSystem.close(file) }
       #expect(try await rig.read(file, last - 100, 100) == Array(chunk.bytes[last - 100..<last]))
@@ -127,7 +135,7 @@ import Testing
       #expect(try state(rig) == "ok")
       let whole = try await rig.read(file, 0, chunk.bytes.count)
       #expect(whole == chunk.bytes, "the wrong byte had been dropped")
-      #expect(await origin.bytesSentTwice(forKey: "chunk") > 0, "else this shows nothing")
+      #expect(store.bytesSentTwice(forKey: "chunk") > 0, "else this shows nothing")
     }
   }
 
@@ -160,49 +168,48 @@ import Testing
   @Test("A later run does not hash what an earlier one found right, and hashes what it did not")
   func restart() async throws {
     let folder = try CacheFolder()
-    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
-      origin.put([chunk])
-      func run(_ mode: VerificationMode, _ body: (Rig) async throws -> Void) async throws {
-        let rig = try await untilFree {
-          try Rig(origin, [chunk], cachePath: folder.path, verify: mode)
-        }
-        defer { rig.fileSystem.shutDown() }
-        try await body(rig)
+    let store = ScriptedStore()
+    store.put([chunk])
+    func run(_ mode: VerificationMode, _ body: (Rig) async throws -> Void) async throws {
+      let rig = try await untilFree {
+        try Rig(store.connect(), [chunk], cachePath: folder.path, verify: mode)
       }
-      try await run(.off) { try await $0.check(chunk) }
-      try await run(.off) { rig in
-        let state = try state(rig)
-        #expect(state == "pending")
-      }
-      try await run(.background) { rig in
-        // Opened, it is complete.
-        rig.fileSystem.close(try await rig.open("chunk"))
-        try await wait(rig, for: "ok")
-      }
-      // Off computes nothing, so that it can only know it.
-      try await run(.off) { rig in
-        #expect(try state(rig) == "ok")
-        try await rig.check(chunk)
-        #expect(try state(rig) == "ok")
-      }
-      let asked = await origin.totals().requests
-      try await run(.strict) { try await $0.check(chunk) }
-      #expect(await origin.totals().requests == asked)
-      // A block that was not what had been stored is dropped, counted and fetched again.
-      let data = try #require(try folder.chunkFiles(endingIn: ".data").first)
-      let descriptor = open(data, O_WRONLY)
-      #expect(pwrite(descriptor, [chunk.bytes[70_000] ^ 1], 1, 70_000) == 1)
-      close(descriptor)
-      try await run(.off) { rig in
-        try await rig.check(chunk)
-        let count = try rig.fileSystem.attribute("user.inventoryfs.damaged_blocks", of: .root)
-        #expect(String(decoding: count, as: UTF8.self) == "1")
-      }
-      #expect(await origin.totals().requests == asked + 1)
-      try await run(.off) { rig in
-        let state = try state(rig)
-        #expect(state == "ok", "the same bytes are back")
-      }
+      defer { rig.fileSystem.shutDown() }
+      try await body(rig)
+    }
+    try await run(.off) { try await $0.check(chunk) }
+    try await run(.off) { rig in
+      let state = try state(rig)
+      #expect(state == "pending")
+    }
+    try await run(.background) { rig in
+      // Opened, it is complete.
+      rig.fileSystem.close(try await rig.open("chunk"))
+      try await wait(rig, for: "ok")
+    }
+    // Off computes nothing, so that it can only know it.
+    try await run(.off) { rig in
+      #expect(try state(rig) == "ok")
+      try await rig.check(chunk)
+      #expect(try state(rig) == "ok")
+    }
+    let asked = store.requests.count
+    try await run(.strict) { try await $0.check(chunk) }
+    #expect(store.requests.count == asked)
+    // A block that was not what had been stored is dropped, counted and fetched again.
+    let data = try #require(try folder.chunkFiles(endingIn: ".data").first)
+    let descriptor = open(data, O_WRONLY)
+    #expect(pwrite(descriptor, [chunk.bytes[70_000] ^ 1], 1, 70_000) == 1)
+    close(descriptor)
+    try await run(.off) { rig in
+      try await rig.check(chunk)
+      let count = try rig.fileSystem.attribute("user.inventoryfs.damaged_blocks", of: .root)
+      #expect(String(decoding: count, as: UTF8.self) == "1")
+    }
+    #expect(store.requests.count == asked + 1)
+    try await run(.off) { rig in
+      let state = try state(rig)
+      #expect(state == "ok", "the same bytes are back")
     }
   }
 
@@ -211,44 +218,37 @@ import Testing
     for isRight in [true, false] {
       let folder = try CacheFolder()
       let headers = Lock(0)
-      let rules = isRight ? [] : [wrongBytes()]
-      try await EmbeddedS3Origin.run(
-        OriginConfiguration(faultPlan: FaultPlan(rules: rules))
-      ) { origin in
-        origin.put([chunk])
-        let rig = try Rig(
-          origin, [chunk], cachePath: folder.path,
-          hook: { step in
-            if step == .writeHeader { headers.withLock { $0 += 1 } }
-            return nil
-          }, verify: .strict)
-        defer { rig.fileSystem.shutDown() }
-        #expect(await rig.failure("chunk") == (isRight ? nil : .inputOutput))
-        // The seal is written a moment after the reader has its last byte.
-        while isRight, headers.withLock({ $0 }) < 3 { try await Task.sleep(for: .milliseconds(5)) }
-        #expect(headers.withLock { $0 } == (isRight ? 3 : 2), "a new entry, its version, its seal")
-      }
+      let store = ScriptedStore(isRight ? [] : [wrongBytes()])
+      store.put([chunk])
+      let rig = try Rig(
+        store.connect(), [chunk], cachePath: folder.path,
+        hook: { step in
+          if step == .writeHeader { headers.withLock { $0 += 1 } }
+          return nil
+        }, verify: .strict)
+      defer { rig.fileSystem.shutDown() }
+      #expect(await rig.failure("chunk") == (isRight ? nil : .inputOutput))
+      // The seal is written a moment after the reader has its last byte.
+      if isRight { try await until { headers.withLock { $0 } >= 3 } }
+      #expect(headers.withLock { $0 } == (isRight ? 3 : 2), "a new entry, its version, its seal")
     }
   }
 
   @Test("What was wrong is not in the cache for the next run")
   func wrongIsNotLeft() async throws {
     let folder = try CacheFolder()
-    try await EmbeddedS3Origin.run(
-      OriginConfiguration(faultPlan: FaultPlan(rules: [wrongBytes()]))
-    ) { origin in
-      origin.put([chunk])
-      do {
-        let rig = try Rig(origin, [chunk], cachePath: folder.path, verify: .strict)
-        defer { rig.fileSystem.shutDown() }
-        #expect(await rig.failure("chunk") == .inputOutput)
-      }
-      origin.setFaultPlan(FaultPlan())
-      let rig = try await untilFree {
-        try Rig(origin, [chunk], cachePath: folder.path, verify: .off)
-      }
+    let store = ScriptedStore([wrongBytes()])
+    store.put([chunk])
+    do {
+      let rig = try Rig(store.connect(), [chunk], cachePath: folder.path, verify: .strict)
       defer { rig.fileSystem.shutDown() }
-      try await rig.check(chunk)
+      #expect(await rig.failure("chunk") == .inputOutput)
     }
+    store.setRules([])
+    let rig = try await untilFree {
+      try Rig(store.connect(), [chunk], cachePath: folder.path, verify: .off)
+    }
+    defer { rig.fileSystem.shutDown() }
+    try await rig.check(chunk)
   }
 }

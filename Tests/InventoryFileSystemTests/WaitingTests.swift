@@ -1,14 +1,13 @@
-import EmbeddedS3Origin
 import InventoryFileSystem
 import Locks
 import TestSupport
 import Testing
 
 /// Readers that wait, and what ends their waiting.
-@Suite(.timeLimit(.minutes(20))) struct WaitingTests {
+@Suite(.timeLimit(.minutes(2))) struct WaitingTests {
   private let chunk = Rig.Chunk(key: "chunk", bytes: content(8_000_000))
   /// The first request brings a chunk's beginning; nothing else ever comes.
-  private let silence = [FaultRule(.hangBeforeHead, when: FaultMatch(skippingFirst: 1))]
+  private let silence = [ScriptedStore.Rule(.hold, skippingFirst: 1)]
 
   @Test("Shutting down fails whoever waits, and whoever comes afterwards")
   func shutDown() async throws {
@@ -33,9 +32,9 @@ import Testing
   func shutDownOpening(hasMD5: Bool) async throws {
     var chunk = chunk
     chunk.hasMD5 = hasMD5
-    try await Rig.run([chunk], faults: [FaultRule(.hangBeforeHead)]) { rig, origin in
+    try await Rig.run([chunk], faults: [ScriptedStore.Rule(.hold)]) { rig, store in
       async let failure = rig.failure("chunk")
-      while await origin.totals().requests == 0 { try await Task.sleep(for: .milliseconds(5)) }
+      await store.until { !$0.isEmpty }
       rig.fileSystem.shutDown()
       let found = await failure
       #expect(found == .shuttingDown)
@@ -44,17 +43,20 @@ import Testing
 
   @Test("Shutting down while parts wait for their next attempt ends too")
   func shutDownRetrying() async throws {
-    let slow = FaultRule(
-      .status(503, code: "SlowDown", retryAfter: 1), when: FaultMatch(skippingFirst: 1))
-    try await Rig.run([chunk], faults: [slow]) { rig, origin in
+    let slow = ScriptedStore.Rule(
+      .status(503, code: "SlowDown", retryAfter: 1), skippingFirst: 1)
+    let clock = ManualClock(retries: .onTime)
+    try await Rig.run([chunk], faults: [slow], clock: clock) { rig, store in
       let file = try await rig.open("chunk")
       let read = rig.start(file, 5_000_000, 4096)
-      while await origin.totals().requests < 2 { try await Task.sleep(for: .milliseconds(5)) }
-      try await Task.sleep(for: .milliseconds(50))
+      await clock.untilPlanned(on: "retries")
       rig.fileSystem.shutDown()
       await #expect(throws: FileSystemError.shuttingDown) { try await read.value() }
       // The attempt that was planned comes due.
-      try await Task.sleep(for: .milliseconds(1200))
+      let asked = store.requests.count
+      clock.advance(by: .seconds(5))
+      #expect(clock.planned(on: "retries") == [])
+      #expect(store.requests.count == asked)
     }
   }
 
@@ -62,34 +64,30 @@ import Testing
   func shutDownBetweenAttempts() async throws {
     var chunk = chunk
     chunk.hasMD5 = false
-    let busy = FaultRule(.status(503, code: "SlowDown", retryAfter: 60))
-    try await Rig.run([chunk], faults: [busy]) { rig, origin in
-      let answer = Lock<Result<OpenFile, any Error>?>(nil)
-      _ = try rig.fileSystem.open(rig.node("chunk")) {
-        TestOpen { result in answer.withLock { $0 = result } }
-      }
-      while await origin.totals().requests == 0 { try await Task.sleep(for: .milliseconds(5)) }
-      try await Task.sleep(for: .milliseconds(100))
+    let busy = ScriptedStore.Rule(.status(503, code: "SlowDown", retryAfter: 60))
+    let clock = ManualClock(retries: .onTime)
+    try await Rig.run([chunk], faults: [busy], clock: clock) { rig, _ in
+      let open = try rig.start("chunk")
+      // The end of all attempts, and the next one of them, thirty seconds away.
+      await clock.untilPlanned(2, on: "retries")
+      #expect(clock.planned(on: "retries") == [.seconds(30), .seconds(60)])
       rig.fileSystem.shutDown()
-      // The next attempt is thirty seconds away.
-      for _ in 0..<4000 where answer.withLock({ $0 == nil }) {
-        try await Task.sleep(for: .milliseconds(5))
-      }
-      #expect(throws: FileSystemError.shuttingDown) { try #require(answer.withLock { $0 }).get() }
+      #expect(open.isAnswered)
+      await #expect(throws: FileSystemError.shuttingDown) { try await open.value() }
     }
   }
 
   @Test("An interrupted read is told so once, and the next one is answered")
   func interruption() async throws {
-    try await Rig.run([chunk], faults: silence) { rig, origin in
+    try await Rig.run([chunk], faults: silence) { rig, store in
       let file = try await rig.open("chunk")
       let read = rig.start(file, 5_000_000, 4096)
       #expect(read.isParked)
       read.interrupt()
       await #expect(throws: FileSystemError.interrupted) { try await read.value() }
       read.interrupt()
-      origin.setFaultPlan(FaultPlan())
-      await origin.dropConnections()
+      store.setRules([])
+      store.dropConnections()
       #expect(
         try await rig.read(file, 5_000_000, 4096) == Array(chunk.bytes[5_000_000..<5_004_096]))
       read.interrupt()
@@ -99,7 +97,7 @@ import Testing
 
   @Test("The gauges of what is under way count it, and fall to 0 once it is given up")
   func gauges() async throws {
-    try await Rig.run([chunk], faults: silence) { rig, origin in
+    try await Rig.run([chunk], faults: silence) { rig, store in
       func gauge(_ name: String) throws -> Int? {
         let value = try rig.fileSystem.attribute("user.inventoryfs.\(name)", of: .root)
         return Int(String(decoding: value, as: UTF8.self))
@@ -112,15 +110,14 @@ import Testing
       #expect(read.isParked)
       #expect(try gauge("open_files") == 1)
       #expect(try gauge("waiting") == 1)
-      while await origin.totals().requests < 2 { try await Task.sleep(for: .milliseconds(5)) }
+      await store.until { $0.count >= 2 }
       for name in underWay { #expect(try gauge(name) ?? 0 > 0, "\(name)") }
       read.interrupt()
       await #expect(throws: FileSystemError.interrupted) { try await read.value() }
       #expect(try gauge("waiting") == 0)
       rig.fileSystem.close(file)
-      for name in underWay {
-        while try gauge(name) != 0 { try await Task.sleep(for: .milliseconds(5)) }
-      }
+      await store.untilIdle()
+      for name in underWay { #expect(try gauge(name) == 0, "\(name)") }
       #expect(try gauge("requests") == 2)
       #expect(try gauge("received_bytes") ?? 0 > 0)
       let (bytes, size) = (try gauge("cache_bytes") ?? 0, try gauge("cache_size") ?? 0)
@@ -151,91 +148,106 @@ import Testing
   @Test("Nothing is fetched before it is known what the cache holds; then everyone is served")
   func beforeScan() async throws {
     let folder = try CacheFolder()
-    try await EmbeddedS3Origin.run(OriginConfiguration()) { origin in
-      origin.put([chunk])
-      let rig = try Rig(origin, [chunk], cachePath: folder.path, isCacheReady: false)
-      defer { rig.fileSystem.shutDown() }
-      async let contents = rig.contents("chunk")
-      try await Task.sleep(for: .milliseconds(50))
-      #expect(await origin.totals().requests == 0)
-      rig.fileSystem.prepareCache()
-      let bytes = try await contents
-      #expect(bytes == chunk.bytes)
-    }
+    let store = ScriptedStore()
+    store.put([chunk])
+    let rig = try Rig(store.connect(), [chunk], cachePath: folder.path, isCacheReady: false)
+    defer { rig.fileSystem.shutDown() }
+    let open = try rig.start("chunk")
+    #expect(open.isParked)
+    try rig.clock.advance(by: .seconds(50))
+    #expect(store.requests.isEmpty)
+    rig.fileSystem.prepareCache()
+    rig.fileSystem.close(try await open.value())
+    try await rig.check(chunk)
   }
 
   @Test("A reader that closes during a retry leaves nothing behind that hinders the next")
   func closeWhileRetrying() async throws {
-    let slow = FaultRule(.status(503, code: "SlowDown"), when: FaultMatch(skippingFirst: 1))
-    try await Rig.run([chunk], faults: [slow]) { rig, origin in
+    let slow = ScriptedStore.Rule(.status(503, code: "SlowDown"), skippingFirst: 1)
+    let clock = ManualClock(retries: .onTime)
+    try await Rig.run([chunk], faults: [slow], clock: clock) { rig, store in
       for _ in 0..<5 {
         let file = try await rig.open("chunk")
+        let before = clock.planned(on: "retries").count
         let read = rig.start(file, 5_000_000, 4096)
-        try await Task.sleep(for: .milliseconds(20))
+        await clock.untilPlanned(before + 1, on: "retries")
         read.interrupt()
         _ = try? await read.value()
         rig.fileSystem.close(file)
       }
-      origin.setFaultPlan(FaultPlan())
+      store.setRules([])
+      // The attempts come due that nobody waits for any more.
+      clock.advance(by: .seconds(5))
       try await rig.check(chunk)
     }
   }
 }
 
 /// The longest that a reader waits.
-@Suite(.timeLimit(.minutes(20))) struct ReadTimeoutTests {
+@Suite(.timeLimit(.minutes(2))) struct ReadTimeoutTests {
   private let chunk = Rig.Chunk(key: "chunk", bytes: content(8_000_000))
 
   /// A file system with the chunk, and what it logs.
   private func run(
-    faults: [FaultRule], _ log: LogRecorder,
-    _ body: (Rig, EmbeddedS3Origin) async throws -> Void
+    faults: [ScriptedStore.Rule], _ log: LogRecorder, clock: ManualClock = ManualClock(),
+    _ body: (Rig, ScriptedStore) async throws -> Void
   ) async throws {
     let folder = try CacheFolder()
-    try await EmbeddedS3Origin.run(
-      OriginConfiguration(faultPlan: FaultPlan(rules: faults))
-    ) { origin in
-      origin.put([chunk])
-      let rig = try Rig(origin, [chunk], cachePath: folder.path, logger: log.logger)
-      defer { rig.fileSystem.shutDown() }
-      try await body(rig, origin)
-    }
+    let store = ScriptedStore(faults)
+    store.put([chunk])
+    let rig = try Rig(
+      store.connect(), [chunk], cachePath: folder.path, clock: clock, logger: log.logger)
+    defer { rig.fileSystem.shutDown() }
+    try await body(rig, store)
   }
 
   @Test(
     "An open that the store does not answer fails, with and without an MD5",
     arguments: [true, false],
-    [Fault.hangBeforeHead, .status(503, code: "SlowDown", retryAfter: 60)])
-  func open(hasMD5: Bool, fault: Fault) async throws {
+    [ScriptedStore.Fault.hold, .status(503, code: "SlowDown", retryAfter: 60)])
+  func open(hasMD5: Bool, fault: ScriptedStore.Fault) async throws {
     var chunk = chunk
     chunk.hasMD5 = hasMD5
-    try await Rig.run([chunk], faults: [FaultRule(fault)], readTimeout: .seconds(5)) {
-      rig, origin in
-      await #expect(throws: FileSystemError.inputOutput) { _ = try await rig.open("chunk") }
-      origin.setFaultPlan(FaultPlan())
-      await origin.dropConnections()
+    try await Rig.run(
+      [chunk], faults: [ScriptedStore.Rule(fault)], readTimeout: .seconds(5),
+      clock: ManualClock(retries: .onTime)
+    ) { rig, store in
+      let open = try rig.start("chunk")
+      #expect(open.isParked)
+      try rig.clock.advance(by: .seconds(5))
+      await #expect(throws: FileSystemError.inputOutput) { try await open.value() }
+      store.setRules([])
+      store.dropConnections()
       try await rig.check(chunk)
     }
   }
 
   @Test("So does asking for the ETag of a chunk that was never read")
   func eTag() async throws {
+    let clock = ManualClock(retries: .onTime)
     try await Rig.run(
-      [chunk], faults: [FaultRule(.hangBeforeHead)], readTimeout: .milliseconds(300)
+      [chunk], faults: [ScriptedStore.Rule(.hold)], readTimeout: .milliseconds(300), clock: clock
     ) { rig, _ in
-      let node = try rig.node("chunk")
-      #expect(throws: FileSystemError.inputOutput) {
-        try rig.fileSystem.attribute("user.s3.etag", of: node)
+      let answer = TestAttribute()
+      let outcome = try rig.fileSystem.attribute(
+        "user.s3.etag", of: rig.node("chunk"), parked: { answer })
+      guard case .parked = outcome else {
+        Issue.record("it was not parked")
+        return
       }
+      clock.advance(by: .milliseconds(300))
+      #expect(throws: FileSystemError.inputOutput) { try answer.wait() }
     }
   }
 
   @Test("A read fails at its time although another part of the chunk still comes in")
   func read() async throws {
-    let silence = FaultRule(.hangBeforeHead, when: FaultMatch(rangeOverlaps: 5_000_000..<5_000_001))
+    let silence = ScriptedStore.Rule(.hold, rangeOverlaps: 5_000_000..<5_000_001)
     try await Rig.run([chunk], faults: [silence], readTimeout: .seconds(5)) { rig, _ in
       let file = try await rig.open("chunk")
       let reads = (0..<5).map { rig.start(file, 5_000_000 + $0, 4096) }
+      for read in reads { #expect(read.isParked) }
+      try rig.clock.advance(by: .seconds(5))
       for read in reads {
         await #expect(throws: FileSystemError.inputOutput) { try await read.value() }
       }
@@ -247,19 +259,19 @@ import Testing
 
   @Test("What did not come in time is not waited for again at once; a little later it is")
   func askingAgain() async throws {
-    let silence = FaultRule(.hangBeforeHead, when: FaultMatch(rangeOverlaps: 5_000_000..<5_000_001))
-    try await Rig.run([chunk], faults: [silence], readTimeout: .seconds(5)) { rig, origin in
+    let silence = ScriptedStore.Rule(.hold, rangeOverlaps: 5_000_000..<5_000_001)
+    try await Rig.run([chunk], faults: [silence], readTimeout: .seconds(5)) { rig, store in
       let file = try await rig.open("chunk")
       let reader = ImpatientReader(rig.fileSystem, file)
       try reader.start(4_900_000, 200_000, thenAtOnce: 5_000_000, 4096)
-      while reader.errors.count < 2 { try await Task.sleep(for: .milliseconds(20)) }
+      try rig.clock.advance(by: .seconds(5))
       #expect(reader.errors == [.inputOutput, .inputOutput])
       #expect(reader.parkedCount == 1, "only the first had to wait")
       let elsewhere = try await rig.read(file, 7_000_000, 4096)
       #expect(elsewhere == Array(chunk.bytes[7_000_000..<7_004_096]))
-      try await Task.sleep(for: .seconds(2))
-      origin.setFaultPlan(FaultPlan())
-      await origin.dropConnections()
+      try rig.clock.advance(by: .seconds(2))
+      store.setRules([])
+      store.dropConnections()
       try await rig.check(chunk)
       rig.fileSystem.close(file)
     }
@@ -267,10 +279,28 @@ import Testing
 
   @Test("A read within its time outlasts a store that is gone for a while")
   func outage() async throws {
-    let gone = FaultRule(.refuse(.milliseconds(2500)), when: FaultMatch(nth: 2))
-    try await Rig.run([chunk], faults: [gone], readTimeout: .seconds(30)) { rig, origin in
-      try await rig.check(chunk)
-      #expect(await origin.totals().faultsByKind["refuse"] == 1)
+    let gone = ScriptedStore.Rule(
+      .fail(.connection(.refused, text: "nobody is there")), skippingFirst: 1)
+    let clock = ManualClock(retries: .onTime)
+    try await Rig.run([chunk], faults: [gone], readTimeout: .seconds(30), clock: clock) {
+      rig, store in
+      let isOver = Lock(false)
+      let reading = Task {
+        defer { isOver.withLock { $0 = true } }
+        try await rig.check(chunk)
+      }
+      while clock.now < .milliseconds(2500) {
+        await clock.untilPlanned(on: "retries")
+        clock.advanceToNext(within: .seconds(5))
+      }
+      let failed = store.faultCount
+      store.setRules([])
+      try await until {
+        clock.advanceToNext(within: .seconds(5))
+        return isOver.withLock { $0 }
+      }
+      try await reading.value
+      #expect(failed >= 3)
     }
   }
 
@@ -278,25 +308,16 @@ import Testing
   func interruption() async throws {
     var chunk = chunk
     chunk.hasMD5 = false
-    try await Rig.run([chunk], faults: [FaultRule(.hangBeforeHead)]) { rig, origin in
-      let answer = Lock<Result<OpenFile, any Error>?>(nil)
-      let outcome = try rig.fileSystem.open(rig.node("chunk")) {
-        TestOpen { result in answer.withLock { $0 = result } }
-      }
-      guard case .parked(let interruption) = outcome else {
-        Issue.record("it was not parked")
-        return
-      }
-      while await origin.totals().requests == 0 { try await Task.sleep(for: .milliseconds(5)) }
-      interruption?.interrupt()
-      while answer.withLock({ $0 == nil }) { try await Task.sleep(for: .milliseconds(5)) }
-      #expect(throws: FileSystemError.interrupted) { try answer.withLock { $0 }?.get() }
-      // Without being cancelled the request hangs for fifteen seconds.
-      let end = SuspendingClock.now + .seconds(12)
-      while await origin.connections().live > 0, SuspendingClock.now < end {
-        try await Task.sleep(for: .milliseconds(5))
-      }
-      #expect(await origin.connections().live == 0)
+    try await Rig.run([chunk], faults: [ScriptedStore.Rule(.hold)]) { rig, store in
+      let open = try rig.start("chunk")
+      #expect(open.isParked)
+      #expect(store.requests.count == 1)
+      open.interrupt()
+      #expect(open.isAnswered)
+      await #expect(throws: FileSystemError.interrupted) { try await open.value() }
+      // Without being cancelled the request would be held for ever.
+      await store.untilIdle()
+      #expect(store.requests.allSatisfy { $0.isFinished })
     }
   }
 
@@ -304,116 +325,67 @@ import Testing
   func warning() async throws {
     for (times, warnings) in [(2, 0), (8, 1)] {
       let log = LogRecorder()
-      let rule = FaultRule(.status(500, code: "InternalError"), times: times)
-      try await run(faults: [rule], log) { rig, origin in
+      let rule = ScriptedStore.Rule(.status(500, code: "InternalError"), times: times)
+      try await run(faults: [rule], log) { rig, store in
         try await rig.check(chunk)
-        #expect(await origin.totals().faultsByKind["status"] == times)
+        #expect(store.faultCount == times)
       }
       let told = log.messages.filter { $0.hasPrefix("warning: ") }
       #expect(told.count == warnings && told.allSatisfy { $0.contains("InternalError") }, "\(told)")
     }
   }
 
-  @Test("One byte a second is a stall: the request is made anew")
-  func trickle() async throws {
-    let slow = FaultRule(.trickle(bytesPerSecond: 1), when: FaultMatch(nth: 2))
-    try await Rig.run([chunk], faults: [slow], readTimeout: .seconds(20)) { rig, origin in
-      try await rig.check(chunk)
-      #expect(await origin.totals().faultsByKind["trickle"] == 1)
-    }
-  }
-
-  @Test("An answer that does not begin is asked for again long before the reader gives up")
-  func lostRequest() async throws {
-    let lost = FaultRule(
-      .hangBeforeHead, when: FaultMatch(rangeOverlaps: 6_000_000..<6_000_001), times: 1)
-    let log = LogRecorder()
-    try await run(faults: [lost], log) { rig, origin in
-      let file = try await rig.open("chunk")
-      // The store's usual pace becomes known.
-      for index in 0..<10 { _ = try await rig.read(file, 2_000_000 + index * 131_072, 10) }
-      let got = try await rig.read(file, 6_000_000, 4096)
-      #expect(got == Array(chunk.bytes[6_000_000..<6_004_096]))
-      rig.fileSystem.close(file)
-    }
-    let waits = log.messages.filter { $0.contains("no answer within ") }
-    #expect(
-      waits.contains { !$0.contains("no answer within 15.0 seconds") },
-      "not the limit that holds without samples: \(waits)")
-  }
-
-  @Test("A store that has become slow is given more time with each attempt")
-  func slowStore() async throws {
-    let slow = FaultRule(
-      .delay(.milliseconds(2500)), when: FaultMatch(rangeOverlaps: 6_000_000..<6_000_001))
-    try await Rig.run([chunk], faults: [slow], readTimeout: .seconds(25)) { rig, _ in
-      let file = try await rig.open("chunk")
-      for index in 0..<10 { _ = try await rig.read(file, 2_000_000 + index * 131_072, 10) }
-      let got = try await rig.read(file, 6_000_000, 4096)
-      #expect(got == Array(chunk.bytes[6_000_000..<6_004_096]))
-      rig.fileSystem.close(file)
-    }
-  }
-
-  @Test("A short time to read leaves time for more than one attempt")
-  func shortTime() async throws {
-    let lost = FaultRule(.hangBeforeHead, when: FaultMatch(skippingFirst: 1), times: 1)
-    try await Rig.run([chunk], faults: [lost], readTimeout: .seconds(8)) { rig, _ in
-      let file = try await rig.open("chunk")
-      let got = try await rig.read(file, 6_000_000, 4096)
-      #expect(got == Array(chunk.bytes[6_000_000..<6_004_096]))
-      rig.fileSystem.close(file)
-    }
-  }
-
   @Test("A store that asks to wait is asked again no sooner, by any reader")
   func retryAfter() async throws {
-    let busy = FaultRule(
-      .status(503, code: "SlowDown", retryAfter: 2), when: FaultMatch(skippingFirst: 1), times: 1)
-    let log = LogRecorder()
-    try await run(faults: [busy], log) { rig, origin in
+    let busy = ScriptedStore.Rule(
+      .status(503, code: "SlowDown", retryAfter: 2), skippingFirst: 1, times: 1)
+    let clock = ManualClock(retries: .onTime)
+    try await run(faults: [busy], LogRecorder(), clock: clock) { rig, store in
       let file = try await rig.open("chunk")
       let first = rig.start(file, 6_000_000, 4096)
-      while !log.messages.contains(where: { $0.contains("trying again in") }) {
-        try await Task.sleep(for: .milliseconds(5))
-      }
+      await clock.untilPlanned(on: "retries")
       let others = [2_000_000, 4_000_000].map { rig.start(file, $0, 4096) }
+      for other in others { #expect(other.isParked) }
+      clock.advance(by: .milliseconds(1999))
+      await store.untilIdle()
+      #expect(store.requests.last?.status == 503, "nothing is asked for afterwards")
+      clock.advance(by: .milliseconds(1))
       let got = try await first.value()
       #expect(got == Array(chunk.bytes[6_000_000..<6_004_096]))
       for other in others { _ = try await other.value() }
       rig.fileSystem.close(file)
-      let requests = await origin.requests()
-      let refused = try #require(requests.first { $0.status == 503 })
-      let next = try #require(requests.first { $0.number > refused.number })
-      #expect(next.receivedAtInMilliseconds - refused.receivedAtInMilliseconds >= 1990)
     }
   }
 
   @Test("After 503 fewer requests are under way at once")
   func throttling() async throws {
-    let busy = FaultRule(
-      .status(503, code: "SlowDown"), when: FaultMatch(skippingFirst: 1), times: 8)
-    try await Rig.run([chunk], faults: [busy], firstByteDelay: .milliseconds(400)) { rig, origin in
+    let clock = ManualClock(retries: .onTime)
+    let held = ScriptedStore.Rule(.hold, skippingFirst: 1)
+    try await Rig.run([chunk], faults: [held], clock: clock) { rig, store in
       let file = try await rig.open("chunk")
       let reads = (0..<8).map { rig.start(file, 1_500_000 + $0 * 800_000, 4096) }
+      // The first answered the open.
+      #expect(store.requests.count == 1 + 8)
+      store.setRules([ScriptedStore.Rule(.hold)])
+      store.release(.status(503, code: "SlowDown"))
+      await clock.untilPlanned(8, on: "retries")
+      clock.advance(by: .seconds(5))
+      #expect(store.requests.count == 1 + 8 + 4, "half of eight, until one is answered")
+      store.setRules([])
+      store.release()
       for read in reads { _ = try await read.value() }
       rig.fileSystem.close(file)
-      // The first answered the open; half of eight may be asked for together until one is answered.
-      let times = await origin.requests().filter { $0.status == 206 }.dropFirst()
-        .map(\.receivedAtInMilliseconds).sorted()
-      try #require(times.count >= 8)
-      #expect(times[4] - times[0] >= 390)
     }
   }
 
   @Test("An object with a weak ETag is read, and its replacement noticed")
   func weakETag() async throws {
-    try await Rig.run([chunk]) { rig, origin in
-      origin.put(bucket: Rig.bucket, key: "chunk", bytes: chunk.bytes, eTag: "W/\"1\"")
+    try await Rig.run([chunk]) { rig, store in
+      store.put(key: "chunk", bytes: chunk.bytes, eTag: "W/\"1\"")
       let file = try await rig.open("chunk")
       let got = try await rig.read(file, 5_000_000, 4096)
       #expect(got == Array(chunk.bytes[5_000_000..<5_004_096]))
-      origin.put(bucket: Rig.bucket, key: "chunk", bytes: chunk.bytes, eTag: "W/\"2\"")
+      store.put(key: "chunk", bytes: chunk.bytes, eTag: "W/\"2\"")
       await #expect(throws: FileSystemError.stale) { try await rig.read(file, 7_500_000, 4096) }
       rig.fileSystem.close(file)
     }
@@ -422,12 +394,10 @@ import Testing
   @Test("An object whose ETag the cache cannot store is not read", arguments: [true, false])
   func longETag(hasMD5: Bool) async throws {
     let chunk = Rig.Chunk(key: "chunk", bytes: content(1000), hasMD5: hasMD5)
-    try await Rig.run([chunk]) { rig, origin in
+    try await Rig.run([chunk]) { rig, store in
       for (length, failure): (Int, FileSystemError?) in [(1025, .inputOutput), (1024, nil)] {
-        // With the quotes.
-        origin.put(
-          bucket: Rig.bucket, key: "chunk", bytes: chunk.bytes,
-          eTag: String(repeating: "x", count: length - 2))
+        let eTag = "\"" + String(repeating: "x", count: length - 2) + "\""
+        store.put(key: "chunk", bytes: chunk.bytes, eTag: eTag)
         let found = await rig.failure("chunk")
         #expect(found == failure, "\(length) bytes")
       }
@@ -437,12 +407,11 @@ import Testing
   @Test("A part of read-ahead that is given up takes nothing else with it")
   func lostReadAhead() async throws {
     // Seven failures in a row for one range: more attempts than are made for what nobody waits for.
-    let broken = FaultRule(
-      .status(500, code: "InternalError"),
-      when: FaultMatch(rangeOverlaps: 6_000_000..<6_000_001), times: 7)
-    try await Rig.run([chunk], faults: [broken]) { rig, origin in
+    let broken = ScriptedStore.Rule(
+      .status(500, code: "InternalError"), rangeOverlaps: 6_000_000..<6_000_001, times: 7)
+    try await Rig.run([chunk], faults: [broken]) { rig, store in
       try await rig.check(chunk)
-      #expect(await origin.totals().faultsByKind["status"] == 7)
+      #expect(store.faultCount == 7)
     }
   }
 }
