@@ -1,3 +1,4 @@
+import AWSCredentials
 import EmbeddedS3Origin
 import InventoryFileSystem
 import Logging
