@@ -6,8 +6,11 @@ import PackageDescription
 //   inventoryfs                                        flags, wiring, the process
 //   FuseMount                                          kernel <-> file system
 //   InventoryFileSystem                                nodes, open chunks, fetch coordination
-//   InventoryManifest | BlockCache | ObjectStore       the format | the disk | the network
 //   ReadPlanning                                       every decision, as values
+//   InventoryManifest | BlockCache | ObjectStore       the format | the disk | the network
+//                                    AWSCredentials    beneath ObjectStore: who signs, and how
+//                                    HTTPTransfer      beneath both: transfers by libcurl
+//   Blocks                                             how a chunk is cut, for planner and cache
 //
 // EmbeddedS3Origin stands apart: it shares no code with the client that it checks but Digests, which
 // published vectors check.
