@@ -9,33 +9,20 @@
 /// (A second request beside the first would win the straggler's remaining time, but costs a connection, and one of two
 /// answers has to be thrown away: not worth it for what happens this seldom.)
 struct FirstBytePatience {
-  private static let sampleCount = 32
-  private static let fewestSamples = 8
   private static let shortest: Duration = .seconds(1)
 
   let longest: Duration
-  private var samples: [Duration] = []
-  private var oldest = 0
-  /// Eight times the median; nil while too few answers are known. Asked for far more often than it changes.
-  private var usualLimit: Duration?
+  /// From a request to the first byte of its answer.
+  private var delays = RunningMedian<Duration>()
 
   init(longest: Duration) { self.longest = longest }
 
   /// An answer began so long after its request.
-  mutating func note(_ delay: Duration) {
-    if samples.count < Self.sampleCount {
-      samples.append(delay)
-    } else {
-      samples[oldest] = delay
-      oldest = (oldest + 1) % Self.sampleCount
-    }
-    guard samples.count >= Self.fewestSamples else { return }
-    usualLimit = samples.sorted()[samples.count / 2] * 8
-  }
+  mutating func note(_ delay: Duration) { delays.note(delay) }
 
   /// - Parameter attempt: from 1.
   func timeout(attempt: Int) -> Duration {
-    guard let usualLimit else { return longest }
-    return min(longest, max(Self.shortest, usualLimit) * (1 << min(max(attempt, 1) - 1, 10)))
+    guard let usual = delays.value else { return longest }
+    return min(longest, max(Self.shortest, usual * 8) * (1 << min(max(attempt, 1) - 1, 10)))
   }
 }

@@ -10,17 +10,13 @@ struct UsualSpeed {
   /// The time over which a transfer's speed is measured.
   static let window: Duration = .seconds(3)
 
-  private static let sampleCount = 32
-  private static let fewestSamples = 8
   /// Of a smaller body the time says little.
   private static let smallestBodyInBytes = 64 << 10
   private static let share = 32.0
   private static let highestLimitInBytesPerSecond = Double(256 << 10)
 
-  private var samples: [Double] = []
-  private var oldest = 0
-  /// Bytes per second; nil while too few bodies are known.
-  private var usual: Double?
+  /// Bytes per second of the last bodies.
+  private var speeds = RunningMedian<Double>()
 
   /// A body of so many bytes took so long.
   mutating func noteBody(_ byteCount: Int, in time: Duration) {
@@ -29,14 +25,7 @@ struct UsualSpeed {
 
   private mutating func note(_ byteCount: Int, in time: Duration) {
     guard time > .zero else { return }
-    let speed = Double(byteCount) / (time / .seconds(1))
-    if samples.count < Self.sampleCount {
-      samples.append(speed)
-    } else {
-      samples[oldest] = speed
-      oldest = (oldest + 1) % Self.sampleCount
-    }
-    if samples.count >= Self.fewestSamples { usual = samples.sorted()[samples.count / 2] }
+    speeds.note(Double(byteCount) / (time / .seconds(1)))
   }
 
   /// Whether a transfer is to be ended for being slow; it is one of the last bodies then.
@@ -45,7 +34,7 @@ struct UsualSpeed {
   ///   - byteCount: what came within `time`.
   ///   - attempt: from 1.
   mutating func isStraggler(_ byteCount: Int, in time: Duration, attempt: Int) -> Bool {
-    guard let usual, time > .zero else { return false }
+    guard let usual = speeds.value, time > .zero else { return false }
     let limit = min(Self.highestLimitInBytesPerSecond, usual / Self.share)
     let speed = Double(byteCount) / (time / .seconds(1))
     guard speed < limit / Double(1 << min(max(attempt, 1) - 1, 10)) else { return false }
