@@ -576,11 +576,12 @@ final class CountingDevice: BackingDevice {
   let isOn = Lock(true)
   /// Whether the kernel takes the next file.
   let takesFiles = Lock(true)
-  private let state = Lock((counts: Counts(), live: Set<UInt32>(), mostLive: 0))
+  private let state = Lock((counts: Counts(), live: Set<UInt32>()))
 
   var counts: Counts { state.withLock { $0.counts } }
-  /// The most that were registered at once.
-  var mostLive: Int { state.withLock { $0.mostLive } }
+
+  /// Whether this number was given out and not taken back.
+  func isLive(_ id: UInt32) -> Bool { state.withLock { $0.live.contains(id) } }
 
   var isPassthroughOn: Bool { isOn.withLock { $0 } }
 
@@ -591,7 +592,6 @@ final class CountingDevice: BackingDevice {
       state.counts.opened += 1
       let id = UInt32(state.counts.opened)
       state.live.insert(id)
-      state.mostLive = max(state.mostLive, state.live.count)
       return id
     }
   }
