@@ -6,7 +6,7 @@ import Testing
 @testable import AWSCredentials
 
 /// Services, commands and files that give credentials, asked as AWS's documentation says.
-@Suite(.timeLimit(.minutes(20))) struct CredentialSourcesTests {
+@Suite(.timeLimit(.minutes(2))) struct CredentialSourcesTests {
   /// Answers by method and address, and keeps what was asked.
   private final class Services: Sendable {
     private let answers: [String: (Int, String)]

@@ -9,7 +9,7 @@ import Testing
 @testable import BlockCache
 
 /// kill -9 at every step of writing the cache, and every mixture of old and new sectors that power loss may leave.
-@Suite(.timeLimit(.minutes(20))) struct CrashStepTests {
+@Suite(.timeLimit(.minutes(2))) struct CrashStepTests {
   private static let whole = content(18 * blockSize + 77)
   private static let identity = CacheIdentity.chunk(sizeInBytes: whole.count)
   private static let otherIdentity = CacheIdentity.chunk(sizeInBytes: 3 * blockSize, key: "other")

@@ -6,7 +6,7 @@ import Testing
 
 @testable import FuseMount
 
-@Suite(.timeLimit(.minutes(20))) struct BackingFilesTests {
+@Suite(.timeLimit(.minutes(2))) struct BackingFilesTests {
   private let folder: ChunkFolder
   private let device = CountingDevice()
   private let backing: BackingFiles

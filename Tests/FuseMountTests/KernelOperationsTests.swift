@@ -6,7 +6,7 @@ import Testing
 @testable import FuseMount
 
 /// What each request of the kernel's is answered with, by our operations and libfuse together.
-@Suite(.timeLimit(.minutes(20))) struct KernelOperationsTests {
+@Suite(.timeLimit(.minutes(2))) struct KernelOperationsTests {
   // Inodes of InventoryFileSystem's tree.
   private static let (root, manifest, data, firstChunk): (UInt64, UInt64, UInt64, UInt64) =
     (1, 2, 4, 16)

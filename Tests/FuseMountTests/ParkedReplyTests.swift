@@ -12,7 +12,7 @@ import Testing
 
 /// Requests whose answers have to wait, and whose askers are interrupted meanwhile: in every order
 /// exactly one reply goes out, and nothing is left of the request.
-@Suite(.timeLimit(.minutes(20))) struct ParkedReplyTests {
+@Suite(.timeLimit(.minutes(2))) struct ParkedReplyTests {
   /// What a request waits for, as the file system's waits are: ended once, by the answer or by the
   /// interruption.
   private final class Wait: Sendable {

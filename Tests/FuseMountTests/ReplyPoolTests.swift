@@ -4,7 +4,7 @@ import Testing
 
 @testable import FuseMount
 
-@Suite(.timeLimit(.minutes(20))) struct ReplyPoolTests {
+@Suite(.timeLimit(.minutes(2))) struct ReplyPoolTests {
   @Test("Who waited in vain is told although every thread that copies is kept by a disk")
   func hungDisk() throws {
     let pool = try #require(ReplyPool(threadCount: 2, bufferSizeInBytes: 4096))

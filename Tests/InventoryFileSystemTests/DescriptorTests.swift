@@ -28,6 +28,7 @@ import Testing
       rig.fileSystem.close(file)
     }
     #expect(clock.planned(on: "retries").count >= chunks.count)
+    await store.untilIdle()
     clock.advance(by: .seconds(10))
     #expect(clock.planned(on: "retries").isEmpty, "each retry has come due")
     await store.untilIdle()

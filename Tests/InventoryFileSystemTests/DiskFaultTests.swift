@@ -256,7 +256,9 @@ import Testing
         }
         #expect(allocated <= 16 << 20)
         // Meanwhile it is tried whether the disk is well.
-        try rig.clock.advance(by: .seconds(3))
+        let clock = try rig.clock
+        await clock.untilPlanned(on: "background")
+        clock.advance(by: .seconds(3))
       }
       try await mend(disk, rig, store, log)
       for chunk in [chunk, third, other] { try await rig.check(chunk) }

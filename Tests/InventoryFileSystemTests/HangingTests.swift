@@ -277,8 +277,10 @@ import Testing
     defer { rig.fileSystem.shutDown() }
     defer { isMended.signal() }
     let file = try await rig.open("chunk")
+    await clock.untilPlanned(on: "background")
     clock.advance(by: .seconds(2), waits: false)
     try await until { isHung.withLock { $0 } }
+    await store.untilIdle()
     store.setRules([ScriptedStore.Rule(.status(500, code: "Once"), times: 1)])
     let again = rig.start(file, 2_000_000, 4096)
     await clock.untilPlanned(on: "retries")

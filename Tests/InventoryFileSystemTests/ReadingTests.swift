@@ -31,7 +31,7 @@ import Testing
                 let count = Int.random(in: 1...600_000, using: &generator)
                 let got = try await rig.read(file, offset, count)
                 let end = min(offset + count, chunk.bytes.count)
-                let isRight = got == Array(chunk.bytes[min(offset, end)..<end])
+                let isRight = isSame(got, chunk.bytes[min(offset, end)..<end])
                 #expect(isRight, "seed \(seed), \(chunk.key) at \(offset), \(count) bytes")
                 if isSequential, end < chunk.bytes.count {
                   offset = end

@@ -105,7 +105,7 @@ private struct ReferenceProgram {
     try closeAll()
     store.setRules([])
     for chunk in chunks {
-      guard try await rig.contents(chunk.key) == chunk.bytes else {
+      guard isSame(try await rig.contents(chunk.key), chunk.bytes) else {
         throw Failure(description: "\(chunk.key) differs")
       }
     }
@@ -183,7 +183,8 @@ private struct ReferenceProgram {
   /// Reads the largest chunk from end to end, which evicts most of the rest.
   private mutating func sweep() async throws {
     action = "sweep"
-    guard try await rig.contents(chunks[1].key, pieceInBytes: 900_000) == chunks[1].bytes else {
+    guard isSame(try await rig.contents(chunks[1].key, pieceInBytes: 900_000), chunks[1].bytes)
+    else {
       throw Failure(description: "\(chunks[1].key) differs")
     }
   }
@@ -259,7 +260,7 @@ private struct ReferenceProgram {
     let bytes = chunks[handle.chunk].bytes
     let start = min(position, bytes.count)
     let wanted = bytes[start..<min(start + count, bytes.count)]
-    if got.elementsEqual(wanted) { return }
+    if isSame(got, wanted) { return }
     let first = zip(got, wanted).enumerated().first { $1.0 != $1.1 }?.offset
     throw Failure(
       description: """

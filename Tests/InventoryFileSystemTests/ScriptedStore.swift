@@ -202,7 +202,7 @@ final class ScriptedStore: Sendable {
   }
 
   /// Breaks off all requests under way.
-  func dropConnections() { goOn { $0.ending = .connection(.broken, text: "dropped") } }
+  func dropConnections() { goOn { $0.ending = $0.ending ?? .connection(.broken, text: "dropped") } }
 
   private func goOn(_ change: (inout Delivery) -> Void) {
     state.withLock { state in

@@ -82,6 +82,8 @@ import Testing
       isOver.withLock { $0 = true }
     }
     try await until {
+      // Each request that has failed is planned anew by then.
+      await store.untilIdle()
       clock.advanceToNext(within: .seconds(5))
       return isOver.withLock { $0 }
     }

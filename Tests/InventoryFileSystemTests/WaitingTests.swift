@@ -175,6 +175,7 @@ import Testing
         _ = try? await read.value()
         rig.fileSystem.close(file)
       }
+      await store.untilIdle()
       store.setRules([])
       // The attempts come due that nobody waits for any more.
       clock.advance(by: .seconds(5))
@@ -214,10 +215,12 @@ import Testing
     ) { rig, store in
       let open = try rig.start("chunk")
       #expect(open.isParked)
+      await store.untilIdle()
       try rig.clock.advance(by: .seconds(5))
       await #expect(throws: FileSystemError.inputOutput) { try await open.value() }
       store.setRules([])
       store.dropConnections()
+      await store.untilIdle()
       try await rig.check(chunk)
     }
   }

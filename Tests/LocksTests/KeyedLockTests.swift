@@ -3,7 +3,7 @@ import Glibc
 import Locks
 import Testing
 
-@Suite(.timeLimit(.minutes(20))) struct KeyedLockTests {
+@Suite(.timeLimit(.minutes(2))) struct KeyedLockTests {
   private final class Numbers: Sendable {
     let keys = KeyedLock<Int>()
     let count = Lock(0)

@@ -6,7 +6,7 @@ import ObjectStore
 import Testing
 
 /// Refusals that say what to do better: the request is sent again, once, and what was learnt stays.
-@Suite(.timeLimit(.minutes(20))) struct CorrectionTests {
+@Suite(.timeLimit(.minutes(2))) struct CorrectionTests {
   private static let object = S3Location(bucket: "bucket", key: "key")
 
   /// A store with one object of three bytes, and who asks it.
@@ -155,7 +155,7 @@ import Testing
 }
 
 /// A source of credentials may take long, and nobody has to wait for it.
-@Suite(.timeLimit(.minutes(20))) struct WaitingForCredentialsTests {
+@Suite(.timeLimit(.minutes(2))) struct WaitingForCredentialsTests {
   private final class Hung: CredentialsProvider {
     let gate = DispatchSemaphore(value: 0)
     /// How often it answers before it hangs.

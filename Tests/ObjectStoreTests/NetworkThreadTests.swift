@@ -5,7 +5,7 @@ import Testing
 
 @testable import ObjectStore
 
-@Suite("Transfers shared out between the network's threads", .timeLimit(.minutes(20)))
+@Suite("Transfers shared out between the network's threads", .timeLimit(.minutes(2)))
 struct NetworkThreadTests {
   private static let bytes = (0..<3_000_000).map { UInt8(truncatingIfNeeded: $0 &* 31 >> 3) }
 

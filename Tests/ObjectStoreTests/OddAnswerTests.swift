@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Answers that no orderly server gives, and that must neither hold a request for ever nor mislead it.
-@Suite(.timeLimit(.minutes(20))) struct OddAnswerTests {
+@Suite(.timeLimit(.minutes(2))) struct OddAnswerTests {
   private static let object = S3Location(bucket: "bucket", key: "key")
 
   private func store(_ url: String) throws -> ObjectStore { try Self.store(url) }

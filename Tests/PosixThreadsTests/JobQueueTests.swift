@@ -3,7 +3,7 @@ import Locks
 import PosixThreads
 import Testing
 
-@Suite(.timeLimit(.minutes(20))) struct JobQueueTests {
+@Suite(.timeLimit(.minutes(2))) struct JobQueueTests {
   /// Threads that take numbers until the end, and what each has taken.
   private final class Takers: Sendable {
     private let taken = Lock<[[Int]]>([])

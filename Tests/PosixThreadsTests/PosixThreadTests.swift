@@ -4,7 +4,7 @@ import PosixThreads
 import Synchronization
 import Testing
 
-@Suite(.timeLimit(.minutes(20))) struct PosixThreadTests {
+@Suite(.timeLimit(.minutes(2))) struct PosixThreadTests {
   private func onThread<T: Sendable>(named name: String, _ body: @escaping @Sendable () -> T) throws
     -> T
   {

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Gives each fuzzing target its corpus, and inputs that are a little different, without libFuzzer.
-@Suite(.timeLimit(.minutes(20))) struct CorpusTests {
+@Suite(.timeLimit(.minutes(2))) struct CorpusTests {
   private static let corpus = URL(filePath: #filePath).deletingLastPathComponent()
     .deletingLastPathComponent().appending(path: "corpus")
   /// Of each file.
