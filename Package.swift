@@ -149,7 +149,8 @@ let package = Package(
 // The fuzzing targets are compiled into their tests, or, where Tests/fuzz sets this and builds everything beneath
 // instrumented, into a program with libFuzzer.
 let fuzzedModules: [Target.Dependency] = [
-  "AWSCredentials", "BlockCache", "HTTPTransfer", "InventoryManifest", "ObjectStore", "ReadPlanning",
+  "AWSCredentials", "BlockCache", "HTTPTransfer", "InventoryManifest", "ObjectStore",
+  "ReadPlanning",
 ]
 if Context.environment["INVENTORYFS_FUZZING"] == nil {
   package.targets.append(
