@@ -6,7 +6,8 @@ struct RunningMedian<Sample: Comparable & Sendable>: Sendable {
 
   private var samples: [Sample] = []
   private var oldest = 0
-  /// The median; nil while fewer than eight samples are known. It is read far more often than it changes.
+  /// The median; nil while fewer than eight samples are known. It is read far more often than it
+  /// changes.
   private(set) var value: Sample?
 
   mutating func note(_ sample: Sample) {
