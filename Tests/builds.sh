@@ -10,9 +10,6 @@ address_build=(--sanitize=address --scratch-path .build-address "${strict[@]}")
 # Sources/Locks needs the condition to use a lock that ThreadSanitizer knows.
 thread_build=(--sanitize=thread --scratch-path .build-thread -Xswiftc -DTHREAD_SANITIZER "${strict[@]}")
 
-# Under ThreadSanitizer only the tests of targets that have threads.
-threaded_tests='^(Locks|PosixThreads|BlockCache|HTTPTransfer|AWSCredentials|ObjectStore|InventoryFileSystem|FuseMount)Tests\.'
-
 # sanitizer_options [PATH]: what sanitizers find ends the process with status 66 and is written to PATH.PID, or without
 # PATH to standard error. Leaks are not looked for: what lives until the process ends is still reachable for
 # Swift, but not for the sanitizer. Its report says more than Swift's own backtrace, and takes less time.
@@ -22,11 +19,28 @@ sanitizer_options() {
 }
 
 # unit_tests address|thread: runs the unit tests that say something under this sanitizer, once they are built.
+#
+# Each of two processes runs its tests one at a time: tests that block, or compute for long, would keep others of the
+# same process, which share as few threads as there are cores, for longer than their waits last.
 unit_tests() {
+  local options=(--skip-build --no-parallel --ignore-lock) one other log status=0
+  # The two take about as long as each other.
   if [ "$1" = address ]; then
-    swift test "${address_build[@]}" --skip-build
+    options+=("${address_build[@]}")
+    one=(--filter '^(BlockCache|EmbeddedS3Origin)Tests\.')
+    other=(--skip '^(BlockCache|EmbeddedS3Origin)Tests\.')
   else
-    # What is killed at each step of one thread's writing takes most of its time to start.
-    swift test "${thread_build[@]}" --skip-build --filter "$threaded_tests" --skip CrashStepTests
+    # Only targets that have threads. CrashStepTests are one thread's writing, killed at each step, and take most
+    # of their time to start processes.
+    options+=("${thread_build[@]}" --skip CrashStepTests)
+    one=(--filter '^(BlockCache|HTTPTransfer|AWSCredentials|ObjectStore)Tests\.')
+    other=(--filter '^(Locks|PosixThreads|InventoryFileSystem|FuseMount)Tests\.')
   fi
+  log=$(mktemp)
+  swift test "${options[@]}" "${other[@]}" >"$log" 2>&1 &
+  swift test "${options[@]}" "${one[@]}" || status=1
+  wait $! || status=1
+  cat "$log"
+  rm "$log"
+  return $status
 }

@@ -6,11 +6,11 @@
 /// Nothing else grows by more than a few MiB: bodies stream to disk, parked reads hold no buffer, and the kernel's page
 /// cache is not ours. Beside it come what follows from the data: some 700 bytes for each chunk of the manifest (names,
 /// keys, digests), and the ledger's 120 bytes for each MiB in the cache. And while the cache's disk is full or fails, reads
-/// go through memory: 4 MiB (`FetchPlanner.mostBlocksInMemory`), in which the default plan of 50 MiB stays below its 64 MiB.
+/// go through memory: 4 MiB (`FetchPlanner.mostBlocksInMemory`), in which the default plan of 42 MiB stays below its 64 MiB.
 struct MemoryPlan: Sendable, Equatable {
   /// The program, its libraries (30 MiB of them file-backed, shared with other processes) and what they set up.
   /// Measured on x86-64: 41.1 MiB with one connection, 45.0 with 16, 49.3 with 32, 57.1 with 64.
-  static let baseInBytes = 35 << 20
+  static let baseInBytes = 27 << 20
   /// What libcurl keeps for a connection beside its receive buffer: 5 KiB measured, some 50 with TLS.
   static let connectionInBytes = 32 << 10
   /// Each thread that answers the kernel has one buffer of the largest read.

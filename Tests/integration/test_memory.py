@@ -17,7 +17,7 @@ MIB = 1 << 20
 # The documented formula (docs/ARCHITECTURE.md, MemoryPlan.swift): connections x (receive buffer + connection) + a fixed
 # base, which holds six buffers of the largest read.
 DOCUMENTED_BYTES_PER_CONNECTION = (256 + 32) << 10
-DOCUMENTED_BASE_BYTES = (35 + 6) * MIB
+DOCUMENTED_BASE_BYTES = (27 + 6) * MIB
 
 
 DOCUMENTED_BYTES_PER_FURTHER_NETWORK_THREAD = (256 + 256) << 10
