@@ -8,8 +8,8 @@
 /// keys, digests), and the ledger's 120 bytes for each MiB in the cache. And while the cache's disk is full or fails, reads
 /// go through memory: 4 MiB (`FetchPlanner.mostBlocksInMemory`), in which the default plan of 42 MiB stays below its 64 MiB.
 struct MemoryPlan: Sendable, Equatable {
-  /// The program, its libraries (30 MiB of them file-backed, shared with other processes) and what they set up.
-  /// Measured on x86-64: 41.1 MiB with one connection, 45.0 with 16, 49.3 with 32, 57.1 with 64.
+  /// The program, its libraries (20 MiB of them file-backed, shared with other processes) and what they set up.
+  /// Measured on x86-64: 32.2 MiB with one connection, 36.4 with 16, 40.4 with 32, 46.9 with 64.
   static let baseInBytes = 27 << 20
   /// What libcurl keeps for a connection beside its receive buffer: 5 KiB measured, some 50 with TLS.
   static let connectionInBytes = 32 << 10
