@@ -366,6 +366,8 @@ import Testing
     let held = ScriptedStore.Rule(.hold, skippingFirst: 1)
     try await Rig.run([chunk], faults: [held], clock: clock) { rig, store in
       let file = try await rig.open("chunk")
+      // The opening has left its connection free.
+      await store.untilIdle()
       let reads = (0..<8).map { rig.start(file, 1_500_000 + $0 * 800_000, 4096) }
       // The first answered the open.
       #expect(store.requests.count == 1 + 8)
