@@ -22,16 +22,16 @@ import Testing
       let before = clock.planned(on: "retries").count
       let file = try await rig.open(chunk.key)
       let read = rig.start(file, 4_000_000, 100)
-      await clock.untilPlanned(before + 1, on: "retries")
+      try await clock.untilPlanned(before + 1, on: "retries")
       read.interrupt()
       _ = try? await read.value()
       rig.fileSystem.close(file)
     }
     #expect(clock.planned(on: "retries").count >= chunks.count)
-    await store.untilIdle()
+    try await store.untilIdle()
     clock.advance(by: .seconds(10))
     #expect(clock.planned(on: "retries").isEmpty, "each retry has come due")
-    await store.untilIdle()
+    try await store.untilIdle()
     // Files are closed on a queue of their own.
     try await until { openFiles(under: folder.path) <= 2 * 32 + 4 }
   }

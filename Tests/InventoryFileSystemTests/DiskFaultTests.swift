@@ -78,7 +78,7 @@ import Testing
     _ disk: Disk, _ rig: Rig, _ store: ScriptedStore, _ log: LogRecorder
   ) async throws {
     // What a request could not write is known once it has ended.
-    await store.untilIdle()
+    try await store.untilIdle()
     disk.fail([])
     try await until {
       try rig.clock.advance(by: .seconds(2))
@@ -257,7 +257,7 @@ import Testing
         #expect(allocated <= 16 << 20)
         // Meanwhile it is tried whether the disk is well.
         let clock = try rig.clock
-        await clock.untilPlanned(on: "background")
+        try await clock.untilPlanned(on: "background")
         clock.advance(by: .seconds(3))
       }
       try await mend(disk, rig, store, log)

@@ -131,7 +131,7 @@ import Testing
     ) { rig, store in
       let open = try rig.start("chunk")
       while !open.isAnswered {
-        await clock.untilPlanned(on: "retries")
+        try await clock.untilPlanned(on: "retries")
         clock.advanceToNext(within: .seconds(6))
       }
       await #expect(throws: FileSystemError.inputOutput) { try await open.value() }

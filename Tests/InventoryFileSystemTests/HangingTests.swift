@@ -190,7 +190,7 @@ import Testing
     gate.open()
     // It has sent what it was about to send when it returns.
     _ = await read.value
-    await store.untilIdle()
+    try await store.untilIdle()
     #expect(store.requests(forKey: "chunk").allSatisfy { $0.isFinished })
   }
 
@@ -216,7 +216,7 @@ import Testing
     defer { barrier.open() }
     for chunk in chunks { #expect(try rig.start(chunk.key).isParked) }
     // All of them have their answer, and go to the disk with it.
-    await store.untilIdle()
+    try await store.untilIdle()
     try await until { barrier.hasCaught }
     let answer = TestAttribute()
     let outcome = try rig.fileSystem.attribute(
@@ -277,13 +277,13 @@ import Testing
     defer { rig.fileSystem.shutDown() }
     defer { isMended.signal() }
     let file = try await rig.open("chunk")
-    await clock.untilPlanned(on: "background")
+    try await clock.untilPlanned(on: "background")
     clock.advance(by: .seconds(2), waits: false)
     try await until { isHung.withLock { $0 } }
-    await store.untilIdle()
+    try await store.untilIdle()
     store.setRules([ScriptedStore.Rule(.status(500, code: "Once"), times: 1)])
     let again = rig.start(file, 2_000_000, 4096)
-    await clock.untilPlanned(on: "retries")
+    try await clock.untilPlanned(on: "retries")
     clock.advanceToNext(within: .seconds(5))
     #expect(try await again.value() == Array(chunk.bytes[2_000_000..<2_004_096]))
     store.setRules([ScriptedStore.Rule(.hold)])

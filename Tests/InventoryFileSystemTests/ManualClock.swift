@@ -23,7 +23,6 @@ final class ManualClock: FileSystemClock {
     var now = Duration.zero
     /// The next one first; those of one moment in the order in which they were planned.
     var timers: [Timer] = []
-    var waiters: [CheckedContinuation<Void, Never>] = []
   }
 
   /// The longest that a request waits for its next attempt where the store does not ask for more (`RetryPolicy`).
@@ -42,13 +41,11 @@ final class ManualClock: FileSystemClock {
     if retries == .atOnce, queue.label == "retries", delay <= Self.longestRetryDelay {
       return queue.async(execute: body)
     }
-    let waiters = state.withLock { state in
+    state.withLock { state in
       let due = state.now + max(.zero, delay)
       let place = state.timers.firstIndex { due < $0.due } ?? state.timers.endIndex
       state.timers.insert(Timer(due: due, queue: queue, body: body), at: place)
-      return exchange(&state.waiters, with: [])
     }
-    for waiter in waiters { waiter.resume() }
   }
 
   /// When the timers of a queue come due, the next one first.
@@ -57,20 +54,8 @@ final class ManualClock: FileSystemClock {
   }
 
   /// Waits until at least so many timers of a queue are planned.
-  func untilPlanned(_ count: Int = 1, on label: String) async {
-    func isPlanned(_ state: State) -> Bool {
-      state.timers.count { $0.queue.label == label } >= count
-    }
-    while !state.withLock({ isPlanned($0) }) {
-      await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-        let isThere = state.withLock { state in
-          if isPlanned(state) { return true }
-          state.waiters.append(continuation)
-          return false
-        }
-        if isThere { continuation.resume() }
-      }
-    }
+  func untilPlanned(_ count: Int = 1, on label: String) async throws {
+    try await until { planned(on: label).count >= count }
   }
 
   /// Moves the time on, and runs one after another what comes due meanwhile, also what is planned by that.

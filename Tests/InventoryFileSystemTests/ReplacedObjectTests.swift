@@ -91,7 +91,7 @@ import Testing
 extension Rig {
   /// Reads the chunk, whose last reader has just closed it, once the requests for that one have ended.
   fileprivate func checkOnceSettled(_ chunk: Chunk, _ store: ScriptedStore) async throws {
-    await store.untilIdle()
+    try await store.untilIdle()
     try await check(chunk)
   }
 }

@@ -275,14 +275,25 @@ private final class Answer<Value: Sendable>: Sendable {
     waiting?.resume(with: result)
   }
 
+  /// Waits for the answer, or until the suite's time limit ends the test.
   func value() async throws -> Value {
-    try await withCheckedThrowingContinuation { continuation in
-      let known: Result<Value, any Error>? = state.withLock { state in
-        if case .given(let result) = state { return result }
-        state = .waiting(continuation)
-        return nil
+    try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { continuation in
+        let known: Result<Value, any Error>? = state.withLock { state in
+          if case .given(let result) = state { return result }
+          if Task.isCancelled { return .failure(CancellationError()) }
+          state = .waiting(continuation)
+          return nil
+        }
+        if let known { continuation.resume(with: known) }
       }
-      if let known { continuation.resume(with: known) }
+    } onCancel: {
+      let waiting: CheckedContinuation<Value, any Error>? = state.withLock { state in
+        guard case .waiting(let continuation) = state else { return nil }
+        state = .waiting(nil)
+        return continuation
+      }
+      waiting?.resume(throwing: CancellationError())
     }
   }
 }

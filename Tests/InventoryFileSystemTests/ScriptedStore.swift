@@ -125,9 +125,6 @@ final class ScriptedStore: Sendable {
     var forgotten = 0
     var deliveries: [Int: Delivery] = [:]
     var nextLane = 0
-    var waiters: [CheckedContinuation<Void, Never>] = []
-
-    var isIdle: Bool { deliveries.values.allSatisfy { $0.isHeld && $0.ending == nil } }
 
     mutating func update(_ number: Int, _ change: (inout Request) -> Void) {
       let index = number - forgotten - 1
@@ -248,23 +245,11 @@ final class ScriptedStore: Sendable {
     }
   }
 
-  /// Waits until the account is as it should be.
-  func until(_ condition: @Sendable ([Request]) -> Bool) async {
-    await wait { condition($0.requests) }
-  }
-
   /// Waits until every request has ended, its receiver's last call included, or is held.
-  func untilIdle() async { await wait { $0.isIdle } }
-
-  private func wait(_ condition: (State) -> Bool) async {
-    while !state.withLock({ condition($0) }) {
-      await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-        let isThere = state.withLock { state in
-          if condition(state) { return true }
-          state.waiters.append(continuation)
-          return false
-        }
-        if isThere { continuation.resume() }
+  func untilIdle() async throws {
+    try await until {
+      state.withLock { state in
+        state.deliveries.values.allSatisfy { $0.isHeld && $0.ending == nil }
       }
     }
   }
@@ -373,7 +358,6 @@ final class ScriptedStore: Sendable {
       receiver.finish(.failure(StoreError(.cancelled, object: request.location)))
       return StoreTransfer {}
     }
-    wakeWaiters()
     return StoreTransfer { self.end(number, .cancelled) }
   }
 
@@ -392,11 +376,6 @@ final class ScriptedStore: Sendable {
     for number in numbers { end(number, .cancelled) }
   }
 
-  private func wakeWaiters() {
-    let waiters = state.withLock { exchange(&$0.waiters, with: []) }
-    for waiter in waiters { waiter.resume() }
-  }
-
   // MARK: Delivering
 
   private enum Step {
@@ -408,7 +387,7 @@ final class ScriptedStore: Sendable {
   /// Makes one call of a request's receiver, on its lane's thread, and plans the next.
   private func takeStep(_ number: Int) {
     guard let (step, delivery) = state.withLock({ nextStep(number, &$0) }) else {
-      return wakeWaiters()
+      return
     }
     var goesOn = true
     switch step {
@@ -421,11 +400,10 @@ final class ScriptedStore: Sendable {
       delivery.connection.state.withLock { $0.traffic.requestsInFlight -= 1 }
       delivery.receiver.finish(result)
       state.withLock { $0.deliveries[number] = nil }
-      return wakeWaiters()
+      return
     }
     if !goesOn { end(number, .connection(.broken, text: "the receiver refused")) }
     delivery.lane.append { self.takeStep(number) }
-    wakeWaiters()
   }
 
   /// Nil where there is nothing to do: the request is held, or has ended.

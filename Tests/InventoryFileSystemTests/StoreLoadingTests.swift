@@ -83,7 +83,7 @@ import Testing
     }
     try await until {
       // Each request that has failed is planned anew by then.
-      await store.untilIdle()
+      try await store.untilIdle()
       clock.advanceToNext(within: .seconds(5))
       return isOver.withLock { $0 }
     }

@@ -58,7 +58,7 @@ import Testing
       let file = try await rig.open("chunk")
       _ = try await rig.read(file, 0, 4096)
       rig.fileSystem.close(file)
-      await store.untilIdle()
+      try await store.untilIdle()
       try rig.clock.advance(by: .milliseconds(100))
       #expect(try rig.clock.planned(on: "background") == [], "nothing is to be compared")
       #expect(try state(rig) == "pending")
@@ -116,7 +116,7 @@ import Testing
       for _ in 0..<2 {
         let isRight = try await rig.contents("chunk") == chunk.bytes
         #expect(!isRight)
-        await store.untilIdle()
+        try await store.untilIdle()
         #expect(try rig.clock.planned(on: "background") == [], "nothing is to be compared")
       }
       #expect(try state(rig) == "pending")

@@ -34,7 +34,7 @@ import Testing
     chunk.hasMD5 = hasMD5
     try await Rig.run([chunk], faults: [ScriptedStore.Rule(.hold)]) { rig, store in
       async let failure = rig.failure("chunk")
-      await store.until { !$0.isEmpty }
+      try await until { !store.requests.isEmpty }
       rig.fileSystem.shutDown()
       let found = await failure
       #expect(found == .shuttingDown)
@@ -49,7 +49,7 @@ import Testing
     try await Rig.run([chunk], faults: [slow], clock: clock) { rig, store in
       let file = try await rig.open("chunk")
       let read = rig.start(file, 5_000_000, 4096)
-      await clock.untilPlanned(on: "retries")
+      try await clock.untilPlanned(on: "retries")
       rig.fileSystem.shutDown()
       await #expect(throws: FileSystemError.shuttingDown) { try await read.value() }
       // The attempt that was planned comes due.
@@ -69,7 +69,7 @@ import Testing
     try await Rig.run([chunk], faults: [busy], clock: clock) { rig, _ in
       let open = try rig.start("chunk")
       // The end of all attempts, and the next one of them, thirty seconds away.
-      await clock.untilPlanned(2, on: "retries")
+      try await clock.untilPlanned(2, on: "retries")
       #expect(clock.planned(on: "retries") == [.seconds(30), .seconds(60)])
       rig.fileSystem.shutDown()
       #expect(open.isAnswered)
@@ -110,13 +110,13 @@ import Testing
       #expect(read.isParked)
       #expect(try gauge("open_files") == 1)
       #expect(try gauge("waiting") == 1)
-      await store.until { $0.count >= 2 }
+      try await until { store.requests.count >= 2 }
       for name in underWay { #expect(try gauge(name) ?? 0 > 0, "\(name)") }
       read.interrupt()
       await #expect(throws: FileSystemError.interrupted) { try await read.value() }
       #expect(try gauge("waiting") == 0)
       rig.fileSystem.close(file)
-      await store.untilIdle()
+      try await store.untilIdle()
       for name in underWay { #expect(try gauge(name) == 0, "\(name)") }
       #expect(try gauge("requests") == 2)
       #expect(try gauge("received_bytes") ?? 0 > 0)
@@ -170,12 +170,12 @@ import Testing
         let file = try await rig.open("chunk")
         let before = clock.planned(on: "retries").count
         let read = rig.start(file, 5_000_000, 4096)
-        await clock.untilPlanned(before + 1, on: "retries")
+        try await clock.untilPlanned(before + 1, on: "retries")
         read.interrupt()
         _ = try? await read.value()
         rig.fileSystem.close(file)
       }
-      await store.untilIdle()
+      try await store.untilIdle()
       store.setRules([])
       // The attempts come due that nobody waits for any more.
       clock.advance(by: .seconds(5))
@@ -215,12 +215,12 @@ import Testing
     ) { rig, store in
       let open = try rig.start("chunk")
       #expect(open.isParked)
-      await store.untilIdle()
+      try await store.untilIdle()
       try rig.clock.advance(by: .seconds(5))
       await #expect(throws: FileSystemError.inputOutput) { try await open.value() }
       store.setRules([])
       store.dropConnections()
-      await store.untilIdle()
+      try await store.untilIdle()
       try await rig.check(chunk)
     }
   }
@@ -293,7 +293,7 @@ import Testing
         try await rig.check(chunk)
       }
       while clock.now < .milliseconds(2500) {
-        await clock.untilPlanned(on: "retries")
+        try await clock.untilPlanned(on: "retries")
         clock.advanceToNext(within: .seconds(5))
       }
       let failed = store.faultCount
@@ -319,7 +319,7 @@ import Testing
       #expect(open.isAnswered)
       await #expect(throws: FileSystemError.interrupted) { try await open.value() }
       // Without being cancelled the request would be held for ever.
-      await store.untilIdle()
+      try await store.untilIdle()
       #expect(store.requests.allSatisfy { $0.isFinished })
     }
   }
@@ -346,11 +346,11 @@ import Testing
     try await run(faults: [busy], LogRecorder(), clock: clock) { rig, store in
       let file = try await rig.open("chunk")
       let first = rig.start(file, 6_000_000, 4096)
-      await clock.untilPlanned(on: "retries")
+      try await clock.untilPlanned(on: "retries")
       let others = [2_000_000, 4_000_000].map { rig.start(file, $0, 4096) }
       for other in others { #expect(other.isParked) }
       clock.advance(by: .milliseconds(1999))
-      await store.untilIdle()
+      try await store.untilIdle()
       #expect(store.requests.last?.status == 503, "nothing is asked for afterwards")
       clock.advance(by: .milliseconds(1))
       let got = try await first.value()
@@ -367,13 +367,13 @@ import Testing
     try await Rig.run([chunk], faults: [held], clock: clock) { rig, store in
       let file = try await rig.open("chunk")
       // The opening has left its connection free.
-      await store.untilIdle()
+      try await store.untilIdle()
       let reads = (0..<8).map { rig.start(file, 1_500_000 + $0 * 800_000, 4096) }
       // The first answered the open.
       #expect(store.requests.count == 1 + 8)
       store.setRules([ScriptedStore.Rule(.hold)])
       store.release(.status(503, code: "SlowDown"))
-      await clock.untilPlanned(8, on: "retries")
+      try await clock.untilPlanned(8, on: "retries")
       clock.advance(by: .seconds(5))
       #expect(store.requests.count == 1 + 8 + 4, "half of eight, until one is answered")
       store.setRules([])
