@@ -1,9 +1,10 @@
 public import Dispatch
 
-/// The time by which waits end, failed requests are made again and pauses are over: that of the machine for mounts, one
-/// that is moved by hand for tests.
+/// The time by which waits end, failed requests are made again and pauses are over: that of the
+/// machine for mounts, one that is moved by hand for tests.
 ///
-/// What is planned is not taken back: a timer that is not wanted any more finds that out when it comes due.
+/// What is planned is not taken back: a timer that is not wanted any more finds that out when it
+/// comes due.
 public protocol FileSystemClock: Sendable {
   /// The time since some moment, which is the same one as long as the clock exists.
   var now: Duration { get }

@@ -5,7 +5,8 @@ import Testing
 
 @testable import BlockCache
 
-/// A mount that is killed at any step of writing its cache, and the next one, which has what is left.
+/// A mount that is killed at any step of writing its cache, and the next one, which has what is
+/// left.
 @Suite(.timeLimit(.minutes(2))) struct CrashTests {
   private let chunk = Rig.Chunk(key: "chunk", bytes: content(700_000))
 

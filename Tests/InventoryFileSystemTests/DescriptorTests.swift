@@ -2,7 +2,8 @@ import Glibc
 import InventoryFileSystem
 import Testing
 
-/// What is opened is closed. Descriptors are counted by the process, but only those of the test's own folder.
+/// What is opened is closed. Descriptors are counted by the process, but only those of the test's
+/// own folder.
 @Suite(.timeLimit(.minutes(2))) struct DescriptorTests {
   @Test("Readers that leave during a retry leave no files of the cache open")
   func closingDuringRetry() async throws {

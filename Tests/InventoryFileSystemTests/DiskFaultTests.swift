@@ -245,9 +245,11 @@ import Testing
   @Test("A hole that cannot be punched keeps its place in the books, and reads go on")
   func failingPunch() async throws {
     try await run(cacheSizeInBytes: 16 << 20) { rig, store, disk, log, folder in
-      // Files can be written all the time: what keeps the bound is that nothing is booked as gone that is not.
+      // Files can be written all the time: what keeps the bound is that nothing is booked as gone
+      // that is not.
       disk.fail([.punch])
-      // The second time what was never there comes first, into what would be wrongly believed to be free.
+      // The second time what was never there comes first, into what would be wrongly believed to be
+      // free.
       for chunks in [[chunk, third], [other, chunk, third]] {
         for chunk in chunks { try await rig.check(chunk) }
         let allocated = try folder.chunkFiles(endingIn: "").reduce(0) {

@@ -2,7 +2,8 @@ import InventoryFileSystem
 import ObjectStore
 import Testing
 
-/// What the store does wrong leads to the right bytes or to an error, never to wrong bytes and never to waiting.
+/// What the store does wrong leads to the right bytes or to an error, never to wrong bytes and
+/// never to waiting.
 @Suite(.timeLimit(.minutes(2))) struct FaultTests {
   private let chunk = Rig.Chunk(key: "chunk", bytes: content(5_000_000))
 

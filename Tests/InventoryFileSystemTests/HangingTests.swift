@@ -102,7 +102,8 @@ import Testing
     }
   }
 
-  /// A file system whose cache hangs at a step, for the first who comes to it once the gate is closed.
+  /// A file system whose cache hangs at a step, for the first who comes to it once the gate is
+  /// closed.
   private func run(
     _ step: CacheStep, _ chunks: [Rig.Chunk], cacheSizeInBytes: Int = Rig.largeCache,
     faults: [ScriptedStore.Rule] = [], readTimeout: Duration = .seconds(60),
@@ -265,7 +266,8 @@ import Testing
     let clock = ManualClock(retries: .onTime)
     let store = ScriptedStore()
     store.put([chunk])
-    // Nothing can be written, and the attempt to find out whether it can be again does not come back.
+    // Nothing can be written, and the attempt to find out whether it can be again does not come
+    // back.
     let rig = try Rig(
       store.connect(), [chunk], cachePath: folder.path, readTimeout: .seconds(6), clock: clock,
       hook: { step in

@@ -2,14 +2,14 @@ import Dispatch
 import InventoryFileSystem
 import Locks
 
-/// A clock that stands still until a test moves it on: what is planned for later happens then, on its own queue, and at no
-/// other time.
+/// A clock that stands still until a test moves it on. A timer runs, on its own queue, when the
+/// clock is moved past its time, and never before.
 final class ManualClock: FileSystemClock {
   /// What becomes of a failed request that is to be made again.
   enum Retries {
-    /// It is made again at once, and no time passes: for faults that pass, which nobody wants to wait for.
+    /// It is made again at once, and no time passes: for faults that pass.
     case atOnce
-    /// It waits for its time, as all else does.
+    /// It is made again when the clock has been moved to its time, as for every timer.
     case onTime
   }
 
@@ -25,7 +25,8 @@ final class ManualClock: FileSystemClock {
     var timers: [Timer] = []
   }
 
-  /// The longest that a request waits for its next attempt where the store does not ask for more (`RetryPolicy`).
+  /// The longest that a request waits for its next attempt where the store does not ask for more
+  /// (`RetryPolicy`).
   private static let longestRetryDelay = Duration.seconds(5)
 
   private let retries: Retries
@@ -58,9 +59,11 @@ final class ManualClock: FileSystemClock {
     try await until { planned(on: label).count >= count }
   }
 
-  /// Moves the time on, and runs one after another what comes due meanwhile, also what is planned by that.
+  /// Moves the time on, and runs one after another what comes due meanwhile, also what is planned
+  /// by that.
   ///
-  /// - Parameter waits: whether to go on only when a timer's work is done: not where its queue is kept by a test.
+  /// - Parameter waits: whether to return only when the timers' work is done. A test that blocks a
+  ///   timer's queue says no.
   func advance(by time: Duration, waits: Bool = true) {
     let end = now + time
     while let timer = take(dueBy: end) { run(timer, waits: waits) }
@@ -75,7 +78,8 @@ final class ManualClock: FileSystemClock {
     return true
   }
 
-  /// Forgets what is planned. To be called when nobody uses the clock any more: timers may keep what keeps it.
+  /// Forgets all timers. To be called when nobody uses the clock any more: a timer may keep alive
+  /// what keeps the clock alive.
   func end() {
     let timers = state.withLock { exchange(&$0.timers, with: []) }
     withExtendedLifetime(timers) {}

@@ -7,10 +7,11 @@ import ReadPlanning
 import TestSupport
 import Testing
 
-/// The file system and the client of HTTP together, by the machine's time: that the one makes of the other what
-/// `ScriptedStore` has the other tests take for granted.
+/// The file system with the HTTP client and a server, by the machine's time: what the other tests
+/// of this target, which have a `ScriptedStore`, take for granted.
 ///
-/// Serial, because what is usual of the store's pace is measured in most of them.
+/// Serial, because the client measures the pace of the store, and a test that runs beside another
+/// one would make that slow.
 @Suite(.serialized, .timeLimit(.minutes(2))) struct OverHTTPTests {
   private let chunk = Rig.Chunk(key: "chunk", bytes: content(8_000_000))
 

@@ -4,13 +4,15 @@ import InventoryFileSystem
 import TestSupport
 import Testing
 
-/// The real stack above the store (file system, planner, cache) against flat arrays, in programs drawn from a seed.
+/// The real stack above the store (file system, planner, cache) against flat arrays, in programs
+/// drawn from a seed.
 ///
-/// A program is some hundred steps: open, read, seek, close, several reads at once, some of them interrupted, a sweep
-/// that drives everything else out of a small cache, faults of the store that a retry heals, connections dropped,
-/// restarts, and files of the cache damaged meanwhile. What is drawn depends on the seed alone and not on what
-/// happens, so that `INVENTORYFS_SEED=n swift test --filter ReferenceModel` runs the same program again. A seed that
-/// failed once stays, with what was wrong as its name.
+/// A program is some hundred steps: open, read, seek, close, several reads at once, some of them
+/// interrupted, a sweep that drives everything else out of a small cache, faults of the store that
+/// a retry heals, connections dropped, restarts, and files of the cache damaged meanwhile. What is
+/// drawn depends on the seed alone and not on what happens, so that `INVENTORYFS_SEED=n swift test
+/// --filter ReferenceModel` runs the same program again. A seed that failed once stays, with what
+/// was wrong as its name.
 @Suite(.timeLimit(.minutes(2))) struct ReferenceModelTests {
   @Test("Any program of reads, faults and restarts sees flat arrays", arguments: seeds)
   func randomProgram(seed: UInt64) async throws {
@@ -44,14 +46,16 @@ private struct ReferenceProgram {
   private let chunks: [Rig.Chunk]
 
   private var generator: SeededGenerator
-  /// Nil while there is none: the cache is locked until the last reference to the one before is gone.
+  /// Nil while there is none: the cache is locked until the last reference to the one before is
+  /// gone.
   private var current: Rig?
   private var handles: [Handle] = []
   private var step = 0
   private var action = ""
 
   static func run(seed: UInt64, stepCount: Int) async throws {
-    // Together nearly twice the cache; with the odd sizes: nothing, one byte, exactly a block, one past a block.
+    // Together nearly twice the cache; with the odd sizes: nothing, one byte, exactly a block, one
+    // past a block.
     let sizes = [9_000_001, 12 << 20, 5_000_003, 700_000, 65_536, 65_537, 1, 0]
     let chunks = sizes.enumerated().map { index, size in
       Rig.Chunk(
@@ -189,8 +193,8 @@ private struct ReferenceProgram {
     }
   }
 
-  /// What a retry heals, rarely enough not to use up the attempts of one part; also where a chunk without MD5 is opened,
-  /// for which the store is asked by a HEAD.
+  /// What a retry heals, rarely enough not to use up the attempts of one part; also where a chunk
+  /// without MD5 is opened, for which the store is asked by a HEAD.
   private mutating func setFaults() {
     let faults: [(fault: ScriptedStore.Fault, method: String?)] = [
       (.cut(afterBytes: Int.random(in: 0...300_000, using: &generator)), nil),

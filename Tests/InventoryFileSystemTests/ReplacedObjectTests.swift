@@ -89,7 +89,8 @@ import Testing
 }
 
 extension Rig {
-  /// Reads the chunk, whose last reader has just closed it, once the requests for that one have ended.
+  /// Reads the chunk, whose last reader has just closed it, once the requests for that one have
+  /// ended.
   fileprivate func checkOnceSettled(_ chunk: Chunk, _ store: ScriptedStore) async throws {
     try await store.untilIdle()
     try await check(chunk)

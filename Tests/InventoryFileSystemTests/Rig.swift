@@ -322,13 +322,15 @@ final class CacheFolder: Sendable {
   }
 }
 
-/// Waits for what another thread is about to do. Where it never does it, the suite's time limit ends the test.
+/// Waits for what another thread is about to do. Where it never does it, the suite's time limit
+/// ends the test.
 func until(_ condition: () async throws -> Bool) async throws {
   while try await !condition() { try await Task.sleep(for: .milliseconds(1)) }
 }
 
-/// Takes a cache that was let go: its lock ends with the last reference, which another thread may hold for a moment, or a
-/// process that is just being started. On a busy machine a moment may be long.
+/// Takes a cache that was let go: its lock ends with the last reference, which another thread may
+/// hold for a moment, or a process that is just being started. On a busy machine a moment may be
+/// long.
 func untilFree<Value>(_ body: () throws -> Value) async throws -> Value {
   for _ in 0..<10_000 {
     if let value = try? body() { return value }
@@ -337,7 +339,8 @@ func untilFree<Value>(_ body: () throws -> Value) async throws -> Value {
   return try body()
 }
 
-/// Whether the bytes are the same, compared as fast as the machine can also in a build without optimization.
+/// Whether the bytes are the same, compared as fast as the machine can also in a build without
+/// optimization.
 func isSame(_ bytes: [UInt8], _ other: some ContiguousBytes) -> Bool {
   bytes.withUnsafeBytes { bytes in
     other.withUnsafeBytes { other in

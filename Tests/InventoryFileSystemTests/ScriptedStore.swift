@@ -8,15 +8,15 @@ import Testing
 
 /// A store in memory: objects, an account of what was asked for, and rules for what goes wrong.
 ///
-/// Each mount has a connection of its own (`connect()`), whose two threads deliver the answers, in pieces and one call of
-/// a receiver at a time, as `ObjectReceiver` says. Time is no part of it: an answer comes as fast as the receiver takes it,
-/// or not before the test says so (`Fault.hold`).
+/// Each mount has a connection of its own (`connect()`), whose two threads deliver the answers, in
+/// pieces and one call of a receiver at a time, as `ObjectReceiver` says. Time is no part of it: an
+/// answer comes as fast as the receiver takes it, or not before the test says so (`Fault.hold`).
 final class ScriptedStore: Sendable {
   /// One way to misbehave. Offsets count in the body of the answer, from 0.
   enum Fault: Sendable {
     /// No answer comes until `release()`, `dropConnections()` or whoever asked ends that.
     case hold
-    /// The request ends so, without an answer.
+    /// The request fails with this error, and has no answer.
     case fail(StoreError.Kind)
     /// The store refuses with a status, and S3's XML but for a HEAD; `retryAfter` is in seconds.
     case status(Int, code: String, retryAfter: Int? = nil)
@@ -76,7 +76,7 @@ final class ScriptedStore: Sendable {
     let key: String
     let range: Range<Int>?
     let ifMatch: String?
-    /// What whoever asked counts it as.
+    /// Which attempt the asker says that it is.
     let attempt: Int
     /// 0 as long as there is no answer.
     fileprivate(set) var status = 0
@@ -107,7 +107,7 @@ final class ScriptedStore: Sendable {
     let lane: Lane
     var fault: Fault?
     var isHeld = false
-    /// How it is to end before its time.
+    /// The error that the request ends with at its next step; nil as long as it goes on.
     var ending: StoreError.Kind?
     /// The body, once the head has been given to the receiver, and what of it is still to come.
     var body: [UInt8] = []
@@ -181,7 +181,7 @@ final class ScriptedStore: Sendable {
 
   // MARK: Its faults
 
-  /// From now on these go wrong, and nothing else.
+  /// Replaces all rules, for the requests that are made from now on.
   func setRules(_ rules: [Rule], seed: UInt64 = 0) {
     state.withLock { state in
       state.rules = rules.map { Progress(rule: $0) }
@@ -237,7 +237,7 @@ final class ScriptedStore: Sendable {
       })
   }
 
-  /// Starts the account over.
+  /// Forgets all requests that have been made so far.
   func resetAccount() {
     state.withLock { state in
       state.forgotten += state.requests.count
@@ -271,7 +271,7 @@ final class ScriptedStore: Sendable {
 
   // MARK: Its connections
 
-  /// What one mount asks through, until it shuts it down.
+  /// Opens a connection, which one mount asks through until it shuts down.
   func connect() -> Connection { Connection(self) }
 
   final class Connection: ChunkStore {
@@ -458,7 +458,8 @@ final class ScriptedStore: Sendable {
 
   private typealias Answer = (ResponseHead, body: [UInt8], Range<Int>)
 
-  /// What the store says, as it comes out of the checks that every answer over HTTP goes through (`AnswerCheck`).
+  /// What the store says, as it comes out of the checks that every answer over HTTP goes through
+  /// (`AnswerCheck`).
   private func answer(_ delivery: Delivery, _ object: Object?) -> Result<Answer, StoreError> {
     let request = delivery.request
     func refuse(_ status: Int, _ code: String, retryAfter: Int? = nil) -> Result<Answer, StoreError>
@@ -510,7 +511,7 @@ final class ScriptedStore: Sendable {
   }
 }
 
-/// Only the head counts.
+/// Keeps an answer's head for whoever made a HEAD request.
 private final class HeadReceiver: ObjectReceiver {
   private let completion: @Sendable (Result<ResponseHead, StoreError>) -> Void
   private let head = Lock(ResponseHead())

@@ -23,7 +23,8 @@ import Testing
     ).load(Self.location, from: connection, maxRequests: 4)
   }
 
-  /// Has a manifest with one chunk whose size it does not tell; a HEAD for that is answered with these lines.
+  /// Has a manifest with one chunk whose size it does not tell; a HEAD for that is answered with
+  /// these lines.
   private func store(head: [String]) -> ScriptedStore {
     let store = ScriptedStore()
     store.put(key: Self.location.key, bytes: Array(manifest(#"{"key":"k"}"#).utf8))
