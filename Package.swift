@@ -12,8 +12,8 @@ import PackageDescription
 //                                    HTTPTransfer      beneath both: transfers by libcurl
 //   Blocks                                             how a chunk is cut, for planner and cache
 //
-// EmbeddedS3Origin stands apart: it shares no code with the client that it checks but Digests, which
-// published vectors check.
+// EmbeddedS3Origin stands apart: it shares no code with the client that it checks but Digests,
+// which published vectors check.
 
 let swiftSettings: [SwiftSetting] = [
   .enableUpcomingFeature("ExistentialAny"),
@@ -37,7 +37,8 @@ func systemLibrary(_ name: String, pkgConfig: String, apt: String) -> Target {
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 
-// The modules that are used, not all of "Collections", which takes longer to build than the rest of the package.
+// The modules that are used, not all of "Collections", which takes longer to build than the rest of
+// the package.
 func collection(_ name: String) -> Target.Dependency {
   .product(name: name, package: "swift-collections")
 }
@@ -146,8 +147,8 @@ let package = Package(
   swiftLanguageModes: [.v6]
 )
 
-// The fuzzing targets are compiled into their tests, or, where Tests/fuzz sets this and builds everything beneath
-// instrumented, into a program with libFuzzer.
+// The fuzzing targets are compiled into their tests, or, where Tests/fuzz sets this and builds
+// everything beneath instrumented, into a program with libFuzzer.
 let fuzzedModules: [Target.Dependency] = [
   "AWSCredentials", "BlockCache", "HTTPTransfer", "InventoryManifest", "ObjectStore",
   "ReadPlanning",

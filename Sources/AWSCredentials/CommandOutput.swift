@@ -45,7 +45,8 @@ package enum CommandOutput {
     return bytes
   }
 
-  /// Waits for the end of a command that has closed its output, or whose output is not wanted any more.
+  /// Waits for the end of a command that has closed its output, or whose output is not wanted any
+  /// more.
   private static func end(of child: pid_t, isWanted: Bool) -> Int32 {
     var status: Int32 = 0
     for _ in 0..<100 where isWanted {

@@ -2,8 +2,9 @@ import FoundationEssentials
 import HTTPTransfer
 import PrintableText
 
-/// The role of the container that this runs in, on ECS, Fargate or EKS with pod identities: a service that the environment
-/// names. Source: "Container credential provider" in the AWS SDKs and Tools Reference Guide.
+/// The role of the container that this runs in, on ECS, Fargate or EKS with pod identities: a
+/// service that the environment names. Source: "Container credential provider" in the AWS SDKs and
+/// Tools Reference Guide.
 public struct ContainerCredentials: CredentialsProvider {
   private static let relative = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
   private static let full = "AWS_CONTAINER_CREDENTIALS_FULL_URI"

@@ -1,14 +1,16 @@
 // Who signs the requests.
 //
-// Credentials are a value that can change under way, for a session token expires while the file system stays mounted:
-// a `CredentialsProvider` says where they come from, and `CredentialsKeeper` when it is asked.
+// Credentials are a value that can change under way, for a session token expires while the file
+// system stays mounted: a `CredentialsProvider` says where they come from, and `CredentialsKeeper`
+// when it is asked.
 
 /// A key pair, with a token if it is temporary. It never shows its secrets when printed.
 public struct Credentials: Sendable, Hashable {
   public let accessKeyID: String
   public let secretAccessKey: String
   public let sessionToken: String?
-  /// When they cease to work, in seconds since 1970-01-01T00:00:00Z; nil if they do not, or it is unknown.
+  /// When they cease to work, in seconds since 1970-01-01T00:00:00Z; nil if they do not, or it is
+  /// unknown.
   public let expiration: Int64?
 
   public init(
@@ -23,8 +25,8 @@ public struct Credentials: Sendable, Hashable {
 
   /// Takes the settings of one source, which may be all absent (nil), but not half there.
   ///
-  /// - Throws: `CredentialsError.incomplete` or `.malformed`, the latter because a line break in a value would
-  ///   otherwise become a line break in a request's header.
+  /// - Throws: `CredentialsError.incomplete` or `.malformed`, the latter because a line break in a
+  ///   value would otherwise become a line break in a request's header.
   init?(
     from source: String, accessKeyID: (name: String, value: String?),
     secretAccessKey: (name: String, value: String?), sessionToken: (name: String, value: String?),
@@ -62,13 +64,16 @@ public protocol CredentialsProvider: Sendable {
   /// Where this provider looks, for the message that no credentials were found.
   var whereItLooks: String { get }
 
-  /// The credentials of this source as they are now; nil if it has none, so that the next source is asked.
+  /// The credentials of this source as they are now; nil if it has none, so that the next source is
+  /// asked.
   ///
-  /// - Throws: if the source is there, but cannot be used: asking another one would hide the mistake.
+  /// - Throws: if the source is there, but cannot be used: asking another one would hide the
+  ///   mistake.
   func credentials() throws(CredentialsError) -> Credentials?
 }
 
-/// No credentials on purpose (`--no-sign-request`): requests go out unsigned, as a public bucket allows.
+/// No credentials on purpose (`--no-sign-request`): requests go out unsigned, as a public bucket
+/// allows.
 public struct AnonymousCredentials: CredentialsProvider {
   public init() {}
   public var whereItLooks: String { "nowhere: requests are not signed" }

@@ -1,7 +1,7 @@
 import Locks
 
-/// Asks several sources in order, and takes the first answer. From then on only that source is asked, as by the AWS SDKs: a
-/// file that is missing for a moment must not make us somebody else.
+/// Asks several sources in order, and takes the first answer. From then on only that source is
+/// asked, as by the AWS SDKs: a file that is missing for a moment must not make us somebody else.
 public final class CredentialsChain: CredentialsProvider {
   private let providers: [any CredentialsProvider]
   private let chosen = Lock<(any CredentialsProvider)?>(nil)
@@ -12,7 +12,8 @@ public final class CredentialsChain: CredentialsProvider {
 
   /// Never nil.
   ///
-  /// - Throws: `CredentialsError.notFound` if no source has any, or what the first unusable source throws.
+  /// - Throws: `CredentialsError.notFound` if no source has any, or what the first unusable source
+  ///   throws.
   public func credentials() throws(CredentialsError) -> Credentials? {
     let providers = chosen.withLock { $0 }.map { [$0] } ?? providers
     for provider in providers {
@@ -25,8 +26,8 @@ public final class CredentialsChain: CredentialsProvider {
 }
 
 extension CredentialsChain {
-  /// A profile named by flag and nothing else; or the environment's keys, the environment's web identity, the profile of
-  /// AWS_PROFILE or "default", the container's, the EC2 instance's.
+  /// A profile named by flag and nothing else; or the environment's keys, the environment's web
+  /// identity, the profile of AWS_PROFILE or "default", the container's, the EC2 instance's.
   public static func standard(
     profileNamed name: String?, _ sources: CredentialSources
   ) -> CredentialsChain {

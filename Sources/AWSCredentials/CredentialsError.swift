@@ -12,8 +12,8 @@ public enum CredentialsError: Error, Sendable, Equatable, CustomStringConvertibl
   /// A profile that gets its credentials in a way that is not supported.
   case unsupported(setting: String, profile: String)
   case unreadableFile(path: String, reason: String)
-  /// A service, a command or a file that is to give credentials did not. `isTemporary` if it may do a little later, without
-  /// anybody doing anything.
+  /// A service, a command or a file that is to give credentials did not. `isTemporary` if it may do
+  /// a little later, without anybody doing anything.
   case failed(source: String, problem: String, advice: String, isTemporary: Bool)
 
   public var isTemporary: Bool {

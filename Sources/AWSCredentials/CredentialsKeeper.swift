@@ -3,15 +3,16 @@ import Locks
 
 /// The credentials in use.
 ///
-/// As long as they hold they are known at once. They are looked for on a queue of its own, because a source may take
-/// seconds: a file on a server, a command, a service. Who asks meanwhile is told when they are there. Five minutes before
-/// they expire they are looked for again, while the old ones are still used: a source that fails then is asked again,
-/// and nobody notices.
+/// As long as they hold they are known at once. They are looked for on a queue of its own, because
+/// a source may take seconds: a file on a server, a command, a service. Who asks meanwhile is told
+/// when they are there. Five minutes before they expire they are looked for again, while the old
+/// ones are still used: a source that fails then is asked again, and nobody notices.
 package final class CredentialsKeeper: Sendable {
   /// Nil for requests that are not signed.
   package typealias Answer = Result<Credentials?, CredentialsError>
 
-  /// AWS's SDKs renew in the last five minutes too, and a request that was signed before must still arrive.
+  /// AWS's SDKs renew in the last five minutes too, and a request that was signed before must still
+  /// arrive.
   private static let renewalMarginInSeconds: Int64 = 300
   /// How often a source is asked at most for what still holds.
   private static let pauseInSeconds = 10
@@ -19,7 +20,8 @@ package final class CredentialsKeeper: Sendable {
   private static let shortPauseInSeconds = 1
 
   private struct State {
-    /// What was found last. Kept until others are found: those in use may be good although a store refused one request.
+    /// What was found last. Kept until others are found: those in use may be good although a store
+    /// refused one request.
     var known: Credentials??
     var foundAt: Int64 = 0
     /// Why the source gave none when it was last asked.
@@ -50,7 +52,8 @@ package final class CredentialsKeeper: Sendable {
       if state.isStopped { return .some(nil) }
       if let known = state.known {
         guard let expiration = known?.expiration, now >= expiration else { return .success(known) }
-        // Where they seem to have expired as soon as they came, this machine's clock is wrong rather than the source.
+        // Where they seem to have expired as soon as they came, this machine's clock is wrong
+        // rather than the source.
         if Self.isWithin(Self.pauseInSeconds, now, state.foundAt) { return .success(known) }
       }
       if let failure = state.failure, Self.isWithin(Self.shortPauseInSeconds, now, failure.at) {
@@ -63,9 +66,9 @@ package final class CredentialsKeeper: Sendable {
     askIfDue(now)
   }
 
-  /// Looks for other credentials than those that a store refused; nil where there are none. On the queue, or at once where
-  /// they are known already: of many requests that are refused together the first one has them looked for. Those in use
-  /// stay so meanwhile, and where no others are found.
+  /// Looks for other credentials than those that a store refused; nil where there are none. On the
+  /// queue, or at once where they are known already: of many requests that are refused together the
+  /// first one has them looked for. Those in use stay so meanwhile, and where no others are found.
   package func renew(
     _ refused: Credentials, _ completion: @escaping @Sendable (Credentials?) -> Void
   ) {
@@ -90,7 +93,8 @@ package final class CredentialsKeeper: Sendable {
     askIfDue(now)
   }
 
-  /// Whether so little time lies between the two. A clock that is set back does not make a pause longer.
+  /// Whether so little time lies between the two. A clock that is set back does not make a pause
+  /// longer.
   private static func isWithin(_ seconds: Int, _ now: Int64, _ then: Int64) -> Bool {
     (now - then).magnitude < UInt64(seconds)
   }

@@ -4,9 +4,10 @@ import PrintableText
 
 /// The role of the EC2 instance that this runs on, from its metadata service.
 ///
-/// Version 2 of the service alone, which wants a token with each request: it is never asked without one. Source:
-/// "Access instance metadata for an EC2 instance" and "Retrieve security credentials" in the Amazon EC2 User Guide;
-/// the variables are those of the AWS SDKs and Tools Reference Guide ("IMDS credential provider").
+/// Version 2 of the service alone, which wants a token with each request: it is never asked without
+/// one. Source: "Access instance metadata for an EC2 instance" and "Retrieve security credentials"
+/// in the Amazon EC2 User Guide; the variables are those of the AWS SDKs and Tools Reference Guide
+/// ("IMDS credential provider").
 public final class InstanceCredentials: CredentialsProvider {
   private let sources: CredentialSources
   /// Whether there is such a service: its silence is then a failure.
@@ -32,7 +33,8 @@ public final class InstanceCredentials: CredentialsProvider {
     return isIPv6 ? "http://[fd00:ec2::254]" : "http://169.254.169.254"
   }
 
-  /// AWS's command line waits so long where nothing else is said: elsewhere than on EC2 nobody answers.
+  /// AWS's command line waits so long where nothing else is said: elsewhere than on EC2 nobody
+  /// answers.
   private var timeout: Duration {
     let seconds = sources.variable("AWS_METADATA_SERVICE_TIMEOUT").flatMap { Double($0) } ?? 1
     return .seconds(min(max(0.1, seconds), 60))

@@ -2,8 +2,8 @@ import Digests
 import PrintableText
 
 extension String {
-  /// Each UTF-8 byte but the unreserved ones of RFC 3986 as %XX, in capitals, as the signature wants it
-  /// ("UriEncode" in Amazon's description of Signature Version 4).
+  /// Each UTF-8 byte but the unreserved ones of RFC 3986 as %XX, in capitals, as the signature
+  /// wants it ("UriEncode" in Amazon's description of Signature Version 4).
   package func percentEncoded(keepingSlashes: Bool) -> String {
     if utf8.allSatisfy({ $0.isUnreserved || (keepingSlashes && $0 == UInt8(ascii: "/")) }) {
       return self

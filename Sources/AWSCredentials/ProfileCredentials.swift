@@ -1,7 +1,8 @@
 import PrintableText
 
-/// The credentials of a profile, however it gets them: by a role, a login, its keys, or a command, in this order, which is
-/// that of the AWS SDKs. Source: "Settings reference" in the AWS SDKs and Tools Reference Guide.
+/// The credentials of a profile, however it gets them: by a role, a login, its keys, or a command,
+/// in this order, which is that of the AWS SDKs. Source: "Settings reference" in the AWS SDKs and
+/// Tools Reference Guide.
 public struct ProfileCredentials: CredentialsProvider {
   /// A command may ask a service.
   private static let commandTimeout = Duration.seconds(60)
@@ -29,11 +30,13 @@ public struct ProfileCredentials: CredentialsProvider {
     return try credentials(of: profile, forRolesOf: [])
   }
 
-  /// - Parameter takers: the profiles whose roles are taken with these credentials, one after the other.
+  /// - Parameter takers: the profiles whose roles are taken with these credentials, one after the
+  ///   other.
   private func credentials(
     of profile: SharedFiles.Profile, forRolesOf takers: [String]
   ) throws(CredentialsError) -> Credentials? {
-    // A profile may be the source of its own role: then its keys are meant. They also win over the role of any other source.
+    // A profile may be the source of its own role: then its keys are meant. They also win over the
+    // role of any other source.
     if profile["role_arn"] != nil, takers.last != profile.name,
       takers.isEmpty || !Self.hasKeys(profile)
     {

@@ -5,8 +5,8 @@ public enum Region {
   /// Also right for most stores that are not AWS, which accept or expect this one.
   public static let fallback = "us-east-1"
 
-  /// What the flag says, else AWS_REGION, AWS_DEFAULT_REGION, the profile's `region`, `fallback`; empty ones
-  /// count as absent.
+  /// What the flag says, else AWS_REGION, AWS_DEFAULT_REGION, the profile's `region`, `fallback`;
+  /// empty ones count as absent.
   public static func name(
     explicit: String?, environment: [String: String], profile: SharedFiles.Profile?
   ) -> String {
@@ -14,10 +14,12 @@ public enum Region {
       .lazy.compactMap { $0?.trimmedOfSpaces }.first { !$0.isEmpty } ?? fallback
   }
 
-  /// Whether it can be part of a host's name. Everything else about a region is for the store to judge.
+  /// Whether it can be part of a host's name. Everything else about a region is for the store to
+  /// judge.
   package static func isValid(_ name: String) -> Bool { name.isHostLabel }
 
-  /// The domain of the AWS partition that the region belongs to (`partitions.json` of the AWS SDKs).
+  /// The domain of the AWS partition that the region belongs to (`partitions.json` of the AWS
+  /// SDKs).
   package static func domain(of region: String) -> String {
     let domains = [
       ("cn-", "amazonaws.com.cn"), ("us-iso-", "c2s.ic.gov"), ("us-isob-", "sc2s.sgov.gov"),
@@ -28,7 +30,8 @@ public enum Region {
 }
 
 extension String {
-  /// Whether it is lower-case letters, digits and inner hyphens, at most 63: one part of a host's name.
+  /// Whether it is lower-case letters, digits and inner hyphens, at most 63: one part of a host's
+  /// name.
   package var isHostLabel: Bool {
     let hyphen = UInt8(ascii: "-")
     return (1...63).contains(utf8.count) && utf8.first != hyphen && utf8.last != hyphen

@@ -1,12 +1,12 @@
 // Signature Version 4 as S3 wants it.
 //
-// A signature is an HMAC over a digest of the request, keyed by a chain of four HMACs over secret, day, region
-// and service. The chain is the same for every request of a day, so it is kept; what is left per request is
-// two SHA-256 over some hundred bytes and one HMAC. Bodies are never signed: a mount only reads, and a GET's
-// body is empty.
+// A signature is an HMAC over a digest of the request, keyed by a chain of four HMACs over secret,
+// day, region and service. The chain is the same for every request of a day, so it is kept; what is
+// left per request is two SHA-256 over some hundred bytes and one HMAC. Bodies are never signed: a
+// mount only reads, and a GET's body is empty.
 //
-// Source: "Authenticating Requests: Using the Authorization Header (AWS Signature Version 4)" in the Amazon
-// S3 API Reference; the tests hold its examples.
+// Source: "Authenticating Requests: Using the Authorization Header (AWS Signature Version 4)" in
+// the Amazon S3 API Reference; the tests hold its examples.
 
 import Digests
 public import HTTPTransfer
@@ -25,13 +25,14 @@ public final class RequestSigner: Sendable {
   private static let digestOfBody =
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-  /// The headers to add to a request: `x-amz-date`, `x-amz-content-sha256`, for temporary credentials
-  /// `x-amz-security-token`, and `Authorization`.
+  /// The headers to add to a request: `x-amz-date`, `x-amz-content-sha256`, for temporary
+  /// credentials `x-amz-security-token`, and `Authorization`.
   ///
   /// - Parameters:
-  ///   - headers: what else is to be signed, such as Range; the host comes from `target`. A header that the
-  ///     HTTP client or a proxy may alter should not be among them.
-  ///   - secondsSinceEpoch: the time of the request, which must be within 15 minutes of the store's clock.
+  ///   - headers: what else is to be signed, such as Range; the host comes from `target`. A header
+  ///     that the HTTP client or a proxy may alter should not be among them.
+  ///   - secondsSinceEpoch: the time of the request, which must be within 15 minutes of the store's
+  ///     clock.
   public func headers(
     signing method: String, _ target: RequestTarget, headers: [HTTPHeader] = [],
     credentials: Credentials, region: String, secondsSinceEpoch: Int64

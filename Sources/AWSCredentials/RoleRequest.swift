@@ -2,8 +2,8 @@ import HTTPTransfer
 import PrintableText
 import XMLFields
 
-/// Temporary credentials of a role, from AWS's security token service. Source: "AssumeRole" and "AssumeRoleWithWebIdentity" in
-/// the AWS Security Token Service API Reference.
+/// Temporary credentials of a role, from AWS's security token service. Source: "AssumeRole" and
+/// "AssumeRoleWithWebIdentity" in the AWS Security Token Service API Reference.
 struct RoleRequest {
   private static let source = "the security token service"
 

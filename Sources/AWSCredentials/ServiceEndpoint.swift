@@ -41,7 +41,8 @@ package struct ServiceEndpoint: Sendable, Hashable, CustomStringConvertible {
     basePath = path.isEmpty ? "" : "/\(path)"
   }
 
-  /// `host`, `host:port` or `[address]:port`, without a port that goes without saying; nil for anything else.
+  /// `host`, `host:port` or `[address]:port`, without a port that goes without saying; nil for
+  /// anything else.
   private static func authority(_ text: String, scheme: String) -> String? {
     var host = Substring(text)
     var port: Substring?

@@ -1,8 +1,9 @@
 // The two files that AWS tools share, ~/.aws/credentials and ~/.aws/config.
 //
-// Both hold profiles as sections of `name = value` lines. `credentials` calls a profile `[x]`, `config` calls it
-// `[profile x]`, save `[default]`; where both have a setting, `credentials` wins. The format is that of the
-// "AWS SDKs and Tools Reference Guide"; indented properties are taken as the AWS command line takes them.
+// Both hold profiles as sections of `name = value` lines. `credentials` calls a profile `[x]`,
+// `config` calls it `[profile x]`, save `[default]`; where both have a setting, `credentials` wins.
+// The format is that of the "AWS SDKs and Tools Reference Guide"; indented properties are taken as
+// the AWS command line takes them.
 
 import Glibc
 import PrintableText
@@ -21,7 +22,8 @@ public struct SharedFiles: Sendable {
   let profileFromEnvironment: String?
   let read: Reader
 
-  /// - Parameter environment: HOME, AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE and AWS_PROFILE are used.
+  /// - Parameter environment: HOME, AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE and AWS_PROFILE
+  ///   are used.
   public init(
     environment: [String: String], read: @escaping Reader = SharedFiles.readFile
   ) {
@@ -36,7 +38,8 @@ public struct SharedFiles: Sendable {
     credentialsPath = path("AWS_SHARED_CREDENTIALS_FILE", "credentials")
     configPath = path("AWS_CONFIG_FILE", "config")
     profileFromEnvironment = environment["AWS_PROFILE"].flatMap { $0.isEmpty ? nil : $0 }
-    // A background process leaves the folder that it was started in, and the files are read again later.
+    // A background process leaves the folder that it was started in, and the files are read again
+    // later.
     let folder = Self.currentFolder()
     self.read = { path throws(CredentialsError) in
       try read(path.hasPrefix("/") ? path : "\(folder)/\(path)")
@@ -77,8 +80,9 @@ public struct SharedFiles: Sendable {
     try section(.ssoSessions, named: name)
   }
 
-  /// The address that a profile has for S3 alone: its setting `services` names a `[services NAME]` of the config file, whose
-  /// `s3` has an `endpoint_url` ("Service-specific endpoints" in the AWS SDKs and Tools Reference Guide).
+  /// The address that a profile has for S3 alone: its setting `services` names a `[services NAME]`
+  /// of the config file, whose `s3` has an `endpoint_url` ("Service-specific endpoints" in the AWS
+  /// SDKs and Tools Reference Guide).
   ///
   /// - Throws: `CredentialsError.incomplete` where there is no such section.
   public func s3EndpointURL(of profile: Profile) throws(CredentialsError) -> String? {
@@ -150,8 +154,8 @@ extension SharedFiles.Profile: CustomStringConvertible, CustomReflectable {
 enum Sections {
   enum Kind { case credentials, config, ssoSessions, services }
 
-  /// The sections of a kind in a file's text (profiles, or others that have names). A property `b` that is nested in `a` is
-  /// `a.b`. Lines that make no sense are ignored, as other tools do.
+  /// The sections of a kind in a file's text (profiles, or others that have names). A property `b`
+  /// that is nested in `a` is `a.b`. Lines that make no sense are ignored, as other tools do.
   static func named(in text: String, kind: Kind) -> [String: [String: String]] {
     var sections: [String: [String: String]] = [:]
     var current: String?

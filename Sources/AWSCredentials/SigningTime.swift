@@ -1,4 +1,5 @@
-/// A moment as the signature writes it, in UTC. By arithmetic: a formatter costs more than the signature.
+/// A moment as the signature writes it, in UTC. By arithmetic: a formatter costs more than the
+/// signature.
 struct SigningTime {
   /// "20130524"
   let day: String

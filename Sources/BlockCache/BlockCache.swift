@@ -7,8 +7,8 @@ import SystemPackage
 
 /// The cache on disk: opens and creates entries, finds what earlier runs left, punches and removes.
 ///
-/// It decides nothing: what is evicted, and when, is the planner's (`CacheLedger`). The one thing it guards is that
-/// the files of an entry that somebody has open are never removed.
+/// It decides nothing: what is evicted, and when, is the planner's (`CacheLedger`). The one thing
+/// it guards is that the files of an entry that somebody has open are never removed.
 public final class BlockCache: Sendable {
   public let path: String
   private let minFreeInBytes: Int
@@ -16,8 +16,8 @@ public final class BlockCache: Sendable {
   private let hook: CacheStepHook?
   /// Nil after it was deleted by somebody and could not be made anew.
   private let directory: Lock<CacheDirectory?>
-  /// An entry's, by its name, is held while its files are opened, created, punched or removed, so that no other entry
-  /// waits for that. Taken before `directory` and `state`.
+  /// An entry's, by its name, is held while its files are opened, created, punched or removed, so
+  /// that no other entry waits for that. Taken before `directory` and `state`.
   private let entries = KeyedLock<String>()
   private let state = Lock(State())
 
@@ -26,8 +26,8 @@ public final class BlockCache: Sendable {
     var ids: [String: EntryID] = [:]
     var names: [EntryID: String] = [:]
     var open: [EntryID: (entry: CacheEntry, count: Int)] = [:]
-    /// Entries that nobody but this process has open: a reader of an earlier mount may still have one through the
-    /// kernel, which would see the holes that are punched in it.
+    /// Entries that nobody but this process has open: a reader of an earlier mount may still have
+    /// one through the kernel, which would see the holes that are punched in it.
     var ours: Set<EntryID> = []
 
     mutating func id(of name: String) -> EntryID {
@@ -59,7 +59,8 @@ public final class BlockCache: Sendable {
 
   /// Takes the directory for this process, creating it (mode 0700) if need be.
   ///
-  /// - Parameter minFreeInBytes: how much of its file system is to be left free; see `roomInBytes()`.
+  /// - Parameter minFreeInBytes: how much of its file system is to be left free; see
+  ///   `roomInBytes()`.
   public convenience init(
     path: String, minFreeInBytes: Int = 0, logger: Logger
   ) throws(BlockCacheError) {
@@ -79,8 +80,9 @@ public final class BlockCache: Sendable {
   /// The smallest cache that works: a part being written, one being read, and some room between.
   public static let smallestSizeInBytes = 16 << 20
 
-  /// What remains for blocks and indexes of a cache of a given size: the rest is for the directory's own files, and
-  /// for the indexes of chunks that are opened before something has left for them.
+  /// What remains for blocks and indexes of a cache of a given size: the rest is for the
+  /// directory's own files, and for the indexes of chunks that are opened before something has left
+  /// for them.
   public static func boundForBlocks(cacheSizeInBytes: Int) -> Int {
     cacheSizeInBytes - max(1 << 20, cacheSizeInBytes / 64)
   }
@@ -88,13 +90,14 @@ public final class BlockCache: Sendable {
   /// Bytes free on the file system of `path`, which need not exist yet.
   public static func freeBytes(at path: String) -> Int? { CacheDirectory.freeBytes(at: path) }
 
-  /// What is left free by default on the file system of `path`: a twentieth of it, and at most 1 GiB.
+  /// What is left free by default on the file system of `path`: a twentieth of it, and at most 1
+  /// GiB.
   public static func usualMinFreeBytes(at path: String) -> Int {
     min(1 << 30, (CacheDirectory.fileSystemSize(at: path) ?? 0) / 20)
   }
 
-  /// How much more the cache may take on its file system; negative when less than is to be left free is free. Nil
-  /// where that cannot be told.
+  /// How much more the cache may take on its file system; negative when less than is to be left
+  /// free is free. Nil where that cannot be told.
   public func roomInBytes() -> Int? { Self.freeBytes(at: path).map { $0 - minFreeInBytes } }
 
   // MARK: The directory
@@ -126,7 +129,8 @@ public final class BlockCache: Sendable {
 
   // MARK: Entries
 
-  /// Opens the entry of a chunk, or makes an empty one. Each call is paired with one of `close(_:)`.
+  /// Opens the entry of a chunk, or makes an empty one. Each call is paired with one of
+  /// `close(_:)`.
   public func open(_ identity: CacheIdentity) throws(BlockCacheError) -> CacheEntry {
     let digest = identity.digest
     let name = Self.name(digest)
@@ -151,7 +155,8 @@ public final class BlockCache: Sendable {
         state.withLock { $0.opened(entry) }
         return entry
       }
-      // New files and a new id, so that nobody takes their blocks for those of the entry that was there.
+      // New files and a new id, so that nobody takes their blocks for those of the entry that was
+      // there.
       remove(name, in: directory)
       state.withLock { $0.forget(id) }
       let header = IndexFormat.Header(
@@ -205,8 +210,8 @@ public final class BlockCache: Sendable {
     if isLast { entry.touch() }
   }
 
-  /// Removes an entry's files now, even if it is open: what has them open keeps reading them, a later `open` starts
-  /// empty. For an entry whose object has changed.
+  /// Removes an entry's files now, even if it is open: what has them open keeps reading them, a
+  /// later `open` starts empty. For an entry whose object has changed.
   public func discard(_ entry: CacheEntry) {
     entries.withLock(of: entry.name) {
       guard state.withLock({ $0.names[entry.id] != nil }) else { return }
@@ -235,7 +240,8 @@ public final class BlockCache: Sendable {
     let id = segment.entry
     let known = state.withLock { $0.names[id] ?? $0.open[id]?.entry.name }
     guard let name = known else { return }
-    // Meanwhile nobody opens the entry, who would take the blocks for present, and none takes its place.
+    // Meanwhile nobody opens the entry, who would take the blocks for present, and none takes its
+    // place.
     try entries.withLock(of: name) { () throws(BlockCacheError) in
       let (open, isKnown) = state.withLock { ($0.open[id]?.entry, $0.names[id] != nil) }
       if let open { return try open.remove(blocks: open.grid.blocks(ofSegment: segment.index)) }
@@ -251,8 +257,9 @@ public final class BlockCache: Sendable {
 
   // MARK: What earlier runs left
 
-  /// Reads the indexes of all entries, most recently used first, and hands each to `adopt`. Reclaims on the way what
-  /// a crash left: files without their other half, indexes that make no sense, space that no index names.
+  /// Reads the indexes of all entries, most recently used first, and hands each to `adopt`.
+  /// Reclaims on the way what a crash left: files without their other half, indexes that make no
+  /// sense, space that no index names.
   public func scan(_ adopt: (Found) -> Void) {
     var names: [(name: String, lastUse: timespec)] = []
     var stray: [String] = []
@@ -321,7 +328,8 @@ public final class BlockCache: Sendable {
     }
   }
 
-  /// What an entry holds, once space that its index does not name has been given back. Nil when it is of no use.
+  /// What an entry holds, once space that its index does not name has been given back. Nil when it
+  /// is of no use.
   private func measure(_ files: EntryFiles, _ name: String, _ id: EntryID) -> Found? {
     guard let header = files.readHeader(), Self.name(header.identityDigest) == name,
       let measured = files.measureData(), measured.sizeInBytes == header.sizeInBytes,
@@ -334,8 +342,9 @@ public final class BlockCache: Sendable {
       segments: grid.segments(holding: present))
   }
 
-  /// The blocks that the index names. Nil where their version has not reached the disk with them: the store's next answer
-  /// would be taken for it, although the object may have become another one.
+  /// The blocks that the index names. Nil where their version has not reached the disk with them:
+  /// the store's next answer would be taken for it, although the object may have become another
+  /// one.
   private static func presentBlocks(
     in files: EntryFiles, _ header: IndexFormat.Header
   ) -> BlockSet? {
@@ -362,8 +371,9 @@ public final class BlockCache: Sendable {
     }
   }
 
-  /// Whether a reader of an earlier mount has the file through the kernel. A process that is just being spawned, by
-  /// whatever part of this one, has all its files too until it executes: that passes.
+  /// Whether a reader of an earlier mount has the file through the kernel. A process that is just
+  /// being spawned, by whatever part of this one, has all its files too until it executes: that
+  /// passes.
   private func hasForeignReader(_ files: borrowing EntryFiles) -> Bool {
     for _ in 0..<20 {
       if files.isDataOpenElsewhere() != true { return false }

@@ -7,12 +7,13 @@ import SystemPackage
 ///
 ///     DIR/CACHEDIR.TAG    tells backup programs to pass it by (https://bford.info/cachedir/)
 ///     DIR/lock            locked by the mount that has it, and names its pid
-///     DIR/chunks-v3-crc32c/   named by the format's version and the checksum of blocks (BlockChecksum)
+///     DIR/chunks-v3-crc32c/   named by the format's version and the checksum of blocks
 ///         <digest>.data       the chunk's bytes at their own offsets, sparse
 ///         <digest>.index      which blocks those are (IndexFormat)
 ///
-/// Everything in it is opened relative to a descriptor of the directory and without following symbolic links, so
-/// that a link planted there leads nowhere. The lock is `flock`: it ends with the process, however that ends.
+/// Everything in it is opened relative to a descriptor of the directory and without following
+/// symbolic links, so that a link planted there leads nowhere. The lock is `flock`: it ends with
+/// the process, however that ends.
 final class CacheDirectory: Sendable {
   static let chunkFolderName =
     "chunks-v\(IndexFormat.version)-\(BlockChecksum.Algorithm.preferred.rawValue)"
@@ -53,8 +54,8 @@ final class CacheDirectory: Sendable {
   /// The names in the chunk folder.
   func listChunkFolder() -> [String] { Self.list(chunks.raw) }
 
-  /// Removes the chunk folders of other versions of the format, and of other checksums: nobody can read them, and nobody
-  /// counts them.
+  /// Removes the chunk folders of other versions of the format, and of other checksums: nobody can
+  /// read them, and nobody counts them.
   func removeOtherVersions() {
     for folder in Self.list(root.raw)
     where folder.hasPrefix("chunks-v") && folder != Self.chunkFolderName {
@@ -99,7 +100,8 @@ final class CacheDirectory: Sendable {
     guard count == block.count else { throw failure(count < 0 ? errno : ENOSPC) }
   }
 
-  /// Bytes free to an unprivileged user on the file system that holds `path`, or that will hold it once it exists.
+  /// Bytes free to an unprivileged user on the file system that holds `path`, or that will hold it
+  /// once it exists.
   static func freeBytes(at path: String) -> Int? {
     statistics(at: path).map { Int(clamping: UInt64($0.f_bavail) * UInt64($0.f_frsize)) }
   }

@@ -5,12 +5,13 @@ import SystemPackage
 
 /// The cached bytes of one chunk: a sparse data file and its index.
 ///
-/// Several threads use it at once without a lock, because they touch different blocks: a part's bytes are written by
-/// the one thread that receives them, a block is read only while it is pinned, and punched only while it is not
-/// (`CacheLedger`). The descriptors live as long as the object.
+/// Several threads use it at once without a lock, because they touch different blocks: a part's
+/// bytes are written by the one thread that receives them, a block is read only while it is pinned,
+/// and punched only while it is not (`CacheLedger`). The descriptors live as long as the object.
 ///
-/// While the disk cannot be written, blocks are kept in memory (`keep(_:at:)`) until they are dropped; how many there
-/// are is the planner's to bound. An entry whose files could not even be opened has nothing else.
+/// While the disk cannot be written, blocks are kept in memory (`keep(_:at:)`) until they are
+/// dropped; how many there are is the planner's to bound. An entry whose files could not even be
+/// opened has nothing else.
 public final class CacheEntry: Sendable {
   public let id: EntryID
   public let grid: BlockGrid
@@ -38,8 +39,8 @@ public final class CacheEntry: Sendable {
     var memory: [Int: KeptBlock] = [:]
   }
 
-  /// A block in memory, or as much of it as has arrived: of the rest some may be in the file, where a part that failed
-  /// has left it, and somebody may be reading that.
+  /// A block in memory, or as much of it as has arrived: of the rest some may be in the file, where
+  /// a part that failed has left it, and somebody may be reading that.
   struct KeptBlock {
     var bytes: [UInt8]
     /// Which of the block's bytes these are, from 0.
@@ -87,8 +88,8 @@ public final class CacheEntry: Sendable {
 
   public var isMemoryOnly: Bool { files == nil }
 
-  /// The index, the inode and directory entry of two files, and the blocks in which a file system keeps the extents
-  /// of a file with many holes (ext4: one per 340 extents).
+  /// The index, the inode and directory entry of two files, and the blocks in which a file system
+  /// keeps the extents of a file with many holes (ext4: one per 340 extents).
   static func overheadInBytes(_ grid: BlockGrid) -> Int {
     let unit = BlockGrid.allocationUnitInBytes
     let index = IndexFormat.fileSize(blockCount: grid.blockCount)
@@ -102,8 +103,8 @@ public final class CacheEntry: Sendable {
   /// What `record(eTag:)` takes.
   public static let maximumETagLengthInBytes = IndexFormat.maximumETagLength
 
-  /// Notes the version, before the first block of it is stored. Where the index cannot be written now, that is tried
-  /// again with the first bytes, and until then none are stored.
+  /// Notes the version, before the first block of it is stored. Where the index cannot be written
+  /// now, that is tried again with the first bytes, and until then none are stored.
   public func record(eTag: String) {
     state.withLock { state in
       state.eTag = eTag
@@ -132,8 +133,8 @@ public final class CacheEntry: Sendable {
     try files?.writeData(bytes, at: byteOffset)
   }
 
-  /// Declares blocks complete, one for each checksum. All their bytes have been written, so that none are needed in
-  /// memory.
+  /// Declares blocks complete, one for each checksum. All their bytes have been written, so that
+  /// none are needed in memory.
   public func commit(from firstBlock: Int, checksums: [UInt32]) throws(BlockCacheError) {
     guard !checksums.isEmpty else { return }
     try files?.writeEntries(from: firstBlock, checksums: checksums)
@@ -232,7 +233,8 @@ public final class CacheEntry: Sendable {
   /// The data file, for the kernel to read from; open as long as this object lives.
   public var dataDescriptor: Int32 { files?.data.raw ?? -1 }
 
-  /// Whether somebody reads the data file without this object. Nil where the file system cannot tell.
+  /// Whether somebody reads the data file without this object. Nil where the file system cannot
+  /// tell.
   public func isOpenElsewhere() -> Bool? { files?.isDataOpenElsewhere() }
 
   // MARK: The cache's side

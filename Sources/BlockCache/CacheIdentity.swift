@@ -2,8 +2,8 @@ import Digests
 
 /// What a cached chunk is a copy of. Two mounts that name the same object version share its bytes.
 ///
-/// The manifest's MD5 stands for the version, because the ETag is not known before the first request; where the
-/// manifest has none, the ETag that the store gives now does.
+/// The manifest's MD5 stands for the version, because the ETag is not known before the first
+/// request; where the manifest has none, the ETag that the store gives now does.
 public struct CacheIdentity: Sendable, Hashable {
   public let endpoint: String
   public let bucket: String

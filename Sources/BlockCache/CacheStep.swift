@@ -1,7 +1,7 @@
 package import SystemPackage
 
-/// The steps in which the cache is written and read: each one system call, and so a place where the process may be
-/// killed, or the disk may fail.
+/// The steps in which the cache is written and read: each one system call, and so a place where the
+/// process may be killed, or the disk may fail.
 package enum CacheStep: Sendable, CaseIterable {
   case openFiles
   case createData, sizeData, createIndex, sizeIndex, writeHeader
@@ -12,5 +12,6 @@ package enum CacheStep: Sendable, CaseIterable {
   case writeProbe
 }
 
-/// Called before each step; the error that it returns is the step's. For tests, which have no failing disk.
+/// Called before each step; the error that it returns is the step's. For tests, which have no
+/// failing disk.
 package typealias CacheStepHook = @Sendable (CacheStep) -> Errno?

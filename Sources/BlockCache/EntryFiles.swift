@@ -25,7 +25,8 @@ final class EntryFiles: Sendable {
 
   /// Opens files that exist. Nil when either does not, or is something else than a file of ours.
   ///
-  /// - Throws: what else can go wrong (no descriptors left, a failing disk) says nothing about the files.
+  /// - Throws: what else can go wrong (no descriptors left, a failing disk) says nothing about the
+  ///   files.
   static func open(
     _ name: String, in directory: CacheDirectory
   ) throws(BlockCacheError) -> EntryFiles? {
@@ -162,8 +163,9 @@ final class EntryFiles: Sendable {
     return (Int(info.st_size), Int(info.st_blocks) * 512)
   }
 
-  /// Whether somebody reads the data file without us: through the kernel's passthrough, or a mapping made through it,
-  /// which outlives both the handle and the mount. Nil where the file system cannot tell.
+  /// Whether somebody reads the data file without us: through the kernel's passthrough, or a
+  /// mapping made through it, which outlives both the handle and the mount. Nil where the file
+  /// system cannot tell.
   func isDataOpenElsewhere() -> Bool? {
     switch inventoryfs_is_open_elsewhere(data.raw) {
     case 0: false

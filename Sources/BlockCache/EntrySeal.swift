@@ -3,8 +3,9 @@ import Digests
 
 /// Names the bytes of a whole chunk by the checksums of all its blocks.
 ///
-/// It is written to the index when the chunk was found to have the manifest's MD5, so that a later run, or one that has
-/// fetched evicted blocks again, need not hash the chunk anew: a kilobyte of index for each eight megabytes instead.
+/// It is written to the index when the chunk was found to have the manifest's MD5, so that a later
+/// run, or one that has fetched evicted blocks again, need not hash the chunk anew: a kilobyte of
+/// index for each eight megabytes instead.
 public struct EntrySeal: Sendable, Equatable {
   static let sizeInBytes = 32
 
@@ -45,7 +46,8 @@ extension CacheEntry {
 
   /// Notes that the blocks were found to be the manifest's.
   ///
-  /// - Parameter seal: from before they were hashed, so that none that came meanwhile is taken for one of them.
+  /// - Parameter seal: from before they were hashed, so that none that came meanwhile is taken for
+  ///   one of them.
   public func record(verified seal: EntrySeal) throws(BlockCacheError) {
     let header = state.withLock { state in
       state.seal = seal
@@ -54,8 +56,8 @@ extension CacheEntry {
     try files?.write(header)
   }
 
-  /// Makes all blocks absent in the index, and leaves their bytes to those who are just copying them: what comes in
-  /// their place is written over them.
+  /// Makes all blocks absent in the index, and leaves their bytes to those who are just copying
+  /// them: what comes in their place is written over them.
   public func forgetAllBlocks() throws(BlockCacheError) {
     let blocks = 0..<grid.blockCount
     state.withLock { state in

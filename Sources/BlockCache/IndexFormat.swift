@@ -2,8 +2,8 @@ import Blocks
 
 /// What a cached chunk is on disk: two files.
 ///
-///     <digest>.data    the chunk's length, sparse
-///     ┌─ block 0 ─┬─ block 1 ─┬─  hole  ─┬─ block 3 ─┬ … ┬─ last ─┐   blocks of 64 KiB at their own offsets
+///     <digest>.data    the chunk's length, sparse: blocks of 64 KiB at their own offsets
+///     ┌─ block 0 ─┬─ block 1 ─┬─  hole  ─┬─ block 3 ─┬ … ┬─ last ─┐
 ///     └───────────┴───────────┴──────────┴───────────┴───┴────────┘
 ///     <digest>.index
 ///     ┌─ header ──────────────┬─ entry 0 ─┬─ entry 1 ─┬─ zeros ─┬─ entry 3 ─┬ …
@@ -16,37 +16,43 @@ import Blocks
 ///          24  32  SHA-256 of the chunk's identity
 ///          56   2  length of the ETag; 0 while it is not known
 ///          58   …  the ETag
-///        4060  32  seal: SHA-256 of all entries below as they were when the chunk had the manifest's MD5; else zeros
+///        4060  32  seal: SHA-256 of all entries below, as they were when the chunk had the
+///                  manifest's MD5; else zeros
 ///        4092   4  checksum of bytes 0 ..< 4092
 ///        4096   8  block 0: checksum of its bytes, then the same with the block's number mixed in
 ///        4104   8  block 1 …
 ///
 /// All integers are little-endian.
 ///
-/// **Steps.** New entry: data file, its length, index file, its length, header. Version: header again, now with the
-/// ETag, before the first block; and with the seal, once the chunk was compared with the manifest's MD5. Blocks: their
-/// bytes, in pieces, then their entries. Eviction: entries to zero, then the hole. Removal: index file, then data file.
-/// A process may be killed between any two, and nothing is synced, so that after a power loss any of the steps, in
-/// sectors, may be missing while later ones are there.
+/// **Steps.** New entry: data file, its length, index file, its length, header. Version: header
+/// again, now with the ETag, before the first block; and with the seal, once the chunk was compared
+/// with the manifest's MD5. Blocks: their bytes, in pieces, then their entries. Eviction: entries
+/// to zero, then the hole. Removal: index file, then data file. A process may be killed between any
+/// two, and nothing is synced, so that after a power loss any of the steps, in sectors, may be
+/// missing while later ones are there.
 ///
-/// **Why any order of writes is safe.** No step is believed because of its place in the order; each thing that is read
-/// vouches for itself.
+/// **Why any order of writes is safe.** No step is believed because of its place in the order; each
+/// thing that is read vouches for itself.
 ///
-/// - A block is used only if the two halves of its entry agree and its bytes have that checksum, which is compared
-///   before the first use after a start (and never again: until the process ends it knows what it wrote). An entry
-///   without its bytes, bytes without their entry, a torn entry, an old entry over new bytes or the reverse, an entry
-///   whose hole was punched, and a flipped bit: each makes the block absent, and it is fetched again.
-/// - The bytes of one entry are all of one version of the object, because the version is part of the identity whose
-///   digest names the files and stands in the header. Files that a removal left over are therefore right or unusable,
-///   not outdated. Should the ETag in the header be older, the store's next answer says so, by `If-Match` or by its own
-///   ETag, before a byte of it is mixed with these; should it be missing, the whole entry is absent.
-/// - A seal counts only while every block is present with the checksum that it had when the chunk was hashed. So nothing
-///   need take it off when a block is evicted or comes anew, and it holds again when the same bytes have come back.
-/// - A header that is torn, of another format version or of another chunk makes the whole entry absent; so does a data
-///   file of another length, or one half without the other. Another version's folder (`chunks-v…`) is removed,
-///   and so is one with the checksums of another processor.
-/// - Space: what is on disk and named by no entry is punched by `BlockCache.scan` or `open`, before anything is written,
-///   so that the books begin with all that is there.
+/// - A block is used only if the two halves of its entry agree and its bytes have that checksum,
+///   which is compared before the first use after a start (and never again: until the process ends
+///   it knows what it wrote). An entry without its bytes, bytes without their entry, a torn entry,
+///   an old entry over new bytes or the reverse, an entry whose hole was punched, and a flipped
+///   bit: each makes the block absent, and it is fetched again.
+/// - The bytes of one entry are all of one version of the object, because the version is part of
+///   the identity whose digest names the files and stands in the header. Files that a removal left
+///   over are therefore right or unusable, not outdated. Should the ETag in the header be older,
+///   the store's next answer says so, by `If-Match` or by its own ETag, before a byte of it is
+///   mixed with these; should it be missing, the whole entry is absent.
+/// - A seal counts only while every block is present with the checksum that it had when the chunk
+///   was hashed. So nothing need take it off when a block is evicted or comes anew, and it holds
+///   again when the same bytes have come back.
+/// - A header that is torn, of another format version or of another chunk makes the whole entry
+///   absent; so does a data file of another length, or one half without the other. Another
+///   version's folder (`chunks-v…`) is removed, and so is one with the checksums of another
+///   processor.
+/// - Space: what is on disk and named by no entry is punched by `BlockCache.scan` or `open`, before
+///   anything is written, so that the books begin with all that is there.
 ///
 /// Nothing is ever repaired in place.
 enum IndexFormat {
@@ -54,7 +60,8 @@ enum IndexFormat {
   static let headerSizeInBytes = 4096
   static let entrySizeInBytes = 8
   static let maximumETagLength = 1024
-  /// The largest chunk, 50 TiB, as the manifest's format has it too: a header that says more is none.
+  /// The largest chunk, 50 TiB, as the manifest's format has it too: a header that says more is
+  /// none.
   static let maximumChunkSizeInBytes = 50 << 40
 
   private static let magic = Array("IFSINDEX".utf8)

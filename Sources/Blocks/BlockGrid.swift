@@ -1,9 +1,10 @@
 /// How a chunk of a given size is cut up.
 ///
-/// A *block* (64 KiB) is what is present or absent in the cache and what carries a checksum: small enough that a
-/// Parquet column or a random read drags in little, large enough that a terabyte of cache needs 16 million of them.
-/// A *segment* (16 blocks, 1 MiB) is what is evicted: 2.4 bytes of bookkeeping per block would not stay small at
-/// the block's size, and a hole punched per MiB costs the disk's journal a sixteenth.
+/// A *block* (64 KiB) is what is present or absent in the cache and what carries a checksum: small
+/// enough that a Parquet column or a random read drags in little, large enough that a terabyte of
+/// cache needs 16 million of them. A *segment* (16 blocks, 1 MiB) is what is evicted: 2.4 bytes of
+/// bookkeeping per block would not stay small at the block's size, and a hole punched per MiB costs
+/// the disk's journal a sixteenth.
 ///
 /// Offsets and sizes are in bytes from the chunk's first byte; indices count from zero.
 public struct BlockGrid: Sendable, Hashable {
@@ -11,7 +12,8 @@ public struct BlockGrid: Sendable, Hashable {
   public static let blocksPerSegment = 16
   public static let segmentSizeInBytes = blockSizeInBytes * blocksPerSegment
 
-  /// What the disk allocates in: a final block that is cut short by the chunk's end is rounded up to this.
+  /// What the disk allocates in: a final block that is cut short by the chunk's end is rounded up
+  /// to this.
   public static let allocationUnitInBytes = 4 << 10
 
   /// The chunk's length; 0 is allowed and has no blocks.
@@ -39,7 +41,8 @@ public struct BlockGrid: Sendable, Hashable {
     return block(at: bytes.lowerBound)..<block(at: bytes.upperBound - 1) + 1
   }
 
-  /// The blocks that lie wholly inside `bytes`; the chunk's last block counts as whole when its last byte is inside.
+  /// The blocks that lie wholly inside `bytes`; the chunk's last block counts as whole when its
+  /// last byte is inside.
   public func blocks(inside bytes: Range<Int>) -> Range<Int> {
     let first = (bytes.lowerBound + Self.blockSizeInBytes - 1) / Self.blockSizeInBytes
     let end =

@@ -1,6 +1,7 @@
 /// A set of block indices of one chunk, one bit each: which blocks are present, which are checked.
 ///
-/// Looking for the next absent or present block goes word by word, so a scan of a 200 MB chunk is 50 words.
+/// Looking for the next absent or present block goes word by word, so a scan of a 200 MB chunk is
+/// 50 words.
 public struct BlockSet: Sendable, Equatable {
   public let blockCount: Int
   private var words: [UInt64]

@@ -1,5 +1,5 @@
-/// A chunk's place in the cache on disk, for as long as its files live: a chunk that is evicted whole and fetched
-/// again gets a new one.
+/// A chunk's place in the cache on disk, for as long as its files live: a chunk that is evicted
+/// whole and fetched again gets a new one.
 public struct EntryID: Hashable, Sendable {
   public let number: Int
   public init(number: Int) { self.number = number }

@@ -1,4 +1,5 @@
-// CRC-32C (Castagnoli; RFC 3720, appendix B.4) by the processor's own instruction, which Swift has no name for.
+// CRC-32C (Castagnoli; RFC 3720, appendix B.4) by the processor's own instruction, which Swift has
+// no name for.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -29,8 +30,8 @@ static inline int inventoryfs_has_crc32c(void) { return 0; }
 
 #endif
 
-// The checksum of what `crc` is the checksum of, followed by `count` bytes at `bytes`. Must not be called on a processor
-// that has no instruction for it (`inventoryfs_has_crc32c`).
+// The checksum of what `crc` is the checksum of, followed by `count` bytes at `bytes`. Must not be
+// called on a processor that has no instruction for it (`inventoryfs_has_crc32c`).
 INVENTORYFS_CRC32C_FUNCTION uint32_t inventoryfs_crc32c(uint32_t crc, const uint8_t *bytes, size_t count) {
   uint32_t state = ~crc;
   for (; count >= 8; count -= 8, bytes += 8) {

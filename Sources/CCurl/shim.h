@@ -1,5 +1,6 @@
-// libcurl. `curl_easy_setopt` and `curl_multi_setopt` are variadic, which Swift cannot call: each shim below fixes the
-// type of the one argument, so a wrong pairing of option and type does not compile.
+// libcurl. `curl_easy_setopt` and `curl_multi_setopt` are variadic, which Swift cannot call: each
+// shim below fixes the type of the one argument, so a wrong pairing of option and type does not
+// compile.
 #pragma once
 #include <curl/curl.h>
 

@@ -1,6 +1,6 @@
-// System calls that Swift's Glibc module lacks: it is built without _GNU_SOURCE, and Swift cannot call variadic
-// functions. Defining _GNU_SOURCE here would give this module other definitions than Glibc's, so what it hides is
-// declared by hand.
+// System calls that Swift's Glibc module lacks: it is built without _GNU_SOURCE, and Swift cannot
+// call variadic functions. Defining _GNU_SOURCE here would give this module other definitions than
+// Glibc's, so what it hides is declared by hand.
 #pragma once
 #include <dirent.h>
 #include <errno.h>
@@ -44,23 +44,26 @@ static inline void inventoryfs_close_from(posix_spawn_file_actions_t *actions, i
   posix_spawn_file_actions_addclosefrom_np(actions, from);
 }
 
-// pidfd_open(2) has no wrapper in glibc before 2.36, and syscall(2) is variadic. Returns a descriptor or -1.
+// pidfd_open(2) has no wrapper in glibc before 2.36, and syscall(2) is variadic. Returns a
+// descriptor or -1.
 static inline int inventoryfs_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 
-// umount2(2) takes its flags from an enumeration that Swift does not import as integers. Returns 0 or an errno.
+// umount2(2) takes its flags from an enumeration that Swift does not import as integers. Returns 0
+// or an errno.
 static inline int inventoryfs_unmount(const char *path, int lazily) {
   return umount2(path, lazily ? MNT_DETACH : 0) == 0 ? 0 : errno;
 }
 
-// mount(2) takes its flags from an enumeration too. For a mount that only reads. Returns 0 or an errno.
+// mount(2) takes its flags from an enumeration too. For a mount that only reads. Returns 0 or an
+// errno.
 static inline int inventoryfs_mount_read_only(
     const char *source, const char *path, const char *type, const char *options) {
   unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOATIME;
   return mount(source, path, type, flags, options) == 0 ? 0 : errno;
 }
 
-// ioctl(2) is variadic. FUSE_DEV_IOC_BACKING_OPEN and _CLOSE of linux/fuse.h since 6.9, which Debian 12's lacks: the
-// kernel's id for a file that it may read by itself, or an errno, negative.
+// ioctl(2) is variadic. FUSE_DEV_IOC_BACKING_OPEN and _CLOSE of linux/fuse.h since 6.9, which
+// Debian 12's lacks: the kernel's id for a file that it may read by itself, or an errno, negative.
 struct inventoryfs_backing_file { int32_t fd; uint32_t flags; uint64_t padding; };
 static inline int inventoryfs_open_backing(int device, int file) {
   struct inventoryfs_backing_file backing = { file, 0, 0 };
@@ -71,12 +74,13 @@ static inline void inventoryfs_close_backing(int device, uint32_t id) {
   ioctl(device, _IOW(229, 2, uint32_t), &id);
 }
 
-// fcntl(2) is variadic, and leases are hidden. Whether a file is open or mapped by anyone but through this descriptor,
-// which must be open for writing: a write lease (fcntl(2), F_SETLEASE) is given to the only user of a file, and is
-// given back at once. Returns 1 or 0, or -1 where the file system has no leases.
+// fcntl(2) is variadic, and leases are hidden. Whether a file is open or mapped by anyone but
+// through this descriptor, which must be open for writing: a write lease (fcntl(2), F_SETLEASE) is
+// given to the only user of a file, and is given back at once. Returns 1 or 0, or -1 where the file
+// system has no leases.
 static inline int inventoryfs_is_open_elsewhere(int fd) {
-  // F_SETSIG, F_SETLEASE. Who opens the file in between waits, and we would be sent SIGIO, which ends the process;
-  // SIGURG (23) is ignored unless asked for.
+  // F_SETSIG, F_SETLEASE. Who opens the file in between waits, and we would be sent SIGIO, which
+  // ends the process; SIGURG (23) is ignored unless asked for.
   fcntl(fd, 10, 23);
   if (fcntl(fd, 1024, F_WRLCK) != 0) return errno == EAGAIN ? 1 : -1;
   fcntl(fd, 1024, F_UNLCK);
@@ -86,8 +90,9 @@ static inline int inventoryfs_is_open_elsewhere(int fd) {
 // O_PATH of open(2) is hidden. The same on x86-64 and arm64.
 static const int inventoryfs_o_path = 010000000;
 
-// openat2(2) has no wrapper in glibc, and syscall(2) is variadic. Opens what lies beneath a folder, with O_CLOEXEC: neither
-// ".." nor a link leads out of it, and no link has an absolute target. Returns a descriptor or an errno, negative.
+// openat2(2) has no wrapper in glibc, and syscall(2) is variadic. Opens what lies beneath a folder,
+// with O_CLOEXEC: neither ".." nor a link leads out of it, and no link has an absolute target.
+// Returns a descriptor or an errno, negative.
 static inline int inventoryfs_open_beneath(int folder, const char *path, int flags) {
   // struct open_how of linux/openat2.h, and its RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS.
   struct { uint64_t flags, mode, resolve; } how = { (uint64_t)(flags | O_CLOEXEC), 0, 0x08 | 0x02 };

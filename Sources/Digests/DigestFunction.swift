@@ -12,7 +12,8 @@ public protocol DigestFunction: Sendable {
 extension DigestFunction {
   /// Appends `bytes` to what has been taken so far.
   public mutating func update(_ bytes: some Sequence<UInt8>) {
-    // The closure's buffer holds the sequence's own bytes, or else a copy of them, and both outlive the closure.
+    // The closure's buffer holds the sequence's own bytes, or else a copy of them, and both outlive
+    // the closure.
     if bytes.withContiguousStorageIfAvailable({ update(UnsafeRawBufferPointer($0)) }) == nil {
       Array(bytes).withUnsafeBytes { update($0) }
     }

@@ -1,4 +1,5 @@
-/// HMAC (RFC 2104) of `message` with SHA-256: 32 bytes, first byte first. `key` and `message` may have any length.
+/// HMAC (RFC 2104) of `message` with SHA-256: 32 bytes, first byte first. `key` and `message` may
+/// have any length.
 public func hmacSHA256(_ message: some Sequence<UInt8>, key: some Sequence<UInt8>) -> [UInt8] {
   let blockSizeInBytes = 64
   var block = Array(key)

@@ -11,7 +11,8 @@ public enum Hexadecimal {
     return String(decoding: digits, as: UTF8.self)
   }
 
-  /// The bytes whose digits, in either case, are `text`; nil if anything else is in it, or an odd number of digits.
+  /// The bytes whose digits, in either case, are `text`; nil if anything else is in it, or an odd
+  /// number of digits.
   public static func bytes(_ text: some StringProtocol) -> [UInt8]? {
     var bytes: [UInt8] = []
     var digits = text.utf8.makeIterator()

@@ -1,6 +1,7 @@
 import CCrypto
 
-/// MD5 (RFC 1321), of 16 bytes: S3's ETags and inventories name bytes by it. It withstands accidents, not people.
+/// MD5 (RFC 1321), of 16 bytes: S3's ETags and inventories name bytes by it. It withstands
+/// accidents, not people.
 public struct MD5: DigestFunction {
   private var context = MD5_CTX()
 

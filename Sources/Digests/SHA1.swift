@@ -1,6 +1,7 @@
 import CCrypto
 
-/// SHA-1 (FIPS 180-4), of 20 bytes: the AWS command line names its files by it. It withstands accidents, not people.
+/// SHA-1 (FIPS 180-4), of 20 bytes: the AWS command line names its files by it. It withstands
+/// accidents, not people.
 public struct SHA1: DigestFunction {
   private var context = SHA_CTX()
 

@@ -2,9 +2,9 @@ import Glibc
 import NIOCore
 import NIOHTTP1
 
-/// Sends one body in pieces, the next one when the kernel has taken the one before the last (at a set
-/// pace: the last), so that memory stays bounded by two pieces (none at all for files, which go by
-/// sendfile(2)) and the count of bytes sent is right to a piece.
+/// Sends one body in pieces, the next one when the kernel has taken the one before the last (at a
+/// set pace: the last), so that memory stays bounded by two pieces (none at all for files, which go
+/// by sendfile(2)) and the count of bytes sent is right to a piece.
 ///
 /// Belongs to one connection's event loop.
 final class BodySender {
@@ -70,7 +70,8 @@ final class BodySender {
     let due = startTime + time(for: piece.upperBound)
     context.eventLoop.assumeIsolated().scheduleTask(deadline: due) {
       guard !self.isOver else { return }
-      // What a slow client or a busy loop has cost is not made up for by a burst; a moment of the timer's is.
+      // What a slow client or a busy loop has cost is not made up for by a burst; a moment of the
+      // timer's is.
       let late = NIODeadline.now() - due
       if late > time(for: piece.count) { self.startTime = self.startTime + late }
       self.send(piece)
@@ -155,12 +156,13 @@ final class BodySender {
   }
 }
 
-/// The beginning of Linux's `struct tcp_info` (linux/tcp.h), which glibc's ends before the part that is needed here.
+/// The beginning of Linux's `struct tcp_info` (linux/tcp.h), which glibc's ends before the part
+/// that is needed here.
 private struct TCPInfo: Sendable {
   /// As 32-bit words, of which the kernel fills as many as it knows.
   private var words = SIMD64<UInt32>()
 
-  /// Sent and not acknowledged (tcpi_unacked, segments), or not even sent (tcpi_notsent_bytes): while the client's window
-  /// is closed there is only the latter.
+  /// Sent and not acknowledged (tcpi_unacked, segments), or not even sent (tcpi_notsent_bytes):
+  /// while the client's window is closed there is only the latter.
   var hasUndeliveredBytes: Bool { words[6] > 0 || words[36] > 0 }
 }

@@ -8,10 +8,11 @@ import NIOConcurrencyHelpers
 /// location of buckets. Objects are files; objects in memory lie over them, which can have keys
 /// that no folder can hold and can be replaced while they are read.
 ///
-/// It shares no code with the client but the digest functions (`Digests`), which are checked against
-/// published vectors, so that the two cannot be wrong together. Several can run in one process. Its threads are its own: event loops (``OriginConfiguration/threads``) that own
-/// the sockets, and a pool that looks at the disk. Memory does not depend on the sizes of objects
-/// on disk, whose bytes go to the socket by sendfile(2).
+/// It shares no code with the client but the digest functions (`Digests`), which are checked
+/// against published vectors, so that the two cannot be wrong together. Several can run in one
+/// process. Its threads are its own: event loops (``OriginConfiguration/threads``) that own the
+/// sockets, and a pool that looks at the disk. Memory does not depend on the sizes of objects on
+/// disk, whose bytes go to the socket by sendfile(2).
 ///
 ///     let origin = EmbeddedS3Origin(OriginConfiguration(rootFolder: folder))
 ///     let port = try await origin.start()
@@ -106,7 +107,8 @@ public final class EmbeddedS3Origin: Sendable {
   /// Adds an object, or puts a new version in place of one. Reads under way go on with the old
   /// one. The bucket comes into being with it.
   ///
-  /// - Parameter eTag: without quotes, or a weak one with them (`W/"x"`); nil: the MD5 of the bytes.
+  /// - Parameter eTag: without quotes, or a weak one with them (`W/"x"`); nil: the MD5 of the
+  ///   bytes.
   public func put(bucket: String, key: String, bytes: [UInt8], eTag: String? = nil) {
     service.store.put(
       bucket: bucket, key: key, bytes: bytes, eTag: eTag, lastModified: service.now)

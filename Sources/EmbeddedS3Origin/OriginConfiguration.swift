@@ -18,7 +18,8 @@ public struct OriginConfiguration: Sendable {
   public var region: String
   /// How long every request waits before its answer begins: a stand-in for a distant store.
   public var firstByteDelay: Duration
-  /// At most so fast each body goes out, as S3 gives each connection some 90 MB/s. Nil: as fast as can be.
+  /// At most so fast each body goes out, as S3 gives each connection some 90 MB/s. Nil: as fast as
+  /// can be.
   public var bytesPerSecond: Int?
   /// How far this server's clock is from the machine's, in the Date header and in what the skew
   /// check compares with.

@@ -12,12 +12,13 @@ protocol BackingDevice: Sendable {
 
 /// Which files the kernel reads by itself.
 ///
-/// The kernel has each file open either in passthrough or in cached mode, and fails an open that mixes the two with
-/// EIO. So the first open of a file decides, and later ones follow until the last has been released. A file in
-/// passthrough has one backing id, for all its handles, from the first open to the last release.
+/// The kernel has each file open either in passthrough or in cached mode, and fails an open that
+/// mixes the two with EIO. So the first open of a file decides, and later ones follow until the
+/// last has been released. A file in passthrough has one backing id, for all its handles, from the
+/// first open to the last release.
 ///
-/// What we count as open is never less than what the kernel does: an open counts before it is answered, and a release
-/// arrives after the kernel has let go.
+/// What we count as open is never less than what the kernel does: an open counts before it is
+/// answered, and a release arrives after the kernel has let go.
 final class BackingFiles: Sendable {
   private struct Use {
     /// Nil in cached mode.

@@ -6,12 +6,13 @@ import Locks
 import Logging
 import Synchronization
 
-/// The mount's connection to the kernel, where we and not libfuse have opened it: what passthrough needs, for which
-/// libfuse has an interface from 3.17 on only (`fuse_passthrough_open`; to be used instead where that is what we are
-/// built with, `FUSE_CAP_PASSTHROUGH` being set in `initialise`).
+/// The mount's connection to the kernel, where we and not libfuse have opened it: what passthrough
+/// needs, for which libfuse has an interface from 3.17 on only (`fuse_passthrough_open`; to be used
+/// instead where that is what we are built with, `FUSE_CAP_PASSTHROUGH` being set in `initialise`).
 ///
-/// Only root can do this. libfuse reads and writes through two callbacks, which pass everything on as it is, except
-/// for the reply to the first request, in which passthrough is accepted (`InitExchange`).
+/// Only root can do this. libfuse reads and writes through two callbacks, which pass everything on
+/// as it is, except for the reply to the first request, in which passthrough is accepted
+/// (`InitExchange`).
 final class FuseDevice: BackingDevice, Sendable {
   // Dependencies
   private let fileSystem: InventoryFileSystem
@@ -25,7 +26,8 @@ final class FuseDevice: BackingDevice, Sendable {
   private let isOn = Atomic(false)
   private let isClosed = Atomic(false)
 
-  /// Opens the device and mounts. Nil when this is not possible here, and libfuse should try its own ways.
+  /// Opens the device and mounts. Nil when this is not possible here, and libfuse should try its
+  /// own ways.
   init?(_ options: MountOptions, _ fileSystem: InventoryFileSystem, logger: Logger) {
     guard geteuid() == 0 else {
       logger.debug("passthrough: off, it takes root")
@@ -52,13 +54,14 @@ final class FuseDevice: BackingDevice, Sendable {
 
   deinit { disconnect() }
 
-  /// Closes the device; with libfuse's duplicate closed too, the kernel fails who still waits. To be called when
-  /// no requests are served any more.
+  /// Closes the device; with libfuse's duplicate closed too, the kernel fails who still waits. To
+  /// be called when no requests are served any more.
   func disconnect() {
     if !isClosed.exchange(true, ordering: .relaxed) { close(descriptor) }
   }
 
-  /// Has the session use this device. The session's user data is the `OperationContext` that has it.
+  /// Has the session use this device. The session's user data is the `OperationContext` that has
+  /// it.
   func attach(to session: OpaquePointer) -> Bool {
     let duplicate = inventoryfs_duplicate(descriptor)
     guard duplicate >= 0 else { return false }
@@ -82,7 +85,8 @@ final class FuseDevice: BackingDevice, Sendable {
 
   var isPassthroughOn: Bool { isOn.load(ordering: .relaxed) }
 
-  /// Registers a file with the kernel. Nil where that is not possible; it is not tried again when it never will be.
+  /// Registers a file with the kernel. Nil where that is not possible; it is not tried again when
+  /// it never will be.
   func openBacking(_ file: Int32) -> UInt32? {
     let id = inventoryfs_open_backing(descriptor, file)
     if id > 0 { return UInt32(id) }

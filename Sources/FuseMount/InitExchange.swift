@@ -1,10 +1,12 @@
-/// What has to be changed in the first exchange with the kernel so that it takes files for passthrough, which libfuse
-/// knows from 3.17 on (`FUSE_CAP_PASSTHROUGH`, `conn->max_backing_stack_depth`). Layouts: linux/fuse.h of 6.9.
+/// What has to be changed in the first exchange with the kernel so that it takes files for
+/// passthrough, which libfuse knows from 3.17 on (`FUSE_CAP_PASSTHROUGH`,
+/// `conn->max_backing_stack_depth`). Layouts: linux/fuse.h of 6.9.
 ///
 ///     fuse_in_header    0 len  4 opcode  8 unique ... 40
 ///       fuse_init_in    0 major  4 minor  8 max_readahead  12 flags  16 flags2 ...
 ///     fuse_out_header   0 len  4 error  8 unique 16
-///       fuse_init_out   0 major  4 minor  8 max_readahead  12 flags ... 32 flags2  36 max_stack_depth ... 64
+///       fuse_init_out   0 major  4 minor  8 max_readahead  12 flags ... 32 flags2
+///                       36 max_stack_depth ... 64
 enum InitExchange {
   private static let initOpcode: UInt32 = 26
   private static let inHeaderSize = 40
@@ -53,9 +55,11 @@ enum InitExchange {
   }
 }
 
-/// The reply to an OPEN whose file the kernel reads by itself: `fuse_open_out`, whose last word libfuse leaves unused.
+/// The reply to an OPEN whose file the kernel reads by itself: `fuse_open_out`, whose last word
+/// libfuse leaves unused.
 enum PassthroughOpenReply {
-  /// FOPEN_NOFLUSH and FOPEN_PASSTHROUGH. Without FOPEN_KEEP_CACHE: passthrough has no pages of its own to keep.
+  /// FOPEN_NOFLUSH and FOPEN_PASSTHROUGH. Without FOPEN_KEEP_CACHE: passthrough has no pages of its
+  /// own to keep.
   private static let flags: UInt32 = 1 << 5 | 1 << 7
 
   static func bytes(handle: UInt64, backing: UInt32) -> [UInt8] {

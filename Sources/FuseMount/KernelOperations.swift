@@ -2,8 +2,9 @@ import CFuse3
 import Glibc
 import InventoryFileSystem
 
-// One function per kernel operation that this file system answers, called by libfuse on the session's threads. All
-// others (write, create, unlink, chmod, …) never arrive: the kernel refuses them on a read-only mount with EROFS.
+// One function per kernel operation that this file system answers, called by libfuse on the
+// session's threads. All others (write, create, unlink, chmod, …) never arrive: the kernel refuses
+// them on a read-only mount with EROFS.
 
 /// The table that libfuse calls by.
 func makeOperations() -> fuse_lowlevel_ops {
@@ -36,7 +37,8 @@ private func initialise(
   connection.pointee.max_readahead = maxRead
   connection.pointee.max_background = operations.maxBackground
   connection.pointee.congestion_threshold = operations.maxBackground * 3 / 4
-  // Sizes and times never change under a mount, so nothing has to be invalidated when they are seen again.
+  // Sizes and times never change under a mount, so nothing has to be invalidated when they are seen
+  // again.
   connection.pointee.want &= ~UInt32(FUSE_CAP_AUTO_INVAL_DATA)
   connection.pointee.want |= connection.pointee.capable & UInt32(FUSE_CAP_PARALLEL_DIROPS)
 }
@@ -106,7 +108,8 @@ private func release(
   KernelRequest(raw: raw).reply(errno: 0)
 }
 
-/// Pages that are not in the kernel's page cache: what a reader asked for, or the kernel's own read-ahead.
+/// Pages that are not in the kernel's page cache: what a reader asked for, or the kernel's own
+/// read-ahead.
 private func read(
   _ raw: fuse_req_t?, _: fuse_ino_t, _ size: Int, _ offset: off_t,
   _ info: UnsafeMutablePointer<fuse_file_info>?
@@ -117,7 +120,8 @@ private func read(
     return request.reply(.inputOutput)
   }
   let count = min(size, OperationContext.maxReadInBytes)
-  // The loop's buffer of this thread, which nothing else uses until the thread handles its next request.
+  // The loop's buffer of this thread, which nothing else uses until the thread handles its next
+  // request.
   let buffer = UnsafeMutableRawBufferPointer(start: memory, count: count)
   var parked: ParkedReadReply?
   do throws(FileSystemError) {

@@ -5,8 +5,8 @@ import Locks
 
 /// A request of the kernel's that is to be answered exactly once. libfuse frees it with the answer.
 struct KernelRequest: @unchecked Sendable {
-  // libfuse allows a request to be answered by any thread; that it is answered once, and not used afterwards, is
-  // what the users of this type see to.
+  // libfuse allows a request to be answered by any thread; that it is answered once, and not used
+  // afterwards, is what the users of this type see to.
   let raw: fuse_req_t
 
   /// What `stat` results may be remembered for: a manifest does not change.

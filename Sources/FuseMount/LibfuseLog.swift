@@ -2,8 +2,8 @@ import CFuse3
 import Glibc
 import Locks
 
-/// What libfuse has to say. It prints to standard error; while a session is set up its words are collected instead, to
-/// become part of one error message.
+/// What libfuse has to say. It prints to standard error; while a session is set up its words are
+/// collected instead, to become part of one error message.
 enum LibfuseLog {
   private static let collected = Lock<String>("")
 

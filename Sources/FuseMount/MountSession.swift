@@ -8,12 +8,13 @@ import PosixThreads
 
 /// A mounted file system: libfuse's session, the threads that serve it, and their end.
 ///
-/// The session's threads never wait for the network: a read that has to wait is parked, so a few threads serve any
-/// number of readers, and are enough to keep a local disk busy. Each owns one buffer of the largest read, because a
-/// buffer that stays with its thread is 2.5 times as fast as one allocated per read (measured on 1 MiB reads).
+/// The session's threads never wait for the network: a read that has to wait is parked, so a few
+/// threads serve any number of readers, and are enough to keep a local disk busy. Each owns one
+/// buffer of the largest read, because a buffer that stays with its thread is 2.5 times as fast as
+/// one allocated per read (measured on 1 MiB reads).
 ///
-/// They are our own threads rather than libfuse's loop because that ends them by cancellation, which Swift code does
-/// not survive.
+/// They are our own threads rather than libfuse's loop because that ends them by cancellation,
+/// which Swift code does not survive.
 public final class MountSession: Sendable {
   /// Threads that receive requests and answer those that need not wait.
   public static let threadCount = 4
@@ -22,7 +23,8 @@ public final class MountSession: Sendable {
   /// For so long the end waits for threads that a disk, or a log, keeps.
   private static let endTimeoutInSeconds = 10
 
-  // libfuse's session may be used from any thread; it is destroyed by `waitUntilUnmounted`, after all threads have ended.
+  // libfuse's session may be used from any thread; it is destroyed by `waitUntilUnmounted`, after
+  // all threads have ended.
   private nonisolated(unsafe) let session: OpaquePointer
   private let context: OperationContext
   private let mountpoint: String
@@ -44,8 +46,8 @@ public final class MountSession: Sendable {
 
   /// Mounts. The file system answers once `serve` has started its threads.
   ///
-  /// - Parameter giveUp: ends the process at once. Called where threads do not end in time, whose memory cannot be freed;
-  ///   the cache may be left at any moment.
+  /// - Parameter giveUp: ends the process at once. Called where threads do not end in time, whose
+  ///   memory cannot be freed; the cache may be left at any moment.
   public init(
     _ fileSystem: InventoryFileSystem, _ options: MountOptions, logger: Logger,
     giveUp: @escaping @Sendable () -> Void
@@ -110,7 +112,8 @@ public final class MountSession: Sendable {
     raiseKernelReadAhead()
   }
 
-  /// Waits until the file system has been unmounted, by `unmount` or from outside, and frees everything.
+  /// Waits until the file system has been unmounted, by `unmount` or from outside, and frees
+  /// everything.
   public func waitUntilUnmounted() {
     let threads = threads.withLock { $0 }
     for _ in threads {
@@ -122,8 +125,8 @@ public final class MountSession: Sendable {
     for thread in threads { thread.join() }
     context.fileSystem.shutDown()
     context.pool.stop()
-    // Undoes the mount if it is still there, and closes the connection: readers that are left get ENOTCONN. libfuse
-    // does so with what it mounted, and knows nothing of what we did.
+    // Undoes the mount if it is still there, and closes the connection: readers that are left get
+    // ENOTCONN. libfuse does so with what it mounted, and knows nothing of what we did.
     if isInPlace {
       if context.device?.isConnected == true { try? Mountpoint.detach(mountpoint, lazily: true) }
       fuse_session_unmount(session)
@@ -134,7 +137,8 @@ public final class MountSession: Sendable {
     hasEnded.withLock { $0 = true }
   }
 
-  /// Takes the mount away even if files are open there, and lets `waitUntilUnmounted` return. From any thread.
+  /// Takes the mount away even if files are open there, and lets `waitUntilUnmounted` return. From
+  /// any thread.
   public func unmount() {
     isFinished.withLock { isFinished in
       if !isFinished { endThreads() }
@@ -164,8 +168,8 @@ public final class MountSession: Sendable {
     }
   }
 
-  /// Whether this mount is what is seen at its mountpoint: a lazy unmount leaves it to who has files open in it, and then
-  /// another may be there by now.
+  /// Whether this mount is what is seen at its mountpoint: a lazy unmount leaves it to who has
+  /// files open in it, and then another may be there by now.
   private var isInPlace: Bool { Mountpoint.find(mountpoint)?.device == mountedDevice }
 
   private func endThreads() {
@@ -178,8 +182,9 @@ public final class MountSession: Sendable {
     // Reads that wait for the network fail now.
     context.fileSystem.shutDown()
     fuse_session_exit(session)
-    // With files open the kernel does not hang up, so threads that wait for a request are called out of it. A signal
-    // that comes just before a thread starts to wait is lost, hence the repetition.
+    // With files open the kernel does not hang up, so threads that wait for a request are called
+    // out of it. A signal that comes just before a thread starts to wait is lost, hence the
+    // repetition.
     let threads = threads.withLock { $0 }
     while endedThreadCount.withLock({ $0 }) < threads.count {
       for thread in threads { thread.signal(SIGUSR1) }
@@ -245,8 +250,8 @@ public final class MountSession: Sendable {
     }
   }
 
-  /// The kernel reads ahead 128 KiB unless told otherwise, which only root may; with 1 MiB a sequential reader is
-  /// half again as fast. Without it everything still works.
+  /// The kernel reads ahead 128 KiB unless told otherwise, which only root may; with 1 MiB a
+  /// sequential reader is half again as fast. Without it everything still works.
   private func raiseKernelReadAhead() {
     var info = stat()
     guard stat(mountpoint, &info) == 0 else { return }

@@ -7,11 +7,13 @@ public enum Mountpoint {
   /// What `/proc/self/mountinfo` shows as our type.
   public static let fileSystemType = "fuse.inventoryfs"
 
-  /// Checks that a directory can be mounted over, and hides nothing by it; takes away a mount there whose daemon has died.
+  /// Checks that a directory can be mounted over, and hides nothing by it; takes away a mount there
+  /// whose daemon has died.
   ///
   /// - Returns: its absolute path, without symbolic links.
   public static func prepare(_ path: String) throws(MountError) -> String {
-    // A dead mount's root may still be in the kernel's attribute cache: only statfs always asks the daemon.
+    // A dead mount's root may still be in the kernel's attribute cache: only statfs always asks the
+    // daemon.
     var statistics = statvfs()
     if statvfs(path, &statistics) != 0, errno == ENOTCONN || errno == ECONNABORTED {
       // The daemon is gone and left its mount behind.
@@ -61,14 +63,15 @@ public enum Mountpoint {
     readWhole("/proc/self/mountinfo").flatMap { find(absolutePath, in: $0) }
   }
 
-  /// The topmost mount on exactly this path, in a table such as `/proc/self/mountinfo`. A line of another shape is
-  /// passed over.
+  /// The topmost mount on exactly this path, in a table such as `/proc/self/mountinfo`. A line of
+  /// another shape is passed over.
   ///
-  /// All is compared as bytes: for the kernel "é" in one character and in two are two names, and a field may begin
-  /// with a mark that Swift would join to the space before it.
+  /// All is compared as bytes: for the kernel "é" in one character and in two are two names, and a
+  /// field may begin with a mark that Swift would join to the space before it.
   static func find(_ absolutePath: String, in table: [UInt8]) -> Mount? {
     var found: Mount?
-    // 36 35 98:0 /root /mountpoint options [optional fields] - type source options: proc_pid_mountinfo(5)
+    // 36 35 98:0 /root /mountpoint options [optional fields] - type source options:
+    // proc_pid_mountinfo(5)
     for line in table.split(separator: UInt8(ascii: "\n")) {
       let fields = line.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
       guard fields.count > 6, unescape(fields[4]).elementsEqual(absolutePath.utf8),
@@ -86,7 +89,8 @@ public enum Mountpoint {
 
   /// Takes the mount away. As an ordinary user through fusermount3.
   ///
-  /// - Parameter lazily: at once even if files are open there; they stay usable until they are closed.
+  /// - Parameter lazily: at once even if files are open there; they stay usable until they are
+  ///   closed.
   public static func detach(_ path: String, lazily: Bool) throws(MountError) {
     if geteuid() == 0 {
       switch inventoryfs_unmount(path, lazily ? 1 : 0) {
@@ -109,8 +113,8 @@ public enum Mountpoint {
     throw .busy(path: path)
   }
 
-  /// The path from the root, without symbolic links where they can be followed: a dead mount cannot be looked into,
-  /// but the directory it is in can.
+  /// The path from the root, without symbolic links where they can be followed: a dead mount cannot
+  /// be looked into, but the directory it is in can.
   public static func absolute(_ path: String) -> String {
     if let real = realpath(path, nil) {
       defer { free(real) }

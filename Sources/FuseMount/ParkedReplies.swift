@@ -2,10 +2,12 @@ import CFuse3
 import InventoryFileSystem
 import Locks
 
-/// A request whose answer has to wait. Its reader may be interrupted meanwhile: libfuse then calls back, under a lock
-/// that its reply functions take too, so that the callback only leaves a note for the pool.
+/// A request whose answer has to wait. Its reader may be interrupted meanwhile: libfuse then calls
+/// back, under a lock that its reply functions take too, so that the callback only leaves a note
+/// for the pool.
 ///
-/// The object keeps itself alive until it has answered, because libfuse holds a plain pointer to it until then.
+/// The object keeps itself alive until it has answered, because libfuse holds a plain pointer to it
+/// until then.
 class ParkedReply: @unchecked Sendable {
   // Constants, but for the mutex: safe to share. Subclasses add constants only.
   let request: KernelRequest
@@ -39,15 +41,16 @@ class ParkedReply: @unchecked Sendable {
     }
   }
 
-  /// Answers with an error, from the pool: the caller may be libfuse's callback or a network thread.
+  /// Answers with an error, from the pool: the caller may be libfuse's callback or a network
+  /// thread.
   func fail(_ error: FileSystemError) {
     pool.runPromptly { [self] in answer { request.reply(error) } }
   }
 
   /// Answers the request by `reply`, once, and lets go of what `init` retained.
   final func answer(_ reply: () -> Void) {
-    // The answer frees the request without waiting for a callback that is running. This does wait, and afterwards libfuse
-    // has no pointer to this object any more.
+    // The answer frees the request without waiting for a callback that is running. This does wait,
+    // and afterwards libfuse has no pointer to this object any more.
     fuse_req_interrupt_func(request.raw, nil, nil)
     reply()
     Unmanaged.passUnretained(self).release()

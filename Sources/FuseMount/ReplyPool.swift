@@ -2,11 +2,12 @@ import PosixThreads
 
 /// Threads that answer reads which had to wait, each with one buffer of the largest read.
 ///
-/// Bytes come in on a network thread, which must go on receiving: copying a megabyte out of the cache file and
-/// into the kernel is done here. Jobs are bounded by the kernel, which has a bounded number of reads under way.
+/// Bytes come in on a network thread, which must go on receiving: copying a megabyte out of the
+/// cache file and into the kernel is done here. Jobs are bounded by the kernel, which has a bounded
+/// number of reads under way.
 ///
-/// One more thread tells those who waited in vain or were interrupted. Where the cache's disk hangs, so do the threads
-/// that copy from it, and nobody else is to wait for them.
+/// One more thread tells those who waited in vain or were interrupted. Where the cache's disk
+/// hangs, so do the threads that copy from it, and nobody else is to wait for them.
 final class ReplyPool: Sendable {
   typealias Job = @Sendable (UnsafeMutableRawBufferPointer) -> Void
 
@@ -43,7 +44,8 @@ final class ReplyPool: Sendable {
   /// Runs the job soon, with a buffer that is its own meanwhile.
   func run(_ job: @escaping Job) { jobs.append(job) }
 
-  /// Runs the job soon, whatever keeps the threads of the others. It must not touch the cache's disk.
+  /// Runs the job soon, whatever keeps the threads of the others. It must not touch the cache's
+  /// disk.
   func runPromptly(_ job: @escaping @Sendable () -> Void) { promptJobs.append(job) }
 
   /// Waits for all jobs and ends the threads. To be called once.

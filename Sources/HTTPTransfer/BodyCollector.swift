@@ -1,8 +1,9 @@
-/// Joins the pieces in which libcurl hands out what one `recv` brought, 16 KiB each at most (`CURL_MAX_WRITE_SIZE`):
-/// what a receiver does with them, above all writing them to disk, costs by the call as much as by the byte.
+/// Joins the pieces in which libcurl hands out what one `recv` brought, 16 KiB each at most
+/// (`CURL_MAX_WRITE_SIZE`): what a receiver does with them, above all writing them to disk, costs
+/// by the call as much as by the byte.
 ///
-/// It is emptied at the end of every turn of the engine's loop, so that nothing waits in it for bytes that have not
-/// arrived. Used by the engine's thread alone, one buffer for all transfers.
+/// It is emptied at the end of every turn of the engine's loop, so that nothing waits in it for
+/// bytes that have not arrived. Used by the engine's thread alone, one buffer for all transfers.
 final class BodyCollector {
   // Allocated by `init` and freed by `deinit`; handed out only for the time of a call of `onBody`.
   private let buffer: UnsafeMutableRawBufferPointer

@@ -2,10 +2,12 @@ import PrintableText
 
 /// The value of a Content-Range header: which bytes of an object an answer holds.
 ///
-/// It is read strictly (RFC 9110, 14.4), because the bytes are written where it says: a number that does not
-/// fit, a range that is not within the object, or a total that is unknown make it unusable.
+/// It is read strictly (RFC 9110, 14.4), because the bytes are written where it says: a number that
+/// does not fit, a range that is not within the object, or a total that is unknown make it
+/// unusable.
 public struct ContentRange: Sendable, Hashable, CustomStringConvertible {
-  /// The bytes in the answer; nil for `bytes */TOTAL`, with which a store refuses a range (status 416).
+  /// The bytes in the answer; nil for `bytes */TOTAL`, with which a store refuses a range (status
+  /// 416).
   public let range: Range<UInt64>?
   /// The object's length.
   public let totalSizeInBytes: UInt64

@@ -4,17 +4,18 @@ import PosixThreads
 
 /// Runs HTTP transfers on one thread, with one curl multi handle.
 ///
-/// A transfer's work is moving bytes from a socket to a file, of which one core does about 1 GB/s; where the network
-/// brings more, several engines share the transfers (`EnginePool`). Requests come in from any thread through `submit` and
-/// `cancel`, which wake the thread; a transfer's callbacks are called on the thread, one at a time, and must not block for
-/// long.
+/// A transfer's work is moving bytes from a socket to a file, of which one core does about 1 GB/s;
+/// where the network brings more, several engines share the transfers (`EnginePool`). Requests come
+/// in from any thread through `submit` and `cancel`, which wake the thread; a transfer's callbacks
+/// are called on the thread, one at a time, and must not block for long.
 ///
-/// Connections are kept alive and reused, HTTP/1.1 only: with HTTP/2 curl would send all parts down one connection,
-/// whose rate S3 limits to that of one.
+/// Connections are kept alive and reused, HTTP/1.1 only: with HTTP/2 curl would send all parts down
+/// one connection, whose rate S3 limits to that of one.
 ///
-/// **Memory.** An easy handle owns one receive buffer and is itself reused; there are never more handles than
-/// transfers at once, so the engine holds at most `maxTransfers × (receiveBufferSizeInBytes + curl's own state)`, and
-/// one more such buffer, in which the pieces of a body are joined (`BodyCollector`).
+/// **Memory.** An easy handle owns one receive buffer and is itself reused; there are never more
+/// handles than transfers at once, so the engine holds at most `maxTransfers ×
+/// (receiveBufferSizeInBytes + curl's own state)`, and one more such buffer, in which the pieces of
+/// a body are joined (`BodyCollector`).
 package final class CurlEngine: Sendable {
   private enum Command {
     case start(CurlTransfer)
@@ -32,9 +33,9 @@ package final class CurlEngine: Sendable {
   private let configuration: Configuration
   private let experience: Experience
   private let inbox = Lock(Inbox())
-  // Created by `init`, used by the engine's thread alone except for `curl_multi_wakeup`, which libcurl documents as
-  // safe from any thread, and which is called under the lock of the inbox as long as that is open. The thread closes the
-  // inbox before it frees the handle.
+  // Created by `init`, used by the engine's thread alone except for `curl_multi_wakeup`, which
+  // libcurl documents as safe from any thread, and which is called under the lock of the inbox as
+  // long as that is open. The thread closes the inbox before it frees the handle.
   private nonisolated(unsafe) let multi: OpaquePointer
   private let thread = Lock<PosixThread?>(nil)
 

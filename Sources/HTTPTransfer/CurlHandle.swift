@@ -19,7 +19,8 @@ final class CurlHandle {
     errorBuffer.deallocate()
   }
 
-  /// Sets the handle up for a transfer. The transfer is kept alive by the engine for as long as curl may call back.
+  /// Sets the handle up for a transfer. The transfer is kept alive by the engine for as long as
+  /// curl may call back.
   func prepare(_ transfer: CurlTransfer, _ configuration: CurlEngine.Configuration) {
     // Connections, DNS answers and TLS sessions belong to the multi handle and stay.
     curl_easy_reset(raw)
@@ -44,8 +45,9 @@ final class CurlHandle {
     // What a proxy answers to CONNECT is not the store's answer.
     inventoryfs_setopt_long(raw, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1)
     inventoryfs_setopt_long(raw, CURLOPT_NOSIGNAL, 1)
-    // A transfer that ends while a name is being looked up does not wait for the name server: taking the handle from the
-    // multi handle would join the thread that asks it, and hold up all transfers of this one.
+    // A transfer that ends while a name is being looked up does not wait for the name server:
+    // taking the handle from the multi handle would join the thread that asks it, and hold up all
+    // transfers of this one.
     inventoryfs_setopt_long(raw, CURLOPT_QUICK_EXIT, 1)
     inventoryfs_setopt_long(raw, CURLOPT_TCP_KEEPALIVE, 1)
     inventoryfs_setopt_long(
@@ -63,8 +65,8 @@ final class CurlHandle {
   }
 }
 
-// libcurl calls these on the engine's thread, with the transfer that `prepare` gave it: alive, because the engine
-// holds it until it has taken the handle from the multi handle.
+// libcurl calls these on the engine's thread, with the transfer that `prepare` gave it: alive,
+// because the engine holds it until it has taken the handle from the multi handle.
 
 private func receiveHeader(
   _ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int,

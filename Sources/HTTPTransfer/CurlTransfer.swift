@@ -1,7 +1,7 @@
 import Locks
 
-/// One HTTP request and what becomes of it. Its closures are called on the engine's thread, except that `onEnd` is called
-/// by who submits a transfer to an engine that has stopped.
+/// One HTTP request and what becomes of it. Its closures are called on the engine's thread, except
+/// that `onEnd` is called by who submits a transfer to an engine that has stopped.
 package final class CurlTransfer: @unchecked Sendable {
   package enum Ending: Sendable {
     case done
@@ -21,7 +21,8 @@ package final class CurlTransfer: @unchecked Sendable {
   private let onBody: (UnsafeRawBufferPointer) -> Bool
   private let onEnd: (Ending) -> Void
 
-  // Used by the engine's thread alone, which makes the class safe to hand about: everything above is constant.
+  // Used by the engine's thread alone, which makes the class safe to hand about: everything above
+  // is constant.
 
   /// While the transfer runs.
   var handle: CurlHandle?

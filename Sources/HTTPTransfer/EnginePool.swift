@@ -1,9 +1,11 @@
 import Locks
 
-/// Engines for one server, each with a thread of its own, between which the transfers are shared out.
+/// Engines for one server, each with a thread of its own, between which the transfers are shared
+/// out.
 ///
-/// The cap on connections is divided between the engines too, and a transfer goes to the one with the most left of its
-/// share: as long as no more transfers run at once than the cap allows, none waits for a connection.
+/// The cap on connections is divided between the engines too, and a transfer goes to the one with
+/// the most left of its share: as long as no more transfers run at once than the cap allows, none
+/// waits for a connection.
 package final class EnginePool: Sendable {
   /// An engine that a transfer was given to.
   package struct Place: Sendable {
@@ -17,7 +19,8 @@ package final class EnginePool: Sendable {
   }
 
   private struct State {
-    /// How many more transfers each engine has a connection for; less than none where some have to wait.
+    /// How many more transfers each engine has a connection for; less than none where some have to
+    /// wait.
     var free: [Int]
     var freeCount: Int { free.reduce(0, +) }
     var takenCount = 0

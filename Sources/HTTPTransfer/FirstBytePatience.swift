@@ -1,13 +1,15 @@
 /// How long an answer's first byte is waited for before the request is given up and sent again.
 ///
-/// A store answers nearly all requests within some tens of milliseconds and loses one now and then: to a sick host, or
-/// a connection that is dead without saying so. To send such a request again on another connection is the cheapest
-/// cure. What is late is measured by what is usual: eight times the median of the last answers, and at least a second.
-/// If the store has become slow as a whole, more requests will not help it: each attempt is given twice the time of the
-/// last, up to `longest`, which also holds while too few answers are known.
+/// A store answers nearly all requests within some tens of milliseconds and loses one now and then:
+/// to a sick host, or a connection that is dead without saying so. To send such a request again on
+/// another connection is the cheapest cure. What is late is measured by what is usual: eight times
+/// the median of the last answers, and at least a second. If the store has become slow as a whole,
+/// more requests will not help it: each attempt is given twice the time of the last, up to
+/// `longest`, which also holds while too few answers are known.
 ///
-/// (A second request beside the first would win the straggler's remaining time, but costs a connection, and one of two
-/// answers has to be thrown away: not worth it for what happens this seldom.)
+/// (A second request beside the first would win the straggler's remaining time, but costs a
+/// connection, and one of two answers has to be thrown away: not worth it for what happens this
+/// seldom.)
 struct FirstBytePatience {
   private static let shortest: Duration = .seconds(1)
 

@@ -1,11 +1,12 @@
 import PrintableText
 
-/// A moment as HTTP headers write it: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7, IMF-fixdate). The two obsolete
-/// forms, which no store sends, are not read.
+/// A moment as HTTP headers write it: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7,
+/// IMF-fixdate). The two obsolete forms, which no store sends, are not read.
 public struct HTTPDate: Sendable, Equatable {
   public let secondsSinceEpoch: Int64
 
-  /// Nil for anything else, and for a day that does not exist. The weekday is not compared with the day.
+  /// Nil for anything else, and for a day that does not exist. The weekday is not compared with the
+  /// day.
   public init?(parsing text: some StringProtocol) {
     let text = Array(text.utf8)
     // The marks between the fields, all of which have their place.

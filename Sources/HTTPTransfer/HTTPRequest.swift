@@ -36,8 +36,8 @@ package struct HTTPRequest: Sendable, CustomStringConvertible, CustomReflectable
   package var body: String
   /// How long the whole exchange may take.
   package var timeout: Duration
-  /// Whether a proxy that the environment names is used. Services on this machine or its link are asked
-  /// without.
+  /// Whether a proxy that the environment names is used. Services on this machine or its link are
+  /// asked without.
   package var mayUseProxy: Bool
 
   package init(

@@ -1,8 +1,9 @@
 import CCurl
 import Locks
 
-/// The transfers that an engine has under way, with the handles that they run on and those that wait for the next. Used
-/// by the engine's thread alone; a transfer that is told its end is in none of the books any more.
+/// The transfers that an engine has under way, with the handles that they run on and those that
+/// wait for the next. Used by the engine's thread alone; a transfer that is told its end is in none
+/// of the books any more.
 struct RunningTransfers {
   // Dependencies
   private let multi: UnsafeMutableRawPointer

@@ -1,10 +1,12 @@
-/// How fast bodies usually come, and so which transfer is so slow that its rest is better asked for anew.
+/// How fast bodies usually come, and so which transfer is so slow that its rest is better asked for
+/// anew.
 ///
-/// Now and then one connection is slow among many that are not: a sick host, a lossy path. Its part would make its reader
-/// wait for minutes, where another connection has the rest in a moment. So a transfer that brings less than a 32nd of
-/// what is usual is ended, and its rest asked for again. What is usual is the median of the last bodies, those that were
-/// ended for being slow among them: where all have become slow, slow is usual soon. Each further attempt is allowed
-/// half the speed of the last. A transfer that shares the processor or the line with many others is no straggler:
+/// Now and then one connection is slow among many that are not: a sick host, a lossy path. Its part
+/// would make its reader wait for minutes, where another connection has the rest in a moment. So a
+/// transfer that brings less than a 32nd of what is usual is ended, and its rest asked for again.
+/// What is usual is the median of the last bodies, those that were ended for being slow among them:
+/// where all have become slow, slow is usual soon. Each further attempt is allowed half the speed
+/// of the last. A transfer that shares the processor or the line with many others is no straggler:
 /// nothing above 256 KiB/s is.
 struct UsualSpeed {
   /// The time over which a transfer's speed is measured.

@@ -23,8 +23,8 @@ struct ChunkReferences: Sendable {
   let store: String
   /// Larger ones cannot be opened (`FetchPlanner.largestChunkInBytes`).
   let largestChunkInBytes: Int
-  /// Of chunks whose object the manifest has listed before: how often. Each has an entry of the cache to itself, because
-  /// the planner keeps the books of one chunk for each entry.
+  /// Of chunks whose object the manifest has listed before: how often. Each has an entry of the
+  /// cache to itself, because the planner keeps the books of one chunk for each entry.
   private let repetitions: [Int: Int]
 
   init(bucket: String, inventory: Inventory, store: String, largestChunkInBytes: Int) {
@@ -45,7 +45,8 @@ struct ChunkReferences: Sendable {
     S3Location(bucket: bucket, key: chunk.key)
   }
 
-  /// Nil for a chunk that cannot be opened, and when neither manifest nor store has said which version it is.
+  /// Nil for a chunk that cannot be opened, and when neither manifest nor store has said which
+  /// version it is.
   func reference(to id: ChunkID, eTag: String?) -> ChunkReference? {
     guard inventory.chunks.indices.contains(id.index) else { return nil }
     let chunk = inventory.chunks[id.index]

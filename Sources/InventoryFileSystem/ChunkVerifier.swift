@@ -4,14 +4,15 @@ import PosixThreads
 
 /// The thread that hashes chunks, one at a time, started with the first of them. It has one buffer.
 ///
-/// A thread of its own, because it is to be nice: libdispatch's threads have no priority on Linux, and one that was made
-/// nice would stay so for whatever it does next.
+/// A thread of its own, because it is to be nice: libdispatch's threads have no priority on Linux,
+/// and one that was made nice would stay so for whatever it does next.
 final class ChunkVerifier: Sendable {
   typealias Job = @Sendable (UnsafeMutableRawBufferPointer) -> Void
 
   /// Small enough to stay in the processor's second-level cache between reading and hashing.
   private static let bufferSizeInBytes = 256 << 10
-  /// Any reader goes first: against one the thread gets a seventieth of a processor (setpriority(2), sched(7)).
+  /// Any reader goes first: against one the thread gets a seventieth of a processor
+  /// (setpriority(2), sched(7)).
   private static let lowestPriority: Int32 = 19
 
   private struct State {

@@ -1,16 +1,18 @@
 import ReadPlanning
 
-// The longest that a reader waits (`--read-timeout`): a wait that is not answered by then fails, whatever the store or
-// we ourselves are doing, and although the cache's disk hangs: the threads that tell do not touch it.
+// The longest that a reader waits (`--read-timeout`): a wait that is not answered by then fails,
+// whatever the store or we ourselves are doing, and although the cache's disk hangs: the threads
+// that tell do not touch it.
 //
-// What has no bound is a disk that hangs under a thread which serves readers. A read whose bytes are in the cache waits
-// for nobody any more, and is copied for as long as that takes; no call to read(2) of a local disk can be taken back.
-// Two of them that had to wait before keep the next ones that had to (`ReplyPool`), four that did not, or four opens of
-// chunks that are not loaded, keep all requests of the kernel.
+// What has no bound is a disk that hangs under a thread which serves readers. A read whose bytes
+// are in the cache waits for nobody any more, and is copied for as long as that takes; no call to
+// read(2) of a local disk can be taken back. Two of them that had to wait before keep the next ones
+// that had to (`ReplyPool`), four that did not, or four opens of chunks that are not loaded, keep
+// all requests of the kernel.
 //
-// When a request of its read-ahead fails, Linux asks for the first page once more, at once, before the reader is told. Who
-// waits then has waited already: bytes whose time was over a moment ago, and which are still not here, are an error
-// without waiting.
+// When a request of its read-ahead fails, Linux asks for the first page once more, at once, before
+// the reader is told. Who waits then has waited already: bytes whose time was over a moment ago,
+// and which are still not here, are an error without waiting.
 
 /// A read whose time is over.
 struct OverdueRead {
@@ -35,7 +37,8 @@ extension FetchCoordinator.State {
     planExpiry()
   }
 
-  /// Takes out who waits, for the caller to answer: nil when that has been done already, or is just about to be.
+  /// Takes out who waits, for the caller to answer: nil when that has been done already, or is just
+  /// about to be.
   mutating func letGo(
     of wait: WaitID
   ) -> (waiting: FetchCoordinator.Waiting?, [FetchPlanner.Action]) {
@@ -61,8 +64,8 @@ extension FetchCoordinator.State {
 }
 
 extension FetchCoordinator {
-  /// - Parameter planned: the time that this call was planned for. Where an earlier one was planned afterwards, that one
-  ///   has planned this time once more.
+  /// - Parameter planned: the time that this call was planned for. Where an earlier one was planned
+  ///   afterwards, that one has planned this time once more.
   func expireWaits(planned: Duration) {
     perform(mayBlock: false) { state in
       guard state.plannedExpiry == planned else { return [] }

@@ -3,8 +3,8 @@ import Blocks
 import Dispatch
 import ReadPlanning
 
-// What becomes of reads while the cache's disk is full or fails: the planner has them served through memory, and here
-// it is tried now and then whether the disk works again.
+// What becomes of reads while the cache's disk is full or fails: the planner has them served
+// through memory, and here it is tried now and then whether the disk works again.
 
 extension FetchCoordinator {
   private static let probeInterval = Duration.seconds(2)
@@ -21,7 +21,8 @@ extension FetchCoordinator {
     var stuckSegments: [Segment] = []
   }
 
-  /// Something could not be written to the cache: says so once, has the planner do without, and tries again later.
+  /// Something could not be written to the cache: says so once, has the planner do without, and
+  /// tries again later.
   func cachingFailed(
     _ reason: String,
     _ event: (inout sending State) -> [FetchPlanner.Action] = { $0.planner.cachingFailed() }
@@ -87,7 +88,8 @@ extension FetchCoordinator {
     }
   }
 
-  /// Punches a hole, and has it booked if that succeeded; if not, the space stays on the books until it does.
+  /// Punches a hole, and has it booked if that succeeded; if not, the space stays on the books
+  /// until it does.
   func evict(
     _ segment: Segment,
     tellPlanner: ((inout State) -> [FetchPlanner.Action]) -> Void
@@ -111,7 +113,8 @@ extension FetchCoordinator {
     }
   }
 
-  /// Looks, once in a while, how much room the disk has; before a request whose bytes will need some.
+  /// Looks, once in a while, how much room the disk has; before a request whose bytes will need
+  /// some.
   func checkRoom() {
     let isDue = state.withLock { state in
       let now = clock.now

@@ -101,8 +101,8 @@ extension FetchCoordinator.State {
   /// A store that is down fails many requests: one line is enough for so long.
   private static let pauseOfWarnings = Duration.seconds(30)
 
-  /// Whether this failure is to be told although the request is made again: readers wait, and the log would be silent until
-  /// `--read-timeout`.
+  /// Whether this failure is to be told although the request is made again: readers wait, and the
+  /// log would be silent until `--read-timeout`.
   fileprivate mutating func isWorthWarning(_ pause: FetchPlanner.Pause) -> Bool {
     let now = clock.now
     guard pause.isWaitedFor, pause.attempts >= Self.attemptsUntilWarning,

@@ -5,12 +5,12 @@ import ReadPlanning
 // Chunks that the kernel reads by itself.
 
 extension FetchCoordinator {
-  /// How often it is checked whether a chunk is still mapped; at first sooner, because the kernel closes a file a
-  /// moment after it has told us.
+  /// How often it is checked whether a chunk is still mapped; at first sooner, because the kernel
+  /// closes a file a moment after it has told us.
   private static let longestMappingCheck = Duration.seconds(1)
 
-  /// Lends the chunk's cache file to the kernel, for a handle that was just opened, if all of it is there and checked:
-  /// none of it is evicted until `takeBack(_:)`.
+  /// Lends the chunk's cache file to the kernel, for a handle that was just opened, if all of it is
+  /// there and checked: none of it is evicted until `takeBack(_:)`.
   ///
   /// - Returns: its descriptor, open while the chunk is.
   func lend(_ id: ChunkID, to handle: HandleID) -> Int32? {
@@ -30,8 +30,8 @@ extension FetchCoordinator {
     perform { $0.planner.chunkIsLent(id, to: handle) }
   }
 
-  /// Ends a loan, as soon as nobody reads the file any more: a mapping goes on when the handle that it was made
-  /// through has been closed, and the kernel does not tell.
+  /// Ends a loan, as soon as nobody reads the file any more: a mapping goes on when the handle that
+  /// it was made through has been closed, and the kernel does not tell.
   func takeBack(_ id: ChunkID, checkingAgainAfter delay: Duration = .milliseconds(10)) {
     var isMapped = false
     perform { state in
@@ -47,7 +47,8 @@ extension FetchCoordinator {
     }
   }
 
-  /// Whether the kernel has the chunk's file, or can get it with the next open: an inode that is open otherwise stays so.
+  /// Whether the kernel has the chunk's file, or can get it with the next open: an inode that is
+  /// open otherwise stays so.
   func isLendable(_ id: ChunkID) -> Bool {
     state.withLock { state in
       if state.planner.wholePinCount(id) > 0 { return true }

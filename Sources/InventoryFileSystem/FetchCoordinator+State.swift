@@ -10,7 +10,8 @@ extension FetchCoordinator {
     var planner: FetchPlanner
     var open: [ChunkID: OpenChunk] = [:]
     var eTags: [ChunkID: String] = [:]
-    /// The versions that chunks had when this run first knew them. The kernel may have pages of them.
+    /// The versions that chunks had when this run first knew them. The kernel may have pages of
+    /// them.
     var firstETags: [ChunkID: String] = [:]
     /// Chunks that had another version afterwards, so that pages of both may be there.
     var replaced: Set<ChunkID> = []
@@ -18,7 +19,8 @@ extension FetchCoordinator {
     var changed: Set<ChunkID> = []
     /// The versions that those were, which nobody should ask for again.
     var goneETags: [ChunkID: String] = [:]
-    /// Chunks whose cache files cannot be used: they are read through memory until the last reader closes.
+    /// Chunks whose cache files cannot be used: they are read through memory until the last reader
+    /// closes.
     var memoryOnly: Set<ChunkID> = []
     var transfers: [PartID: PartTransfer] = [:]
     var requests: [PartID: StoreTransfer] = [:]
@@ -55,7 +57,8 @@ extension FetchCoordinator {
       firstETags[id] = firstETags[id] ?? eTag
     }
 
-    /// Whether the pages that the kernel has of a chunk which is being opened are of its version, and right.
+    /// Whether the pages that the kernel has of a chunk which is being opened are of its version,
+    /// and right.
     func mayKeepPages(of id: ChunkID) -> Bool {
       planner.mayKeepPages(of: id) && !replaced.contains(id)
         && (eTags[id] != nil || firstETags[id] == nil)
@@ -67,8 +70,9 @@ extension FetchCoordinator {
       unwanted.remove(part)
     }
 
-    /// Has a line written once the lock is released: a log that takes its time must not keep readers from it. Readers
-    /// that this event fails are told after the line is there, unless the thread may not block.
+    /// Has a line written once the lock is released: a log that takes its time must not keep
+    /// readers from it. Readers that this event fails are told after the line is there, unless the
+    /// thread may not block.
     mutating func log(_ level: Logger.Level, _ line: String) {
       work.append(.log(level, line))
     }
@@ -85,8 +89,8 @@ extension FetchCoordinator {
       if planner.isUnused(id), !lingering.contains(id) { lingering.append(id) }
     }
 
-    /// Unloads chunks that nobody uses, the longest unused first, and at once those whose object has changed or whose
-    /// files are not used.
+    /// Unloads chunks that nobody uses, the longest unused first, and at once those whose object
+    /// has changed or whose files are not used.
     mutating func closeIdle(keeping limit: Int) {
       guard lingering.count > limit || !changed.isEmpty || !memoryOnly.isEmpty else { return }
       var excess = lingering.count - limit
@@ -105,7 +109,8 @@ extension FetchCoordinator {
     }
   }
 
-  /// Who is told when what a wait is for is there, or cannot be had; the key is the planner's `WaitID`.
+  /// Who is told when what a wait is for is there, or cannot be had; the key is the planner's
+  /// `WaitID`.
   enum Waiting: Sendable {
     case read(any ParkedRead, OpenChunk, Range<Int>)
     case open(any ParkedOpen, OpenFile)

@@ -5,7 +5,8 @@ import InventoryManifest
 import ObjectStore
 import ReadPlanning
 
-// Carries out the comparisons with the manifest's MD5 that the planner asks for (`FetchPlanner+Verification.swift`).
+// Carries out the comparisons with the manifest's MD5 that the planner asks for
+// (`FetchPlanner+Verification.swift`).
 
 extension FetchCoordinator {
   func carryOutVerification(_ action: FetchPlanner.Action) {
@@ -33,7 +34,8 @@ extension FetchCoordinator {
     }
   }
 
-  /// What is known of the chunk; `reference` is nil where the manifest has no MD5 and its ETag is not known either.
+  /// What is known of the chunk; `reference` is nil where the manifest has no MD5 and its ETag is
+  /// not known either.
   func verification(of chunk: Inventory.Chunk, _ id: ChunkID) -> VerificationState {
     guard chunk.md5 != nil, let reference = references.reference(to: id, eTag: nil) else {
       return .unverifiable
@@ -84,7 +86,8 @@ extension FetchCoordinator {
   ) -> MD5Digest? {
     var hasher = MD5Hasher()
     let size = chunk.grid.sizeInBytes
-    // Each step takes the lock that readers take too, and this thread may be made to wait while it has it.
+    // Each step takes the lock that readers take too, and this thread may be made to wait while it
+    // has it.
     for start in stride(from: 0, to: size, by: BlockGrid.segmentSizeInBytes) {
       let bytes = start..<min(size, start + BlockGrid.segmentSizeInBytes)
       let goesOn = state.withLock { state in
@@ -121,8 +124,8 @@ extension FetchCoordinator {
   }
 
   private func endDifferent(_ chunk: OpenChunk, found: MD5Digest, expected: MD5Digest) {
-    // First the index, so that no later run takes the blocks for good. Who meets a block without its checksum
-    // meanwhile takes it for a damaged one.
+    // First the index, so that no later run takes the blocks for good. Who meets a block without
+    // its checksum meanwhile takes it for a damaged one.
     do {
       try chunk.entry.forgetAllBlocks()
     } catch {

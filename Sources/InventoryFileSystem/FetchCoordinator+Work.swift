@@ -6,7 +6,8 @@ import Logging
 import ObjectStore
 import ReadPlanning
 
-// How the planner's decisions are carried out: by the thread that brought the event, once the lock is released.
+// How the planner's decisions are carried out: by the thread that brought the event, once the lock
+// is released.
 
 extension FetchCoordinator {
   /// An action with what it takes to carry it out.
@@ -33,12 +34,13 @@ extension FetchCoordinator {
     }
   }
 
-  /// Tells the planner what happened, under the lock, and carries out what it decides, outside of it.
+  /// Tells the planner what happened, under the lock, and carries out what it decides, outside of
+  /// it.
   ///
   /// - Parameters:
   ///   - failure: what those are told who fail because of this event.
-  ///   - mayBlock: whether the thread may block in a disk or a log that hangs. What takes them is else left to
-  ///     `background` and `lines`.
+  ///   - mayBlock: whether the thread may block in a disk or a log that hangs. What takes them is
+  ///     else left to `background` and `lines`.
   func perform(
     failure: FileSystemError = .inputOutput, mayBlock: Bool = true,
     _ event: (inout sending State) -> [FetchPlanner.Action]

@@ -5,15 +5,17 @@ import Logging
 import ObjectStore
 import ReadPlanning
 
-/// Carries out what `FetchPlanner` decides: the one place where planner, store, cache and parked readers meet.
+/// Carries out what `FetchPlanner` decides: the one place where planner, store, cache and parked
+/// readers meet.
 ///
-/// Every event (a reader's, the network's, a timer's) takes the lock, tells the planner, and takes away its actions
-/// with the objects that they concern; the actions are carried out with the lock released, by the thread that brought
-/// the event. A read whose bytes are present never leaves its own thread and takes the lock three times, each
-/// for a moment: for the planner to pin, for the chunk's files, and for the planner to unpin.
+/// Every event (a reader's, the network's, a timer's) takes the lock, tells the planner, and takes
+/// away its actions with the objects that they concern; the actions are carried out with the lock
+/// released, by the thread that brought the event. A read whose bytes are present never leaves its
+/// own thread and takes the lock three times, each for a moment: for the planner to pin, for the
+/// chunk's files, and for the planner to unpin.
 final class FetchCoordinator: Sendable {
-  /// Chunks that nobody has open any more are kept ready for the next open, up to this many: their index is in
-  /// memory, their ETag known and their blocks checked.
+  /// Chunks that nobody has open any more are kept ready for the next open, up to this many: their
+  /// index is in memory, their ETag known and their blocks checked.
   static let lingeringChunkCount = 32
 
   // Dependencies
@@ -26,12 +28,13 @@ final class FetchCoordinator: Sendable {
   let verifier: ChunkVerifier
   // Constants
   let readTimeout: Duration
-  /// For so long nobody has read a chunk that is compared with the manifest's MD5 in the background.
+  /// For so long nobody has read a chunk that is compared with the manifest's MD5 in the
+  /// background.
   let quietTime: Duration
   let isStrict: Bool
   // Queues, for what the thread that brings an event does not do itself
-  /// What takes the cache's disk: chunks that are prepared before their reader comes, or opened once their version is
-  /// known, footers, whether it works again.
+  /// What takes the cache's disk: chunks that are prepared before their reader comes, or opened
+  /// once their version is known, footers, whether it works again.
   let background = DispatchQueue(label: "background")
   /// The ends of waits. What takes the disk or the log, which may hang, does not run here.
   let deadlines = DispatchQueue(label: "deadlines")
@@ -39,7 +42,8 @@ final class FetchCoordinator: Sendable {
   let lines = DispatchQueue(label: "lines")
   // Mutable state
   let state: Lock<State>
-  /// A chunk's is held while its files are opened, so that two readers do not load it twice. Taken before `state`.
+  /// A chunk's is held while its files are opened, so that two readers do not load it twice. Taken
+  /// before `state`.
   private let loading = KeyedLock<ChunkID>()
 
   init(
@@ -60,8 +64,8 @@ final class FetchCoordinator: Sendable {
     state = Lock(State(clock: clock, planner: planner))
   }
 
-  /// Reads what earlier runs left in the cache. Until it returns nothing is fetched, because nobody knows how full
-  /// the cache is; meant for a thread of its own.
+  /// Reads what earlier runs left in the cache. Until it returns nothing is fetched, because nobody
+  /// knows how full the cache is; meant for a thread of its own.
   func takeOverCache() {
     cache.scan { found in
       state.withLock {
@@ -84,7 +88,8 @@ final class FetchCoordinator: Sendable {
 
   /// Opens a chunk for a reader.
   ///
-  /// - Parameter file: what the reader gets; `parked` gets it later when the store has to be asked first.
+  /// - Parameter file: what the reader gets; `parked` gets it later when the store has to be asked
+  ///   first.
   func open(
     _ chunk: ChunkReference, file: (HandleID, _ mayKeepPages: Bool) -> OpenFile,
     parked: () -> any ParkedOpen
@@ -203,8 +208,8 @@ final class FetchCoordinator: Sendable {
     }
   }
 
-  /// Copies bytes that are pinned, and unpins them. False when stored bytes turned out to be corrupt: they are
-  /// dropped, and the read has to be made anew.
+  /// Copies bytes that are pinned, and unpins them. False when stored bytes turned out to be
+  /// corrupt: they are dropped, and the read has to be made anew.
   func copy(
     _ id: ChunkID, bytes: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(FileSystemError) -> Bool {
@@ -237,7 +242,8 @@ final class FetchCoordinator: Sendable {
     return false
   }
 
-  /// The reader does not wait any more: it is told `.interrupted`, unless it has been answered already.
+  /// The reader does not wait any more: it is told `.interrupted`, unless it has been answered
+  /// already.
   func interrupt(_ wait: WaitID) {
     var waiting: Waiting?
     perform(mayBlock: false) { state in
@@ -291,7 +297,8 @@ final class FetchCoordinator: Sendable {
 
   var isShutDown: Bool { state.withLock { $0.isShutDown } }
 
-  /// Fails everyone who waits and everyone who comes, waits for the network to end, and closes the cache's files.
+  /// Fails everyone who waits and everyone who comes, waits for the network to end, and closes the
+  /// cache's files.
   func shutDown() {
     let waiting = state.withLock { state in
       state.isShutDown = true

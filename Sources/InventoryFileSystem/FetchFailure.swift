@@ -2,8 +2,8 @@ import BlockCache
 import ObjectStore
 import PrintableText
 
-/// Why a part could not be brought, or an object's facts not be had: what store, cache and versions make of a request, in
-/// one type. What a reader is told, and the log, follow from it.
+/// Why a part could not be brought, or an object's facts not be had: what store, cache and versions
+/// make of a request, in one type. What a reader is told, and the log, follow from it.
 enum FetchFailure: Error {
   case store(StoreError)
   case cache(BlockCacheError)
@@ -80,8 +80,9 @@ enum FetchFailure: Error {
 }
 
 extension ResponseHead {
-  /// The ETag, where it is one by which the object's versions can be told apart, also after a start: longer ones than the
-  /// cache can store are refused, because the beginning of one is another.
+  /// The ETag, where it is one by which the object's versions can be told apart, also after a
+  /// start: longer ones than the cache can store are refused, because the beginning of one is
+  /// another.
   func version() throws(FetchFailure) -> String {
     guard let eTag, !eTag.isEmpty else { throw .noETag }
     let length = eTag.utf8.count

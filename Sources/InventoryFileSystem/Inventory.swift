@@ -61,8 +61,9 @@ public struct Inventory: Sendable {
     self.chunks = chunks
   }
 
-  /// The bytes that a reader of this format asks for first: Parquet and ORC keep their table of contents at the end.
-  /// A small chunk is asked for whole: up to 4 MiB the rest costs little more than the round trip it saves.
+  /// The bytes that a reader of this format asks for first: Parquet and ORC keep their table of
+  /// contents at the end. A small chunk is asked for whole: up to 4 MiB the rest costs little more
+  /// than the round trip it saves.
   func openingRange(ofChunkWithSize sizeInBytes: Int) -> Range<Int> {
     guard sizeInBytes > PartSizing.smallChunkInBytes else { return 0..<sizeInBytes }
     return switch format {
@@ -71,7 +72,8 @@ public struct Inventory: Sendable {
     }
   }
 
-  /// The footer of a 100 MB Parquet chunk takes some 10 KB for each row group, with the statistics of its columns.
+  /// The footer of a 100 MB Parquet chunk takes some 10 KB for each row group, with the statistics
+  /// of its columns.
   private static let footerInBytes = 128 << 10
   private static let openingInBytes = 1 << 20
 }

@@ -1,6 +1,7 @@
 import Glibc
 
-// Extended attributes: what the mount knows of a chunk, for people and scripts. Those of the root are of the mount itself.
+// Extended attributes: what the mount knows of a chunk, for people and scripts. Those of the root
+// are of the mount itself.
 
 extension InventoryFileSystem {
   /// The names of a node's attributes; empty for those that have none.
@@ -24,8 +25,8 @@ extension InventoryFileSystem {
     case parked(Interruption?)
   }
 
-  /// The value of an attribute. `parked` makes the object that is told later, when the store has to be asked
-  /// first, or the cache is still being looked through.
+  /// The value of an attribute. `parked` makes the object that is told later, when the store has to
+  /// be asked first, or the cache is still being looked through.
   ///
   /// - Throws: `.noSuchAttribute`.
   public func attribute(

@@ -1,9 +1,11 @@
 import ReadPlanning
 import Synchronization
 
-/// How a chunk's bytes come to a reader: the value of the extended attribute `user.inventoryfs.read_path`.
+/// How a chunk's bytes come to a reader: the value of the extended attribute
+/// `user.inventoryfs.read_path`.
 enum ReadPath: String {
-  /// The kernel has the file that they are in, or can get it with the next open; reads do not come here.
+  /// The kernel has the file that they are in, or can get it with the next open; reads do not come
+  /// here.
   case passthrough
   /// All bytes are on the local disk, and pass through this process.
   case cached
@@ -11,7 +13,8 @@ enum ReadPath: String {
   case network
 }
 
-// Files that the kernel reads by itself (FOPEN_PASSTHROUGH): as fast as the local file, because it is the local file.
+// Files that the kernel reads by itself (FOPEN_PASSTHROUGH): as fast as the local file, because it
+// is the local file.
 
 extension InventoryFileSystem {
   /// Whether the kernel can be lent files. Off until a mount says otherwise.
@@ -19,9 +22,11 @@ extension InventoryFileSystem {
     isPassthroughOffered.store(isOffered, ordering: .relaxed)
   }
 
-  /// Lends an open file to the kernel: all its bytes are there, checked, and stay until `takeBack(_:)`.
+  /// Lends an open file to the kernel: all its bytes are there, checked, and stay until
+  /// `takeBack(_:)`.
   ///
-  /// - Returns: a descriptor that is valid as long as `file` is open; nil for what cannot be lent now.
+  /// - Returns: a descriptor that is valid as long as `file` is open; nil for what cannot be lent
+  ///   now.
   public func lend(_ file: OpenFile) -> Int32? {
     switch (file.content, content) {
     case (.localFile(let descriptor), _): descriptor
@@ -31,7 +36,8 @@ extension InventoryFileSystem {
     }
   }
 
-  /// The kernel reads this open file, from which nothing will be heard: it, or another of its node, was lent.
+  /// The kernel reads this open file, from which nothing will be heard: it, or another of its node,
+  /// was lent.
   public func kernelServes(_ file: OpenFile) {
     if case (.chunk(let id, let handle), .store(let chunks)) = (file.content, content) {
       chunks.coordinator.kernelServes(id, handle)

@@ -1,11 +1,11 @@
 import InventoryManifest
 import Synchronization
 
-/// The mounted tree: names, attributes, and the bytes behind them. Knows nothing of FUSE, so that it can be tested
-/// without a mount.
+/// The mounted tree: names, attributes, and the bytes behind them. Knows nothing of FUSE, so that
+/// it can be tested without a mount.
 ///
-/// Called by the kernel's threads, any number at once. Nothing here blocks on the network: what has to wait is parked
-/// and answered later (`ParkedRead`, `ParkedOpen`, `ParkedAttribute`).
+/// Called by the kernel's threads, any number at once. Nothing here blocks on the network: what has
+/// to wait is parked and answered later (`ParkedRead`, `ParkedOpen`, `ParkedAttribute`).
 public final class InventoryFileSystem: Sendable {
   public let inventory: Inventory
   /// What `statfs` shows.
@@ -36,14 +36,14 @@ public final class InventoryFileSystem: Sendable {
       inventory.chunks.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { first, _ in first })
   }
 
-  /// Takes over what earlier runs left in the cache; the first bytes are fetched once it is done. For a thread of
-  /// its own.
+  /// Takes over what earlier runs left in the cache; the first bytes are fetched once it is done.
+  /// For a thread of its own.
   public func prepareCache() {
     if case .store(let chunks) = content { chunks.coordinator.takeOverCache() }
   }
 
-  /// Fails all who wait and all who come with `.shuttingDown`, and returns when nothing is fetched any more. May be called
-  /// more than once.
+  /// Fails all who wait and all who come with `.shuttingDown`, and returns when nothing is fetched
+  /// any more. May be called more than once.
   public func shutDown() {
     if case .store(let chunks) = content { chunks.coordinator.shutDown() }
   }
@@ -150,11 +150,12 @@ public final class InventoryFileSystem: Sendable {
     case parked(Interruption?)
   }
 
-  /// Opens a file for reading, until `close(_:)`. `parked` makes the object that is told later, when the store has to be
-  /// asked first.
+  /// Opens a file for reading, until `close(_:)`. `parked` makes the object that is told later,
+  /// when the store has to be asked first.
   ///
-  /// - Throws: `.isADirectory`; `.notFound`, `.accessDenied`, `.stale`, `.tooLarge`, `.tooManyOpenFiles` or `.inputOutput` for
-  ///   a chunk that cannot be opened, which the log explains; `.shuttingDown`.
+  /// - Throws: `.isADirectory`; `.notFound`, `.accessDenied`, `.stale`, `.tooLarge`,
+  ///   `.tooManyOpenFiles` or `.inputOutput` for a chunk that cannot be opened, which the log
+  ///   explains; `.shuttingDown`.
   public func open(
     _ node: NodeID, parked: () -> any ParkedOpen
   ) throws(FileSystemError) -> OpenOutcome {
@@ -196,8 +197,8 @@ public final class InventoryFileSystem: Sendable {
 
   /// Reads into `buffer`, whose size is what the reader asks for, or parks the read.
   ///
-  /// - Throws: `.stale` for a chunk whose object was replaced; `.inputOutput` or what else its last attempt failed with for
-  ///   bytes that cannot be had; `.shuttingDown`.
+  /// - Throws: `.stale` for a chunk whose object was replaced; `.inputOutput` or what else its last
+  ///   attempt failed with for bytes that cannot be had; `.shuttingDown`.
   public func read(
     _ file: OpenFile, byteOffset: Int, into buffer: UnsafeMutableRawBufferPointer,
     parked: () -> any ParkedRead
@@ -223,8 +224,8 @@ public final class InventoryFileSystem: Sendable {
     }
   }
 
-  /// Copies the bytes of a read that was parked and is ready now. `parked` is for the rare case that they have to be
-  /// fetched again.
+  /// Copies the bytes of a read that was parked and is ready now. `parked` is for the rare case
+  /// that they have to be fetched again.
   public func finish(
     _ file: OpenFile, byteOffset: Int, into buffer: UnsafeMutableRawBufferPointer,
     parked: () -> any ParkedRead

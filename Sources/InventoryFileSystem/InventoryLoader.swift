@@ -7,14 +7,16 @@ import SystemPackage
 
 /// Reads a manifest and its checksum, checks them, and finds out where the chunks are.
 ///
-/// The store is asked for the two files at once, and for nothing else: chunk sizes come from the manifest. Only a
-/// chunk whose size the manifest does not say is asked about, a bounded number at a time.
+/// The store is asked for the two files at once, and for nothing else: chunk sizes come from the
+/// manifest. Only a chunk whose size the manifest does not say is asked about, a bounded number at
+/// a time.
 public struct InventoryLoader: Sendable {
   private let bucketOverride: String?
   private let readTimeout: Duration
   private let clock: any FileSystemClock
   private let logger: Logger
-  /// A mistyped endpoint is to be said soon; a store that is just being restarted is worth a moment.
+  /// A mistyped endpoint is to be said soon; a store that is just being restarted is worth a
+  /// moment.
   private static let unreachableTimeout = Duration.seconds(5)
 
   /// - Parameters:
@@ -36,8 +38,8 @@ public struct InventoryLoader: Sendable {
   /// Loads an inventory from a store, which holds its chunks too. Waits for the store.
   ///
   /// - Parameter maxRequests: how many chunks are asked about at once.
-  /// - Throws: where the manifest cannot be had or used; what is wrong with single chunks is logged, and kept for who opens
-  ///   them (`Inventory.Chunk.failure`).
+  /// - Throws: where the manifest cannot be had or used; what is wrong with single chunks is
+  ///   logged, and kept for who opens them (`Inventory.Chunk.failure`).
   public func load(
     _ location: S3Location, from store: any ChunkStore, maxRequests: Int
   ) throws(InventoryLoadError) -> Inventory {
@@ -171,8 +173,8 @@ public struct InventoryLoader: Sendable {
     }
   }
 
-  /// The nearest folder above the manifest under which the first chunk's key is a file. Never "/", under which any file of
-  /// this machine could be named.
+  /// The nearest folder above the manifest under which the first chunk's key is a file. Never "/",
+  /// under which any file of this machine could be named.
   private func findRoot(_ path: String, firstKey: String?) throws(InventoryLoadError) -> String {
     var folder = FilePath(path)
     folder.removeLastComponent()

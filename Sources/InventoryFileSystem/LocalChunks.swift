@@ -12,7 +12,8 @@ final class LocalChunks: Sendable {
   /// The bucket that the manifest names, for the extended attribute.
   let bucket: String?
   private let logger: Logger
-  /// What each file was when it was first opened, and whether it has been that since: the kernel may have pages of it.
+  /// What each file was when it was first opened, and whether it has been that since: the kernel
+  /// may have pages of it.
   private let seen = Lock<[NodeID: (first: FileVersion, isSame: Bool)]>([:])
 
   private struct FileVersion: Equatable {
@@ -80,7 +81,8 @@ final class LocalChunks: Sendable {
     }
   }
 
-  /// Fills the buffer's beginning with `bytes`, all of which lie within the size that the file had when it was opened.
+  /// Fills the buffer's beginning with `bytes`, all of which lie within the size that the file had
+  /// when it was opened.
   func read(
     _ chunk: Inventory.Chunk, _ descriptor: Int32, _ bytes: Range<Int>,
     into buffer: UnsafeMutableRawBufferPointer
@@ -108,8 +110,8 @@ final class LocalChunks: Sendable {
     printable(root + "/" + chunk.key, limit: 1024)
   }
 
-  /// A descriptor of the file that a key names. What is not below the folder, by its name or because a link leads out, is
-  /// an `improperLink`.
+  /// A descriptor of the file that a key names. What is not below the folder, by its name or
+  /// because a link leads out, is an `improperLink`.
   private static func open(
     _ key: String, under root: String, _ flags: Int32
   ) throws(Errno) -> Int32 {
@@ -132,7 +134,8 @@ final class LocalChunks: Sendable {
     return true
   }
 
-  /// Nil where the key does not name a regular file below the folder, or one that is larger than any chunk.
+  /// Nil where the key does not name a regular file below the folder, or one that is larger than
+  /// any chunk.
   static func sizeInBytes(ofKey key: String, under root: String) -> UInt64? {
     guard let descriptor = try? open(key, under: root, inventoryfs_o_path) else { return nil }
     defer { Glibc.close(descriptor) }

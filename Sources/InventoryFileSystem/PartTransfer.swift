@@ -4,14 +4,16 @@ import ReadPlanning
 
 /// Brings one part of a chunk from the store into the cache, through all its attempts.
 ///
-/// Bytes are written to the chunk's cache file as they arrive, and are collected in memory only while the planner says
-/// so (`Part.isInMemory`). The checksum of the block that is arriving is carried along, so that an attempt after a
-/// failure goes on at the very next byte. Used by one thread at a time: the network's, or the one that starts the next
-/// attempt after the network's has ended the last.
+/// Bytes are written to the chunk's cache file as they arrive, and are collected in memory only
+/// while the planner says so (`Part.isInMemory`). The checksum of the block that is arriving is
+/// carried along, so that an attempt after a failure goes on at the very next byte. Used by one
+/// thread at a time: the network's, or the one that starts the next attempt after the network's has
+/// ended the last.
 final class PartTransfer: ObjectReceiver, @unchecked Sendable {
   let part: FetchPlanner.Part
   let chunk: OpenChunk
-  // Outlives this: its `shutDown`, without which it is not let go, waits for the network's threads to end.
+  // Outlives this: its `shutDown`, without which it is not let go, waits for the network's threads
+  // to end.
   private unowned let coordinator: FetchCoordinator
 
   // Touched by one thread at a time, as above.

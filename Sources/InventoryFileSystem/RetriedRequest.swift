@@ -1,7 +1,8 @@
 import Locks
 import ObjectStore
 
-/// One question to the store with all its attempts, answered once and within a bound: a HEAD, or a small object.
+/// One question to the store with all its attempts, answered once and within a bound: a HEAD, or a
+/// small object.
 final class RetriedRequest<Value: Sendable>: Sendable {
   typealias Answer = Result<Value, StoreError>
   /// Makes one attempt, and reports its end with how many bytes of the body it brought.
@@ -30,9 +31,12 @@ final class RetriedRequest<Value: Sendable>: Sendable {
   private let state: Lock<State>
 
   /// - Parameters:
-  ///   - timeout: attempts are begun for this long, counted anew when one brings more bytes than those before.
-  ///   - unreachableTimeout: the same where nobody is there who could answer (`isUnreachable`), counted once.
-  ///   - endsThen: ends also the attempt that is under way at that time. Otherwise it goes on as long as bytes come in.
+  ///   - timeout: attempts are begun for this long, counted anew when one brings more bytes than
+  ///     those before.
+  ///   - unreachableTimeout: the same where nobody is there who could answer (`isUnreachable`),
+  ///     counted once.
+  ///   - endsThen: ends also the attempt that is under way at that time. Otherwise it goes on as
+  ///     long as bytes come in.
   ///   - completion: called once, on any thread, and must not block for long.
   init(
     _ location: S3Location, _ retries: StoreRetries, timeout: Duration,
@@ -102,7 +106,8 @@ final class RetriedRequest<Value: Sendable>: Sendable {
         afterAttempt: attempts, isWaitedFor: true, requested: error.retryAfter),
       delay < remaining || error.retryAfter == nil
     else { return finish(answer) }
-    // A delay that was drawn beyond the time does not end it early: the last attempt is made when it is over.
+    // A delay that was drawn beyond the time does not end it early: the last attempt is made when
+    // it is over.
     retries.clock.schedule(after: min(delay, remaining), on: retries.queue) { [self] in send() }
   }
 

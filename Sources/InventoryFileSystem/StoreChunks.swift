@@ -38,8 +38,9 @@ final class StoreChunks: Sendable {
     if let reference = references.reference(to: ChunkID(index: index), eTag: eTag) {
       return try open(node, reference, parked: parked)
     }
-    // Without an MD5 in the manifest only the ETag tells versions apart, and it is needed before the cache is looked
-    // into. The store's answer comes on a network thread, which must not open files.
+    // Without an MD5 in the manifest only the ETag tells versions apart, and it is needed before
+    // the cache is looked into. The store's answer comes on a network thread, which must not open
+    // files.
     let waiting = parked()
     return .parked(
       ask(index, chunk) { [self] answer in

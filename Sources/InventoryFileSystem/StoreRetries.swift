@@ -3,8 +3,8 @@ import Locks
 import ObjectStore
 import ReadPlanning
 
-/// The retries of everything that is asked of one store: one budget for all, and a list of what is still being asked, so
-/// that shutting down leaves nobody waiting between two attempts.
+/// The retries of everything that is asked of one store: one budget for all, and a list of what is
+/// still being asked, so that shutting down leaves nobody waiting between two attempts.
 final class StoreRetries: Sendable {
   private struct State {
     var budget = RetryBudget()
@@ -14,8 +14,9 @@ final class StoreRetries: Sendable {
     var isShutDown = false
   }
 
-  /// For the next attempts, and the ends of those that take too long. What takes the disk, which may hang, does not run
-  /// here, as it may on libdispatch's shared threads, of which there are few.
+  /// For the next attempts, and the ends of those that take too long. What takes the disk, which
+  /// may hang, does not run here, as it may on libdispatch's shared threads, of which there are
+  /// few.
   let queue = DispatchQueue(label: "retries")
   let clock: any FileSystemClock
   private let policy = RetryPolicy()
@@ -60,7 +61,8 @@ final class StoreRetries: Sendable {
 }
 
 extension StoreError {
-  /// Nobody is there who could answer: a wrong endpoint, one that does not speak TLS, or a store that is down.
+  /// Nobody is there who could answer: a wrong endpoint, one that does not speak TLS, or a store
+  /// that is down.
   var isUnreachable: Bool {
     switch kind {
     case .connection(.unknownHost, _), .connection(.refused, _), .connection(.handshake, _): true

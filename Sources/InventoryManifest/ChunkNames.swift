@@ -1,10 +1,11 @@
 // Keys to file names.
 //
-// A key is any text: it may hold "..", NUL, or a thousand bytes without a slash, and two keys may end in the
-// same name. The file in data/ is named for the last part of its key, and where that will not do, for a
-// cleaned form of it with a hash of the whole key before the extension: `part.1a2b3c4d.csv.gz`. The extension
-// stays last so that globs work. The hash, rather than a counter, keeps a name from depending on the order of
-// the other entries; every key of a group that shares a basename gets one, so that none of them is "first".
+// A key is any text: it may hold "..", NUL, or a thousand bytes without a slash, and two keys may
+// end in the same name. The file in data/ is named for the last part of its key, and where that
+// will not do, for a cleaned form of it with a hash of the whole key before the extension:
+// `part.1a2b3c4d.csv.gz`. The extension stays last so that globs work. The hash, rather than a
+// counter, keeps a name from depending on the order of the other entries; every key of a group that
+// shares a basename gets one, so that none of them is "first".
 
 import Digests
 
@@ -15,9 +16,10 @@ public enum ChunkNames {
 
   /// The file names for `keys`, in their order.
   ///
-  /// Each name is valid UTF-8 of 1 to 255 bytes, neither "." nor "..", without "/", NUL or control characters.
-  /// All are distinct, even as canonically equivalent Unicode. The same keys give the same names in every
-  /// run, and a key whose basename is clean and unique keeps it. Takes time in proportion to the keys.
+  /// Each name is valid UTF-8 of 1 to 255 bytes, neither "." nor "..", without "/", NUL or control
+  /// characters. All are distinct, even as canonically equivalent Unicode. The same keys give the
+  /// same names in every run, and a key whose basename is clean and unique keeps it. Takes time in
+  /// proportion to the keys.
   public static func names(forKeys keys: some Collection<String>) -> [String] {
     let basenames = keys.map(basename(of:))
     var uses: [Substring: Int] = [:]
@@ -27,14 +29,16 @@ public enum ChunkNames {
       uses[basename] == 1 && basename.endIndex == key.endIndex && isSafe(basename)
     }
 
-    // Clean, unique basenames come first, whatever their place: a tagged name has to give way to them.
+    // Clean, unique basenames come first, whatever their place: a tagged name has to give way to
+    // them.
     var taken: Set<String> = []
     taken.reserveCapacity(basenames.count)
     for (key, basename) in zip(keys, basenames) where keepsBasename(key, basename) {
       taken.insert(String(basename))
     }
-    // How many names were tried for a key. It only matters to one that occurs twice, or whose hash meets
-    // another's, and keeps a manifest of 100,000 equal keys from trying each name 100,000 times.
+    // How many names were tried for a key. It only matters to one that occurs twice, or whose hash
+    // meets another's, and keeps a manifest of 100,000 equal keys from trying each name 100,000
+    // times.
     var attempts: [String: Int] = [:]
     return zip(keys, basenames).map { key, basename in
       if keepsBasename(key, basename) { return String(basename) }
@@ -82,8 +86,8 @@ public enum ChunkNames {
     Hexadecimal.text(SHA256.digest(of: key).prefix(8))
   }
 
-  /// 8 digits; all 16 if those are taken (among 100,000 keys with one basename, two will share 8); and a
-  /// number behind them for a key that occurs again.
+  /// 8 digits; all 16 if those are taken (among 100,000 keys with one basename, two will share 8);
+  /// and a number behind them for a key that occurs again.
   private static func tag(from digest: String, attempt: Int) -> String {
     switch attempt {
     case 0: String(digest.prefix(8))
@@ -123,7 +127,8 @@ private struct NameParts {
     self.fileExtension = fileExtension
   }
 
-  /// A short word of ASCII letters and digits after the last dot, if something stands before the dot.
+  /// A short word of ASCII letters and digits after the last dot, if something stands before the
+  /// dot.
   private static func trailingExtension(of name: Substring) -> Substring? {
     guard let dot = name.lastIndex(of: "."), dot != name.startIndex else { return nil }
     let word = name[name.index(after: dot)...]

@@ -1,5 +1,5 @@
-// Calls by its name what was given instead of a manifest. People do mix these up: several AWS services
-// write a "manifest.json", and a wrong URL often yields a chunk or an error page.
+// Calls by its name what was given instead of a manifest. People do mix these up: several AWS
+// services write a "manifest.json", and a wrong URL often yields a chunk or an error page.
 
 import PrintableText
 

@@ -1,17 +1,20 @@
-// An S3 Inventory manifest as a value: which chunk files make up one inventory, and in which format.
+// An S3 Inventory manifest as a value: which chunk files make up one inventory, and in which
+// format.
 //
-// AWS writes `manifest.json` once per report, beside a `manifest.checksum`; tools that imitate it deviate
-// in small ways, so everything that a mount can do without is optional here. What a mount needs, a list of
-// keys and a known format, is required, and its absence is an error that says what the file is instead.
+// AWS writes `manifest.json` once per report, beside a `manifest.checksum`; tools that imitate it
+// deviate in small ways, so everything that a mount can do without is optional here. What a mount
+// needs, a list of keys and a known format, is required, and its absence is an error that says what
+// the file is instead.
 //
-// The value is immutable and shared by every layer above; 100,000 chunks cost some 20 MB, mostly keys.
+// The value is immutable and shared by every layer above; 100,000 chunks cost some 20 MB, mostly
+// keys.
 
 /// The content of one `manifest.json`.
 ///
 /// Source: "Locating your inventory list" in the Amazon S3 user guide.
 public struct InventoryManifest: Sendable, Equatable {
-  /// The largest manifest that is read, 256 MiB: 100,000 chunks take about 25 MB, so this is ten times
-  /// the largest one expected, and small enough to hold in memory while it is decoded.
+  /// The largest manifest that is read, 256 MiB: 100,000 chunks take about 25 MB, so this is ten
+  /// times the largest one expected, and small enough to hold in memory while it is decoded.
   public static let maximumSizeInBytes = 256 << 20
 
   /// The plain name of the bucket that holds the chunks, whichever way the manifest spelled it;
@@ -23,8 +26,8 @@ public struct InventoryManifest: Sendable, Equatable {
 
   public var fileFormat: FileFormat
 
-  /// The columns, in a notation that depends on `fileFormat`: a comma list for CSV, a `struct<…>` for ORC,
-  /// a `message … { … }` for Parquet.
+  /// The columns, in a notation that depends on `fileFormat`: a comma list for CSV, a `struct<…>`
+  /// for ORC, a `message … { … }` for Parquet.
   public var fileSchema: String?
 
   /// The chunk files in the manifest's order, which is not the order of their names. May be empty.
@@ -44,8 +47,8 @@ public struct InventoryManifest: Sendable, Equatable {
 
   /// One chunk file of the inventory.
   public struct Chunk: Sendable, Hashable {
-    /// The largest size believed, 50 TiB, whoever says it: an object of S3 has at most 10,000 parts of 5 GiB, 48.8 TiB
-    /// ("Amazon S3 objects overview" in the Amazon S3 user guide).
+    /// The largest size believed, 50 TiB, whoever says it: an object of S3 has at most 10,000 parts
+    /// of 5 GiB, 48.8 TiB ("Amazon S3 objects overview" in the Amazon S3 user guide).
     public static let maximumSizeInBytes: UInt64 = 50 << 40
 
     /// The object's key, verbatim: never decoded, never built from parts.
@@ -54,8 +57,8 @@ public struct InventoryManifest: Sendable, Equatable {
     /// The object's length; nil if the manifest does not say, so that the store has to be asked.
     public var sizeInBytes: UInt64?
 
-    /// The MD5 of the object's bytes; nil if the manifest has none that is usable, so that the chunk
-    /// cannot be verified.
+    /// The MD5 of the object's bytes; nil if the manifest has none that is usable, so that the
+    /// chunk cannot be verified.
     public var md5: MD5Digest?
 
     public init(key: String, sizeInBytes: UInt64? = nil, md5: MD5Digest? = nil) {
@@ -93,8 +96,8 @@ public struct InventoryManifest: Sendable, Equatable {
       self.millisecondsSinceEpoch = millisecondsSinceEpoch
     }
 
-    /// Reads a manifest's timestamp: milliseconds as AWS writes them, or seconds as Alibaba OSS does.
-    /// Below 10^11 it is seconds, for as milliseconds it would be a day before March 1973.
+    /// Reads a manifest's timestamp: milliseconds as AWS writes them, or seconds as Alibaba OSS
+    /// does. Below 10^11 it is seconds, for as milliseconds it would be a day before March 1973.
     init?(timestamp: Int64) {
       guard timestamp >= 0 else { return nil }
       self.init(

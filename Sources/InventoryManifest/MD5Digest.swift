@@ -1,7 +1,7 @@
 import Digests
 
-/// The 16 bytes of an MD5, held in two words: a manifest has one per chunk, and 100,000 arrays or strings
-/// would cost several times as much.
+/// The 16 bytes of an MD5, held in two words: a manifest has one per chunk, and 100,000 arrays or
+/// strings would cost several times as much.
 public struct MD5Digest: Sendable, Hashable, CustomStringConvertible {
   private var high: UInt64
   private var low: UInt64
@@ -18,7 +18,8 @@ public struct MD5Digest: Sendable, Hashable, CustomStringConvertible {
     self.init(words: bytes)
   }
 
-  /// Reads 32 hexadecimal digits in either case; nil for anything else, such as a multipart ETag ("…-7").
+  /// Reads 32 hexadecimal digits in either case; nil for anything else, such as a multipart ETag
+  /// ("…-7").
   public init?(hex: some StringProtocol) {
     guard hex.utf8.count == 32, let bytes = Hexadecimal.bytes(hex) else { return nil }
     self.init(words: bytes)

@@ -2,13 +2,14 @@ import PrintableText
 
 /// Checks a `manifest.json` against the `manifest.checksum` beside it.
 ///
-/// S3 writes the checksum last, so that its presence shows the inventory to be complete. It holds the MD5
-/// of the manifest's bytes in hexadecimal; real ones end in a newline.
+/// S3 writes the checksum last, so that its presence shows the inventory to be complete. It holds
+/// the MD5 of the manifest's bytes in hexadecimal; real ones end in a newline.
 public enum ManifestChecksum {
   /// The largest checksum file worth reading; a real one has 33 bytes.
   public static let maximumSizeInBytes = 4096
 
-  /// Reads the content of a `manifest.checksum`: 32 hexadecimal digits, white space around them ignored.
+  /// Reads the content of a `manifest.checksum`: 32 hexadecimal digits, white space around them
+  /// ignored.
   ///
   /// - Parameter location: the checksum file's URL or path, for messages.
   public static func digest(
@@ -24,7 +25,8 @@ public enum ManifestChecksum {
   }
 
   /// - Parameter location: the manifest's URL or path, for messages.
-  /// - Throws: `ManifestError` with both digests if the manifest is not what the checksum was made of.
+  /// - Throws: `ManifestError` with both digests if the manifest is not what the checksum was made
+  ///   of.
   public static func verify(
     _ manifest: [UInt8], is expected: MD5Digest, at location: String
   ) throws(ManifestError) {

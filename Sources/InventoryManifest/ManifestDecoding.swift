@@ -1,9 +1,10 @@
 // Bytes to `InventoryManifest`.
 //
-// The bytes come from outside and may be anything. Size is checked first, then the first bytes, so that a
-// gzip file or an error page is called by its name; only then does JSONDecoder see them, which stops at 512
-// levels of nesting. Where a field may be odd (a size that is a string), the usual type is tried first: a
-// failed attempt builds a DecodingError, too slow to be the normal case for 100,000 entries.
+// The bytes come from outside and may be anything. Size is checked first, then the first bytes, so
+// that a gzip file or an error page is called by its name; only then does JSONDecoder see them,
+// which stops at 512 levels of nesting. Where a field may be odd (a size that is a string), the
+// usual type is tried first: a failed attempt builds a DecodingError, too slow to be the normal
+// case for 100,000 entries.
 
 import FoundationEssentials
 import PrintableText
@@ -12,8 +13,8 @@ extension InventoryManifest {
   /// Decodes the bytes of a `manifest.json`.
   ///
   /// - Parameter location: the URL or path that the bytes came from, for messages.
-  /// - Throws: `ManifestError` if the bytes are too many, not JSON, another kind of document, or lack what
-  ///   a mount needs. Unknown fields are ignored.
+  /// - Throws: `ManifestError` if the bytes are too many, not JSON, another kind of document, or
+  ///   lack what a mount needs. Unknown fields are ignored.
   public init(decoding bytes: [UInt8], from location: String) throws(ManifestError) {
     guard bytes.count <= Self.maximumSizeInBytes else {
       throw ManifestError(location: location, problem: .tooLarge(sizeInBytes: bytes.count))
@@ -69,7 +70,8 @@ private struct Document: Decodable {
   private static func bucketName(_ text: String) -> String? {
     guard text.hasPrefix("arn:") else { return text.isEmpty ? nil : text }
     let parts = text.split(separator: ":", maxSplits: 5, omittingEmptySubsequences: false)
-    // arn:partition:s3:::bucket; access points and the like have a region, and are not bucket names.
+    // arn:partition:s3:::bucket; access points and the like have a region, and are not bucket
+    // names.
     guard parts.count == 6, parts[2] == "s3", parts[3].isEmpty, parts[4].isEmpty else { return nil }
     let name = parts[5].prefix { $0 != "/" }
     return name.isEmpty ? nil : String(name)

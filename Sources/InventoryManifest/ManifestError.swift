@@ -1,7 +1,7 @@
 import PrintableText
 
-/// Why a manifest cannot be used. The description is for the person who named the manifest: it says where,
-/// what was found, what was expected and what to do next.
+/// Why a manifest cannot be used. The description is for the person who named the manifest: it says
+/// where, what was found, what was expected and what to do next.
 public struct ManifestError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The manifest's URL or path, as given.
   public let location: String

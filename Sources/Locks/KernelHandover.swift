@@ -1,8 +1,9 @@
 #if THREAD_SANITIZER
   import Synchronization
 
-  // An object whose address one thread gives to the kernel and another gets back is ordered by the kernel, of which
-  // ThreadSanitizer knows nothing. Only in its builds, the order is told to it by an atomic.
+  // An object whose address one thread gives to the kernel and another gets back is ordered by the
+  // kernel, of which ThreadSanitizer knows nothing. Only in its builds, the order is told to it by
+  // an atomic.
   private let handovers = Atomic<Int>(0)
 
   /// Before the calling thread gives something to the kernel.

@@ -1,7 +1,8 @@
 import HTTPTransfer
 
-/// Reads one answer as it comes in and holds it against the request: status, range and length. What passes goes on to
-/// the receiver; what does not becomes a `StoreError`. Used by one network thread.
+/// Reads one answer as it comes in and holds it against the request: status, range and length. What
+/// passes goes on to the receiver; what does not becomes a `StoreError`. Used by one network
+/// thread.
 final class AnswerCheck: @unchecked Sendable {
   private let request: ObjectRequest
   private let endpoint: S3Endpoint
@@ -32,7 +33,8 @@ final class AnswerCheck: @unchecked Sendable {
 
   func header(_ line: UnsafeRawBufferPointer) -> Bool {
     guard line.isEmpty else {
-      // A status line begins a new head: an interim answer (100 Continue) may come before the final one.
+      // A status line begins a new head: an interim answer (100 Continue) may come before the final
+      // one.
       if line.starts(with: "HTTP/".utf8) { head = ResponseHead() }
       head.take(line: line)
       return true
@@ -58,8 +60,9 @@ final class AnswerCheck: @unchecked Sendable {
     return true
   }
 
-  /// Whether all that counts has come, although the transfer may not have ended as it should: the head of a refusal, whose
-  /// body may be endless, cut off or stalled, or a range after which the connection broke.
+  /// Whether all that counts has come, although the transfer may not have ended as it should: the
+  /// head of a refusal, whose body may be endless, cut off or stalled, or a range after which the
+  /// connection broke.
   private var isComplete: Bool {
     isRefusal || problem == nil && request.range != nil && received == expected
   }
@@ -92,7 +95,8 @@ final class AnswerCheck: @unchecked Sendable {
     receiver.finish(.failure(error))
   }
 
-  /// An object of another length cannot give the range asked for, so this is looked at before anything else.
+  /// An object of another length cannot give the range asked for, so this is looked at before
+  /// anything else.
   private func wrongSize() -> StoreError.Kind? {
     guard let expected = request.objectSizeInBytes else { return nil }
     let found =

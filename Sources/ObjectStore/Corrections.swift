@@ -2,14 +2,17 @@ import AWSCredentials
 import HTTPTransfer
 import Locks
 
-/// What the store's refusals have taught: where a bucket is, how far the clocks are apart, that credentials were renewed.
+/// What the store's refusals have taught: where a bucket is, how far the clocks are apart, that
+/// credentials were renewed.
 ///
-/// These refusals do not pass by themselves, but say, or let one guess, what to do better; so the request is sent again
-/// with what was learnt, once for each kind of correction, and every later request has it from the start. The layers
-/// above do not notice. A refusal that taught nothing is not asked about again: credentials that are refused and are
-/// still the same after a refresh would only be refused once more.
+/// These refusals do not pass by themselves, but say, or let one guess, what to do better; so the
+/// request is sent again with what was learnt, once for each kind of correction, and every later
+/// request has it from the start. The layers above do not notice. A refusal that taught nothing is
+/// not asked about again: credentials that are refused and are still the same after a refresh would
+/// only be refused once more.
 ///
-/// HEAD is refused without a body, and so without a code: for it status, date and region have to do.
+/// HEAD is refused without a body, and so without a code: for it status, date and region have to
+/// do.
 final class Corrections: Sendable {
   enum Correction: Hashable { case credentials, clock, region }
 
@@ -53,8 +56,8 @@ final class Corrections: Sendable {
     }
   }
 
-  /// What can be done better after this refusal; nil if nothing can. Clock and region were noted for the requests to come;
-  /// credentials are to be renewed.
+  /// What can be done better after this refusal; nil if nothing can. Clock and region were noted
+  /// for the requests to come; credentials are to be renewed.
   func learn(from error: StoreError, _ head: ResponseHead, _ used: Signing) -> Correction? {
     let bucket = error.object.bucket
     switch error.kind {

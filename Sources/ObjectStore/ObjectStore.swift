@@ -4,10 +4,11 @@ import HTTPTransfer
 import Locks
 import Synchronization
 
-/// An S3-compatible object store: signs requests, sends them, and checks that each answer is the one asked for.
+/// An S3-compatible object store: signs requests, sends them, and checks that each answer is the
+/// one asked for.
 ///
-/// It neither retries nor limits: which request goes out when is decided above. Only a request that was refused for how it
-/// was signed is sent again, corrected (`Corrections`).
+/// It neither retries nor limits: which request goes out when is decided above. Only a request that
+/// was refused for how it was signed is sent again, corrected (`Corrections`).
 ///
 /// Credentials go to the endpoint's own host and nowhere else: redirects are not followed.
 public final class ObjectStore: Sendable {
@@ -35,7 +36,8 @@ public final class ObjectStore: Sendable {
     self.engines = engines
   }
 
-  /// What this process has asked of the store. Requests that refusals or failures led to count as those do.
+  /// What this process has asked of the store. Requests that refusals or failures led to count as
+  /// those do.
   public struct Traffic: Sendable, Equatable {
     public var requestCount: Int
     /// Sent, or about to be, and not answered to the end.
@@ -57,7 +59,8 @@ public final class ObjectStore: Sendable {
       receivedBytes: receivedBytes.load(ordering: .relaxed))
   }
 
-  /// Names the store where objects of several are kept apart. AWS's bucket names are unique whatever the region.
+  /// Names the store where objects of several are kept apart. AWS's bucket names are unique
+  /// whatever the region.
   public var identity: String { configuration.endpoint.description }
 
   /// Starts a GET, whose receiver is called as `ObjectReceiver` says.
@@ -119,7 +122,8 @@ public final class ObjectStore: Sendable {
     }
   }
 
-  /// Goes on with the keeper's answer, unless the transfer is cancelled before: a source may take long.
+  /// Goes on with the keeper's answer, unless the transfer is cancelled before: a source may take
+  /// long.
   private func wait<Answer>(
     _ request: ObjectRequest, _ receiver: any ObjectReceiver, as transfer: ObjectTransfer,
     for ask: (@escaping @Sendable (Answer) -> Void) -> Void,

@@ -3,7 +3,8 @@ public struct ObjectStoreConfiguration: Sendable {
   public var endpoint: S3Endpoint
   public var region: String
   public var maxConnections: Int
-  /// How many threads move bytes from sockets to their receivers: at least 1, and at most one for each connection.
+  /// How many threads move bytes from sockets to their receivers: at least 1, and at most one for
+  /// each connection.
   public var networkThreadCount: Int
   /// The receive buffer of each connection.
   public var receiveBufferSizeInBytes: Int

@@ -3,8 +3,9 @@ import PrintableText
 
 /// What is needed of an answer's status line and headers.
 ///
-/// It is filled line by line, as the HTTP client hands them over, and keeps only what someone uses. A header
-/// that cannot be read does not throw, since it is met inside a C callback: `malformation` says so.
+/// It is filled line by line, as the HTTP client hands them over, and keeps only what someone uses.
+/// A header that cannot be read does not throw, since it is met inside a C callback: `malformation`
+/// says so.
 public struct ResponseHead: Sendable, Equatable {
   /// 0 until a status line was seen.
   public private(set) var status = 0
@@ -23,8 +24,8 @@ public struct ResponseHead: Sendable, Equatable {
 
   public init() {}
 
-  /// Takes one line, with or without its line break. A status line begins a new head: an answer may have
-  /// several, after "100 Continue" or from a proxy, and the last one counts.
+  /// Takes one line, with or without its line break. A status line begins a new head: an answer may
+  /// have several, after "100 Continue" or from a proxy, and the last one counts.
   public mutating func take(line: some BidirectionalCollection<UInt8>) {
     var line = line[...]
     while let last = line.last, last == 0x0a || last == 0x0d || isSpace(last) { line.removeLast() }

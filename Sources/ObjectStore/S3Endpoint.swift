@@ -1,8 +1,9 @@
 // Where requests go, and how an object's place there is written.
 //
-// What is signed and what is sent must be the same bytes, and S3, unlike other services, neither normalises
-// a path nor encodes it twice: `a//b` and `a/../b` are keys like any other. So the path is encoded once, here,
-// and serves as the canonical URI and in the URL. The HTTP client must send it as it is (CURLOPT_PATH_AS_IS).
+// What is signed and what is sent must be the same bytes, and S3, unlike other services, neither
+// normalises a path nor encodes it twice: `a//b` and `a/../b` are keys like any other. So the path
+// is encoded once, here, and serves as the canonical URI and in the URL. The HTTP client must send
+// it as it is (CURLOPT_PATH_AS_IS).
 
 public import AWSCredentials
 import PrintableText
@@ -29,9 +30,10 @@ public struct S3Endpoint: Sendable, Hashable, CustomStringConvertible {
     addressing = .virtualHosted
   }
 
-  /// The address that was configured for other stores than AWS, in the order of AWS's own tools: what the flag says, else
-  /// AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's for S3, the profile's `endpoint_url`. Empty ones count as absent;
-  /// AWS_IGNORE_CONFIGURED_ENDPOINT_URLS leaves the flag alone.
+  /// The address that was configured for other stores than AWS, in the order of AWS's own tools:
+  /// what the flag says, else AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's for S3, the
+  /// profile's `endpoint_url`. Empty ones count as absent; AWS_IGNORE_CONFIGURED_ENDPOINT_URLS
+  /// leaves the flag alone.
   ///
   /// - Throws: what reading the profile's settings throws (`SharedFiles.s3EndpointURL`).
   public static func configuredURL(
@@ -49,7 +51,8 @@ public struct S3Endpoint: Sendable, Hashable, CustomStringConvertible {
     return try files.s3EndpointURL(of: profile) ?? profile["endpoint_url"]
   }
 
-  /// A custom endpoint: `http` or `https`, a host, and optionally a port and a path before the bucket.
+  /// A custom endpoint: `http` or `https`, a host, and optionally a port and a path before the
+  /// bucket.
   public init(url: String) throws(S3EndpointError) {
     do throws(MalformedEndpoint) {
       service = try ServiceEndpoint(url: url)
@@ -75,8 +78,8 @@ public struct S3Endpoint: Sendable, Hashable, CustomStringConvertible {
     return service.target(path: "/\(bucket)/\(key)", query: query)
   }
 
-  /// The endpoint for a bucket in another region: AWS has one for each. Any other store has one address, and no word of
-  /// an answer makes us send a signed request elsewhere.
+  /// The endpoint for a bucket in another region: AWS has one for each. Any other store has one
+  /// address, and no word of an answer makes us send a signed request elsewhere.
   func endpoint(inRegion region: String) -> S3Endpoint {
     guard addressing == .virtualHosted,
       service.authority.hasSuffix(".\(Region.domain(of: region))"),

@@ -2,8 +2,8 @@ import XMLFields
 
 /// The XML with which S3 explains a refusal ("Error responses" in the Amazon S3 API Reference).
 ///
-/// Servers and proxies in between may answer with anything else, so what cannot be read is nil, and never an
-/// error of its own: the status says enough.
+/// Servers and proxies in between may answer with anything else, so what cannot be read is nil, and
+/// never an error of its own: the status says enough.
 public struct S3ErrorBody: Sendable, Equatable {
   public var code: String
   public var message: String?

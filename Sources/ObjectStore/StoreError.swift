@@ -1,8 +1,9 @@
 // What can go wrong in talking to a store, in the words of whoever has to mend it.
 //
-// Stores report the same mistake in different ways: AWS sends a code in XML, but none to HEAD; others send a
-// status and no body. So the kind is decided in one place, by the code where there is one and by the status
-// otherwise, and everything above (retry, errno, exit message) looks at the kind alone.
+// Stores report the same mistake in different ways: AWS sends a code in XML, but none to HEAD;
+// others send a status and no body. So the kind is decided in one place, by the code where there is
+// one and by the status otherwise, and everything above (retry, errno, exit message) looks at the
+// kind alone.
 
 public import AWSCredentials
 public import HTTPTransfer
@@ -142,7 +143,8 @@ extension StoreError {
     head.contentRange?.totalSizeInBytes
   }
 
-  /// Retry-After is a number of seconds, or a date, which is compared with the answer's own: only the store's clock counts.
+  /// Retry-After is a number of seconds, or a date, which is compared with the answer's own: only
+  /// the store's clock counts.
   private static func retryAfter(_ head: ResponseHead) -> Int? {
     guard let text = head.retryAfter else { return nil }
     if let seconds = UInt64(decimalDigits: text.utf8) { return Int(clamping: seconds) }
@@ -151,7 +153,8 @@ extension StoreError {
     return Int(clamping: max(0, then.secondsSinceEpoch - now.secondsSinceEpoch))
   }
 
-  /// Whether a server says what it was sent, as some do that look into a problem: the token is then a part of it.
+  /// Whether a server says what it was sent, as some do that look into a problem: the token is then
+  /// a part of it.
   private static func repeatsRequest(_ text: String) -> Bool {
     let text = text.lowercased()
     return ["security-token", "authorization", "aws4-hmac"].contains { text.contains($0) }

@@ -26,6 +26,7 @@ public final class JobQueue<Job: Sendable>: Sendable {
   /// Lets the threads end, once the jobs that are here have been taken.
   public func end() { count.signal() }
 
-  /// Forgets the jobs that nobody has taken. To be followed by `end()`, because the threads may take it for that.
+  /// Forgets the jobs that nobody has taken. To be followed by `end()`, because the threads may
+  /// take it for that.
   public func removeAll() { jobs.withLock { $0 = [] } }
 }

@@ -1,7 +1,8 @@
 import CLinux
 import Glibc
 
-/// A thread of our own, for the few places that need one: the kernel's requests, the network, the replies.
+/// A thread of our own, for the few places that need one: the kernel's requests, the network, the
+/// replies.
 ///
 /// Signals are blocked in it, so that they reach the one thread that waits for them.
 public final class PosixThread: Sendable {

@@ -1,16 +1,18 @@
 public import Blocks
 
-/// The books of the cache on disk: what each segment takes, who uses it, and which goes first when room is needed.
+/// The books of the cache on disk: what each segment takes, who uses it, and which goes first when
+/// room is needed.
 ///
-/// The bound holds because space is *reserved before it is written* and *given back only after the hole is punched*:
-/// `usedInBytes` counts what is stored, what is being written, and what is leaving but not yet gone. Every segment is
-/// in one of three states:
+/// The bound holds because space is *reserved before it is written* and *given back only after the
+/// hole is punched*: `usedInBytes` counts what is stored, what is being written, and what is
+/// leaving but not yet gone. Every segment is in one of three states:
 ///
 ///   idle     in the list of recency, may be evicted; the least recently used goes first
 ///   pinned   a reader copies from it or a part is written into it: never evicted
 ///   leaving  chosen for eviction; its space counts until `evicted(_:)` confirms the hole
 ///
-/// Pinned segments are not in the list at all, so choosing a victim never searches, however many are pinned.
+/// Pinned segments are not in the list at all, so choosing a victim never searches, however many
+/// are pinned.
 public struct CacheLedger: Sendable {
   private struct Record {
     var segment: Segment
@@ -30,7 +32,8 @@ public struct CacheLedger: Sendable {
 
   private static let none = -1
 
-  /// The most that `usedInBytes` may reach: what was configured, or less while the disk has no room for that.
+  /// The most that `usedInBytes` may reach: what was configured, or less while the disk has no room
+  /// for that.
   public private(set) var boundInBytes: Int
   let configuredBoundInBytes: Int
   /// Bytes on disk, about to be on disk, or not yet gone from it.
@@ -44,8 +47,9 @@ public struct CacheLedger: Sendable {
   private var freeRecords: [Int] = []
   private var places: [Segment: Int] = [:]
   private var entries: [EntryID: Entry] = [:]
-  /// Pins of segments that are not stored, or are leaving: what is read of them is in memory. A segment that comes
-  /// to be stored takes them over, so that each end of a pin meets its beginning.
+  /// Pins of segments that are not stored, or are leaving: what is read of them is in memory. A
+  /// segment that comes to be stored takes them over, so that each end of a pin meets its
+  /// beginning.
   private var earlyPins: [Segment: Int] = [:]
   private var newest = none
   private var oldest = none
@@ -121,8 +125,9 @@ public struct CacheLedger: Sendable {
   /// Whether `bytes` more fit at this moment, with nothing evicted.
   public func fits(_ bytes: Int) -> Bool { usedInBytes + bytes <= boundInBytes }
 
-  /// Chooses what must leave so that `bytes` will fit; empty when enough is leaving already. The space is free only
-  /// once each is confirmed with `evicted(_:)`. Fewer than needed are chosen when the rest is pinned.
+  /// Chooses what must leave so that `bytes` will fit; empty when enough is leaving already. The
+  /// space is free only once each is confirmed with `evicted(_:)`. Fewer than needed are chosen
+  /// when the rest is pinned.
   ///
   /// - Parameter isSpared: what does not leave.
   public mutating func evict(

@@ -1,7 +1,8 @@
-/// The chunks of a manifest as far as planning needs them: how long they are, and in which orders readers walk them.
+/// The chunks of a manifest as far as planning needs them: how long they are, and in which orders
+/// readers walk them.
 ///
-/// Shells and most parsers take a directory's files in the order of their names; a program that reads the manifest
-/// itself takes the manifest's.
+/// Shells and most parsers take a directory's files in the order of their names; a program that
+/// reads the manifest itself takes the manifest's.
 public struct ChunkCatalog: Sendable {
   let sizesInBytes: [Int]
   /// Whether readers take columns rather than bytes in a row.
@@ -44,12 +45,12 @@ public struct ChunkCatalog: Sendable {
 
 /// Learns from the chunks that are opened in which order a reader walks them.
 ///
-/// An order is believed when a chunk is opened that follows one of the last few opened in it (several workers share
-/// one walk), and given up when something else is opened.
+/// An order is believed when a chunk is opened that follows one of the last few opened in it
+/// (several workers share one walk), and given up when something else is opened.
 ///
-/// Whether the chunks are read through is another question, and what is read of those that are lent to the kernel is not
-/// heard of. They count as read through after one of the last few was, as far as that was heard, until so many bytes have
-/// been lent; then one is not lent, to hear.
+/// Whether the chunks are read through is another question, and what is read of those that are lent
+/// to the kernel is not heard of. They count as read through after one of the last few was, as far
+/// as that was heard, until so many bytes have been lent; then one is not lent, to hear.
 struct ChunkWalk: Sendable {
   private static let rememberedCount = 8
   static let mostUnheardInBytes = 128 << 20

@@ -71,7 +71,8 @@ struct ChunkVerification: Sendable {
 /// All chunks' part in it.
 struct Verification: Sendable {
   let mode: VerificationMode
-  /// Chunks that were complete when last heard of, and not compared yet; the one waiting longest first.
+  /// Chunks that were complete when last heard of, and not compared yet; the one waiting longest
+  /// first.
   var queue: OrderedSet<ChunkID> = []
   /// One at a time.
   var running: ChunkID?
@@ -82,7 +83,8 @@ struct Verification: Sendable {
   var busyLookCount = 0
   /// What outlasts the chunk's unloading.
   var remembered: [ChunkID: ChunkVerification] = [:]
-  /// Strict: the chunk that is being made complete for a reader of its last byte. None of it leaves meanwhile.
+  /// Strict: the chunk that is being made complete for a reader of its last byte. None of it leaves
+  /// meanwhile.
   var held: ChunkID?
   var heldSegments: Set<Int> = []
 }

@@ -1,26 +1,31 @@
 import Blocks
 
-/// What to fetch for readers of Parquet chunks: the columns they read, whole, and the same columns further on.
+/// What to fetch for readers of Parquet chunks: the columns they read, whole, and the same columns
+/// further on.
 ///
-/// A query reads the same few columns of every row group of every chunk. One read inside a column says that the rest
-/// of it will be read (a), that the columns read with it in earlier row groups or chunks will be (b), and that the next
-/// row groups will see the same (c). So a round trip is paid once for each chunk rather than once for each column.
+/// A query reads the same few columns of every row group of every chunk. One read inside a column
+/// says that the rest of it will be read (a), that the columns read with it in earlier row groups
+/// or chunks will be (b), and that the next row groups will see the same (c). So a round trip is
+/// paid once for each chunk rather than once for each column.
 ///
-/// The mount owns one `ColumnReadAhead`, which remembers the columns of the last few readers; each open chunk has a
-/// `ColumnReader`. Both are values without a clock. The answers are what is worth having: what is present or on its way
-/// is the caller's to subtract.
+/// The mount owns one `ColumnReadAhead`, which remembers the columns of the last few readers; each
+/// open chunk has a `ColumnReader`. Both are values without a clock. The answers are what is worth
+/// having: what is present or on its way is the caller's to subtract.
 ///
-/// What it does not do: serve a reader of everything. Read-ahead in file order (`ReadAhead`) does that better, so a
-/// stream of reads that begins at the file's first byte, and a reader that uses nearly all columns, get no ranges.
+/// What it does not do: serve a reader of everything. Read-ahead in file order (`ReadAhead`) does
+/// that better, so a stream of reads that begins at the file's first byte, and a reader that uses
+/// nearly all columns, get no ranges.
 package struct ColumnReadAhead: Sendable {
   /// Two wanted columns this close are fetched as one range, and what lies between with them.
   ///
-  /// By time alone a gap of 2.7 MB would be worth a request's first byte (30 ms at 90 MB/s). But a query is promised to
-  /// cost at most 1.3 × the bytes of its columns, so the gap stays within a block of the cache, which the rounding of
-  /// the two ranges to blocks would fetch in most cases anyway.
+  /// By time alone a gap of 2.7 MB would be worth a request's first byte (30 ms at 90 MB/s). But a
+  /// query is promised to cost at most 1.3 × the bytes of its columns, so the gap stays within a
+  /// block of the cache, which the rounding of the two ranges to blocks would fetch in most cases
+  /// anyway.
   package static let cheapGapInBytes = 64 << 10
 
-  /// A good window: a third of a second at the rate of a connection, a few row groups of a narrow query.
+  /// A good window: a third of a second at the rate of a connection, a few row groups of a narrow
+  /// query.
   package static let usualBudgetInBytes = 32 << 20
 
   /// How many sets of columns are remembered: several queries may run at once.
@@ -35,8 +40,8 @@ package struct ColumnReadAhead: Sendable {
   }
 
   package let budgetInBytes: Int
-  /// Of readers that have shown all their columns, by finishing a row group or by being closed; the latest first.
-  /// The number of columns in the schema, as the sets' size, tells layouts apart.
+  /// Of readers that have shown all their columns, by finishing a row group or by being closed; the
+  /// latest first. The number of columns in the schema, as the sets' size, tells layouts apart.
   private var settled: [Remembered] = []
   /// Of the reader that used a column last, where it has not shown all.
   private var latestColumns: BlockSet?
@@ -62,10 +67,10 @@ package struct ColumnReadAhead: Sendable {
   ///
   /// - Parameters:
   ///   - bytes: what was read, as the kernel asks for it: in whole pages, with its own read-ahead.
-  ///   - layout: nil as long as the footer has not been decoded. Reads before that count too: they tell a
-  ///     Parquet reader, which begins with the footer, from `cat`.
-  /// - Returns: the ranges worth fetching now, the most urgent first. Empty for most reads: only the first
-  ///   into a column chunk has an answer.
+  ///   - layout: nil as long as the footer has not been decoded. Reads before that count too: they
+  ///     tell a Parquet reader, which begins with the footer, from `cat`.
+  /// - Returns: the ranges worth fetching now, the most urgent first. Empty for most reads: only
+  ///   the first into a column chunk has an answer.
   package mutating func noteRead(
     _ bytes: Range<Int>, by reader: inout ColumnReader, in layout: ParquetLayout?
   ) -> [Range<Int>] {
@@ -88,11 +93,12 @@ package struct ColumnReadAhead: Sendable {
     if !reader.columns.isEmpty { settle(reader) }
   }
 
-  /// What the next reader of a chunk is likely to read, in the order of its row groups: for a chunk whose footer has
-  /// just become known, and that is expected to be read like the ones before. Empty where nothing is known, or
-  /// nearly all columns are in use.
+  /// What the next reader of a chunk is likely to read, in the order of its row groups: for a chunk
+  /// whose footer has just become known, and that is expected to be read like the ones before.
+  /// Empty where nothing is known, or nearly all columns are in use.
   ///
-  /// - Parameter budgetInBytes: the sum of the columns' bytes is at most this; the last range is cut.
+  /// - Parameter budgetInBytes: the sum of the columns' bytes is at most this; the last range is
+  ///   cut.
   package func predictedRanges(in layout: ParquetLayout, budgetInBytes: Int) -> [Range<Int>] {
     let unsettled = latestColumns.flatMap { $0.blockCount == layout.columnCount ? $0 : nil }
     let shown = unsettled ?? BlockSet(blockCount: layout.columnCount)
@@ -114,9 +120,10 @@ package struct ColumnReadAhead: Sendable {
     return Self.coalesced(ranges)
   }
 
-  /// Where the last column ends that the reader uses of the row group it is in: who reads what lies between columns goes no
-  /// further. Nil for a reader of nearly everything, for one that has not shown its columns, by reading the footer and a row
-  /// group, or its first columns as one before it, and where the place is not known.
+  /// Where the last column ends that the reader uses of the row group it is in: who reads what lies
+  /// between columns goes no further. Nil for a reader of nearly everything, for one that has not
+  /// shown its columns, by reading the footer and a row group, or its first columns as one before
+  /// it, and where the place is not known.
   func endOfUse(
     of reader: ColumnReader, at bytes: Range<Int>, in layout: ParquetLayout
   ) -> Int? {
@@ -138,8 +145,9 @@ package struct ColumnReadAhead: Sendable {
 
   // MARK: Which columns
 
-  /// As long as a reader has used only columns that one of the last readers used too, it is expected to use all of
-  /// that one's; its first other column, or second row group, makes it known by its own alone.
+  /// As long as a reader has used only columns that one of the last readers used too, it is
+  /// expected to use all of that one's; its first other column, or second row group, makes it known
+  /// by its own alone.
   private func expectedColumns(of reader: ColumnReader, in layout: ParquetLayout) -> BlockSet {
     if reader.hasFinishedRowGroup { return reader.columns }
     // Before a reader's first read in this layout its set has another size.
@@ -178,8 +186,8 @@ package struct ColumnReadAhead: Sendable {
 
   /// Adds the column chunks ahead of the reader that are worth fetching.
   ///
-  /// - Returns: the beginning of a chunk that is larger than the whole budget, where that is all there is to
-  ///   fetch ahead.
+  /// - Returns: the beginning of a chunk that is larger than the whole budget, where that is all
+  ///   there is to fetch ahead.
   private func lookAhead(
     from rowGroup: Int, _ columns: BlockSet, for reader: inout ColumnReader,
     in layout: ParquetLayout, into wanted: inout [Int]
@@ -187,8 +195,8 @@ package struct ColumnReadAhead: Sendable {
     var ahead = 0
     var visited = 0
     for group in rowGroup..<layout.rowGroupCount {
-      // A reader that has not gone to a second row group may stop at this one: what it leaves unread is then
-      // bounded by twice what it read.
+      // A reader that has not gone to a second row group may stop at this one: what it leaves
+      // unread is then bounded by twice what it read.
       let isSure = group == rowGroup || reader.hasFinishedRowGroup
       let allowance = isSure ? budgetInBytes : min(budgetInBytes, reader.doubleEnteredBytes)
       for column in columns.presentRuns(in: 0..<layout.columnCount).joined() {
@@ -207,7 +215,8 @@ package struct ColumnReadAhead: Sendable {
     return nil
   }
 
-  /// The ranges by offset, joined over cheap gaps; the one that holds `first` and those after it come first.
+  /// The ranges by offset, joined over cheap gaps; the one that holds `first` and those after it
+  /// come first.
   private static func coalesced(
     _ ranges: [Range<Int>], startingWith first: Range<Int>? = nil
   ) -> [Range<Int>] {

@@ -2,20 +2,25 @@ import Blocks
 
 /// One open Parquet chunk: which of its columns the reads through it have shown to be in use.
 ///
-/// What arrives are not the reader's own reads but the kernel's, and three of its habits must not be taken for use:
+/// What arrives are not the reader's own reads but the kernel's, and three of its habits must not
+/// be taken for use:
 ///
-/// - Reads begin at a page, so the first one into a column mostly has the end of the column before it.
-/// - The kernel reads ahead, up to two requests of 1 MiB past what the reader wants: into columns nobody asked for.
+/// - Reads begin at a page, so the first one into a column mostly has the end of the column before
+///   it.
+/// - The kernel reads ahead, up to two requests of 1 MiB past what the reader wants: into columns
+///   nobody asked for.
 /// - Two requests of one stream may be delivered in either order.
 ///
-/// So a column counts as used when a read that continues no other begins with it. Where the page leaves two columns
-/// possible, the one that is expected counts; otherwise the one that starts there, once the reading goes on past the
-/// page. A read that continues another shows that the reader has come to the beginning of the request before it, which
-/// is when the kernel asks for more, or to this one's beginning, which it found missing: a column that holds both is
-/// used. A small column right after another may go unnoticed; the read-ahead in file order serves it.
+/// So a column counts as used when a read that continues no other begins with it. Where the page
+/// leaves two columns possible, the one that is expected counts; otherwise the one that starts
+/// there, once the reading goes on past the page. A read that continues another shows that the
+/// reader has come to the beginning of the request before it, which is when the kernel asks for
+/// more, or to this one's beginning, which it found missing: a column that holds both is used. A
+/// small column right after another may go unnoticed; the read-ahead in file order serves it.
 package struct ColumnReader: Sendable {
   static let pageSizeInBytes = 4096
-  /// How far past what has arrived a request may come before its turn: two requests of the largest size.
+  /// How far past what has arrived a request may come before its turn: two requests of the largest
+  /// size.
   static let kernelReadAheadInBytes = 2 << 20
   private static let streamCount = 8
 
@@ -33,17 +38,18 @@ package struct ColumnReader: Sendable {
 
   let id: UInt64
   private let fileSizeInBytes: Int
-  /// Before it read anything from the file's first byte on; or another handle did that before this one came for a column,
-  /// as of a program that opens the file again for what it found there.
+  /// Before it read anything from the file's first byte on; or another handle did that before this
+  /// one came for a column, as of a program that opens the file again for what it found there.
   private(set) var hasReadFooter = false
   private let isFooterRead: Bool
   /// Most recently used first.
   private var streams: [Stream] = []
 
-  /// The columns in use, of the schema's; of size 0 before the layout is known. A column that was used in less than
-  /// half as many row groups as the most used one does not count: DuckDB 2.0 reads what lies between two columns
-  /// where its own measure of latency and bandwidth makes that cheaper than a second read (its pull request 23290),
-  /// of local files too: in 0 - 20 of 54 row groups.
+  /// The columns in use, of the schema's; of size 0 before the layout is known. A column that was
+  /// used in less than half as many row groups as the most used one does not count: DuckDB 2.0
+  /// reads what lies between two columns where its own measure of latency and bandwidth makes that
+  /// cheaper than a second read (its pull request 23290), of local files too: in 0 - 20 of 54 row
+  /// groups.
   private(set) var columns = BlockSet(blockCount: 0)
   /// In how many row groups each column was used.
   private var rowGroupsUsing: [Int] = []
@@ -136,7 +142,8 @@ package struct ColumnReader: Sendable {
       }
     }
     if !news.isEmpty { stream.lastRequestOffset = bytes.lowerBound }
-    // A read that is larger than the kernel's read-ahead, 128 KiB where users mount, comes in pieces.
+    // A read that is larger than the kernel's read-ahead, 128 KiB where users mount, comes in
+    // pieces.
     if isAtEnd(bytes),
       fileSizeInBytes - stream.startOffset <= ParquetLayout.largestFooterInBytes
     {
@@ -193,8 +200,8 @@ package struct ColumnReader: Sendable {
 
     let startsInPage = layout.bytes(ofChunk: last).lowerBound >= page.lowerBound
     guard startsInPage else {
-      // In the middle of one. Readers begin at a column's start, so this could be a stray request of the kernel:
-      // it counts only for a reader that has shown to be one of Parquet.
+      // In the middle of one. Readers begin at a column's start, so this could be a stray request
+      // of the kernel: it counts only for a reader that has shown to be one of Parquet.
       let fillsPage = layout.bytes(ofChunk: last).upperBound >= page.upperBound
       return ((hasReadFooter || !columns.isEmpty) && fillsPage ? [last] : [], nil)
     }
@@ -231,7 +238,8 @@ package struct ColumnReader: Sendable {
     return new
   }
 
-  /// A request that comes before its turn belongs to the stream too, unless a column begins with it.
+  /// A request that comes before its turn belongs to the stream too, unless a column begins with
+  /// it.
   private static func continues(
     _ stream: Stream, _ bytes: Range<Int>, in layout: ParquetLayout?
   ) -> Bool {

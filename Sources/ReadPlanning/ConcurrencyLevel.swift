@@ -1,10 +1,11 @@
-/// How many requests may be under way at once: fewer once the store asks for fewer (503 SlowDown, 429), and more again
-/// with its good answers.
+/// How many requests may be under way at once: fewer once the store asks for fewer (503 SlowDown,
+/// 429), and more again with its good answers.
 ///
-/// It is halved when the store throttles, and grows by about one for each round of answers, as TCP's window does
-/// (additive increase, multiplicative decrease; Chiu and Jain, 1989). One burst of refusals counts once: requests
-/// that were sent before the last decrease say nothing about the level since. They are told apart by the *epoch* in which
-/// they were sent, so that no clock is needed. Until it is throttled for the first time, the level is the maximum.
+/// It is halved when the store throttles, and grows by about one for each round of answers, as
+/// TCP's window does (additive increase, multiplicative decrease; Chiu and Jain, 1989). One burst
+/// of refusals counts once: requests that were sent before the last decrease say nothing about the
+/// level since. They are told apart by the *epoch* in which they were sent, so that no clock is
+/// needed. Until it is throttled for the first time, the level is the maximum.
 package struct ConcurrencyLevel: Sendable {
   package let maximum: Int
   private var level: Double

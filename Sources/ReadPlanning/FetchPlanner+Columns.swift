@@ -1,16 +1,19 @@
 import Blocks
 
-// Readers of Parquet chunks: the columns they read are fetched whole, and ahead of them (ColumnReadAhead).
+// Readers of Parquet chunks: the columns they read are fetched whole, and ahead of them
+// (ColumnReadAhead).
 
 extension FetchPlanner {
   /// How much of a chunk's end is looked at for its footer, to begin with.
   static let footerTailInBytes = 128 << 10
-  /// What the layouts of all chunks may take of memory; one of S3's takes a few KB. Chunks beyond it are read as any other.
+  /// What the layouts of all chunks may take of memory; one of S3's takes a few KB. Chunks beyond
+  /// it are read as any other.
   static let mostLayoutBytes = 4 << 20
   /// Ranges that wait to be fetched for one chunk; a query needs a few dozen.
   private static let mostWishes = 256
 
-  /// Takes note of a read of a Parquet chunk, and of the columns that are worth fetching because of it.
+  /// Takes note of a read of a Parquet chunk, and of the columns that are worth fetching because of
+  /// it.
   mutating func noteColumns(_ id: ChunkID, _ handle: HandleID, _ bytes: Range<Int>) -> [Action] {
     guard var reader = handles[handle]?.columns else { return [] }
     let layout = chunks[id]?.layout
@@ -111,8 +114,8 @@ extension FetchPlanner {
     return nil
   }
 
-  /// The nearest chunk that a query is expected to come to gets its columns ahead of it, once its footer is here: no more
-  /// than that one, because a query may stop.
+  /// The nearest chunk that a query is expected to come to gets its columns ahead of it, once its
+  /// footer is here: no more than that one, because a query may stop.
   private mutating func wishForNextChunk() {
     guard nextChunkIsWantedBy != nil, let next = expectedOrder.first, let chunk = chunks[next],
       chunk.handles.isEmpty, chunk.layout != nil
@@ -130,7 +133,8 @@ extension FetchPlanner {
     min(columns.budgetInBytes, maximumWindowInBytes / readerCount)
   }
 
-  /// Adds wishes, and drops those that have come, also on a reader's demand: they need not come again should they leave.
+  /// Adds wishes, and drops those that have come, also on a reader's demand: they need not come
+  /// again should they leave.
   private mutating func wish(for ranges: [Range<Int>], of id: ChunkID) {
     guard let chunk = chunks[id], !(ranges.isEmpty && chunk.wishes.isEmpty) else { return }
     let open = (chunk.wishes + ranges).filter {

@@ -1,5 +1,5 @@
-// Fetching what readers have not come to yet, beyond the windows of their own: the next chunks of a walk, and the rest
-// of a chunk that is read all over.
+// Fetching what readers have not come to yet, beyond the windows of their own: the next chunks of a
+// walk, and the rest of a chunk that is read all over.
 
 extension FetchPlanner {
   /// How many chunks ahead of a reader are fetched, where they are small.
@@ -8,13 +8,15 @@ extension FetchPlanner {
   /// What would come during a round trip: 30 ms at 1 GB/s.
   static let bytesPerRoundTrip = 32 << 20
 
-  /// Scattered reads of a chunk each cost a round trip. When so many have that the rest of the chunk would have come
-  /// meanwhile, it is believed that as many are to come, and the chunk is fetched whole.
+  /// Scattered reads of a chunk each cost a round trip. When so many have that the rest of the
+  /// chunk would have come meanwhile, it is believed that as many are to come, and the chunk is
+  /// fetched whole.
   static let fewestScatteredMisses = 4
 
   // MARK: The next chunks
 
-  /// A chunk is opened: one that has nothing to do with the last few breaks the pattern, and what was expected is let go.
+  /// A chunk is opened: one that has nothing to do with the last few breaks the pattern, and what
+  /// was expected is let go.
   mutating func noteWalk(to id: ChunkID) -> [Action] {
     walk.opened(id, in: catalog) ? [] : expectedOrder.flatMap { forgetExpectation($0) }
   }
@@ -34,9 +36,9 @@ extension FetchPlanner {
     if bytesRead >= size / 2 { walk.heardReadingThrough(id) }
   }
 
-  /// As a reader's window reaches the end of its chunk, what is left of it covers the next chunks' beginnings: no more than
-  /// the reader has read of this chunk and the one before, or what comes in a round trip, so that what is left unread
-  /// where a walk ends is bounded by that.
+  /// As a reader's window reaches the end of its chunk, what is left of it covers the next chunks'
+  /// beginnings: no more than the reader has read of this chunk and the one before, or what comes
+  /// in a round trip, so that what is left unread where a walk ends is bounded by that.
   mutating func expectFollowers(of id: ChunkID, _ handle: HandleID) -> [Action] {
     guard let readAhead = handles[handle]?.readAhead, let stream = readAhead.current,
       let size = chunks[id]?.grid.sizeInBytes, stream.target >= size
@@ -67,8 +69,9 @@ extension FetchPlanner {
     return actions
   }
 
-  /// Whoever reads the first chunk by name, and no other, through to its end often begins a walk: then the second's first
-  /// request is made ahead, which names its version. Whoever does not has cost a sixteenth at most.
+  /// Whoever reads the first chunk by name, and no other, through to its end often begins a walk:
+  /// then the second's first request is made ahead, which names its version. Whoever does not has
+  /// cost a sixteenth at most.
   private mutating func expectSecond(
     after first: ChunkID, _ stream: ReadAhead.Stream, _ sizeInBytes: Int
   ) -> [Action] {
@@ -79,8 +82,8 @@ extension FetchPlanner {
     return expect(second, Expectation(inheritedBytesRead: stream.bytesRead))
   }
 
-  /// A query comes to the next chunks' footers soon: one small request each. Of a small chunk the first request brings
-  /// all, which only a walk is worth.
+  /// A query comes to the next chunks' footers soon: one small request each. Of a small chunk the
+  /// first request brings all, which only a walk is worth.
   mutating func expectFooters(after id: ChunkID) -> [Action] {
     var actions: [Action] = []
     var follower = id

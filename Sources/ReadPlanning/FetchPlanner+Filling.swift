@@ -1,6 +1,7 @@
 import Blocks
 
-// Which part is fetched next. Called after every event that frees a connection, wants bytes or gives space back.
+// Which part is fetched next. Called after every event that frees a connection, wants bytes or
+// gives space back.
 
 extension FetchPlanner {
   /// A run of blocks to fetch, and what may be left out of it when space is short.
@@ -41,8 +42,8 @@ extension FetchPlanner {
   /// What the flag allows, or less, as long as the store asks for less.
   var mostConnections: Int { concurrency.connections }
 
-  /// How many parts there may be when one is begun that nobody waits for. Parts between two attempts count here: a store that
-  /// fails them all would else be asked for ever more.
+  /// How many parts there may be when one is begun that nobody waits for. Parts between two
+  /// attempts count here: a store that fails them all would else be asked for ever more.
   var mostPartsAhead: Int { PartSizing.connectionsAhead(of: mostConnections) }
 
   private mutating func resumeReadyParts(_ actions: inout [Action]) {
@@ -87,8 +88,8 @@ extension FetchPlanner {
     return nil
   }
 
-  /// What nobody waits for yet: columns and windows of readers, then chunks with readers all over them, then the next
-  /// chunks.
+  /// What nobody waits for yet: columns and windows of readers, then chunks with readers all over
+  /// them, then the next chunks.
   private func nextAhead() -> Gap? {
     guard chunkOfPart.count < mostPartsAhead, !isCachingPaused else { return nil }
     return nextColumns() ?? nextReadAhead() ?? nextFilling() ?? nextExpected()
@@ -139,7 +140,8 @@ extension FetchPlanner {
 
   // MARK: Room for it
 
-  /// Reserves the space and starts the part. False when there is no room now: what must leave is in `actions`.
+  /// Reserves the space and starts the part. False when there is no room now: what must leave is in
+  /// `actions`.
   private mutating func start(_ gap: Gap, _ actions: inout [Action]) -> Bool {
     guard let chunk = chunks[gap.chunk] else { return false }
     if isCachingPaused || chunk.isMemoryOnly { return startInMemory(gap, &actions) }
@@ -155,8 +157,8 @@ extension FetchPlanner {
       blocks = gap.needed
       bytes = spaceNeeded(for: blocks, in: chunk)
       guard ledger.fits(bytes) else {
-        // What the disk lacks comes back by nobody's reading. For a chunk that is held there is room, as soon as
-        // others have finished.
+        // What the disk lacks comes back by nobody's reading. For a chunk that is held there is
+        // room, as soon as others have finished.
         if ledger.isCurtailed, verification.held != gap.chunk {
           return startInMemory(gap, &actions)
         }
@@ -169,8 +171,8 @@ extension FetchPlanner {
     return true
   }
 
-  /// What is fetched for no reader's window is fetched once: should it leave before somebody reads it, it was not worth
-  /// its place.
+  /// What is fetched for no reader's window is fetched once: should it leave before somebody reads
+  /// it, it was not worth its place.
   private mutating func noteBegun(_ gap: Gap) {
     guard gap.needed.isEmpty, let chunk = chunks[gap.chunk] else { return }
     let end = chunk.grid.bytes(of: gap.blocks).upperBound
@@ -219,10 +221,11 @@ extension FetchPlanner {
       - chunk.allocated.presentRuns(in: blocks).reduce(0) { $0 + chunk.grid.allocatedBytes(of: $1) }
   }
 
-  /// Evicts a little more than is needed now, so that a full cache does not stop at every part: first what no reader is
-  /// about to come to.
+  /// Evicts a little more than is needed now, so that a full cache does not stop at every part:
+  /// first what no reader is about to come to.
   ///
-  /// - Parameter sparingWindows: and nothing else, so that fetching ahead never takes the place of what was fetched ahead.
+  /// - Parameter sparingWindows: and nothing else, so that fetching ahead never takes the place of
+  ///   what was fetched ahead.
   private mutating func evict(toFit bytes: Int, sparingWindows: Bool) -> [Action] {
     let spare = min(ledger.boundInBytes / 16, PartSizing.largestInBytes)
     let ahead = segmentsAhead()

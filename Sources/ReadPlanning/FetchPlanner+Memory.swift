@@ -2,10 +2,11 @@ import Blocks
 
 // Reading while the cache's disk cannot be written: it is full, it fails, or its directory is gone.
 //
-// What a reader waits for, and nothing else, is then fetched into memory, read from there, and dropped. Blocks in
-// memory are no part of the ledger's books. Their number is bounded; a block may be dropped while nobody has its
-// segment pinned, first those that no read waits for, then those of reads that came after the one that needs the room.
-// So the oldest may take all others' room, and nobody takes the oldest's: one of them always gets on.
+// What a reader waits for, and nothing else, is then fetched into memory, read from there, and
+// dropped. Blocks in memory are no part of the ledger's books. Their number is bounded; a block may
+// be dropped while nobody has its segment pinned, first those that no read waits for, then those of
+// reads that came after the one that needs the room. So the oldest may take all others' room, and
+// nobody takes the oldest's: one of them always gets on.
 
 extension FetchPlanner {
   /// Blocks in memory, over all chunks: 4 MiB, of which the largest read needs 17 blocks.
@@ -18,13 +19,14 @@ extension FetchPlanner {
 
   // MARK: What the caller tells
 
-  /// The part's bytes could not be written to the cache, which is not written to until `cachingResumed()`. Who waits
-  /// for them goes on waiting.
+  /// The part's bytes could not be written to the cache, which is not written to until
+  /// `cachingResumed()`. Who waits for them goes on waiting.
   ///
   /// - Parameter part: nil when something else could not be written.
   public mutating func cachingFailed(_ part: PartID? = nil) -> [Action] {
     isCachingPaused = true
-    // What the failed write has left on disk is not known: all that was reserved for it stays on the books.
+    // What the failed write has left on disk is not known: all that was reserved for it stays on
+    // the books.
     if let part { _ = end(part, keepsSpace: true) }
     return fill()
   }
@@ -36,8 +38,8 @@ extension FetchPlanner {
     return fill()
   }
 
-  /// How much room the file system of the cache has at this moment, beside what is to be left free; negative when
-  /// that much is not free. The cache's bound follows it, up to what was configured.
+  /// How much room the file system of the cache has at this moment, beside what is to be left free;
+  /// negative when that much is not free. The cache's bound follows it, up to what was configured.
   public mutating func noteRoom(inBytes room: Int) -> [Action] {
     let unwritten = chunks.values.reduce(0) { sum, chunk in
       chunk.transfers.reduce(sum) {
@@ -58,8 +60,8 @@ extension FetchPlanner {
 
   private static let smallestUsefulBoundInBytes = 8 << 20
 
-  /// Stored blocks could not be read. They are fetched again, over the old ones; the second time, the chunk's files
-  /// are not used any more, and it is read through memory until it is unloaded.
+  /// Stored blocks could not be read. They are fetched again, over the old ones; the second time,
+  /// the chunk's files are not used any more, and it is read through memory until it is unloaded.
   ///
   /// - Returns: whether it has come to that, so that the files are to be removed.
   public mutating func unreadable(_ id: ChunkID, blocks: Range<Int>) -> Bool {
@@ -110,7 +112,8 @@ extension FetchPlanner {
     return true
   }
 
-  /// The oldest first: those that nobody waits for, then those of reads that came after the one that `gap` is for.
+  /// The oldest first: those that nobody waits for, then those of reads that came after the one
+  /// that `gap` is for.
   private mutating func makeRoom(for count: Int, of gap: Gap, _ actions: inout [Action]) {
     let needed = memory.count + count - Self.mostBlocksInMemory
     guard needed > 0 else { return }

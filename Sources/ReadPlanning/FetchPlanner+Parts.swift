@@ -1,7 +1,8 @@
 // What becomes of a part: its bytes arrive, it ends, or its request fails and is made again.
 
 extension FetchPlanner {
-  /// `count` more bytes of the part are in the cache file; every block they completed has its checksum.
+  /// `count` more bytes of the part are in the cache file; every block they completed has its
+  /// checksum.
   public mutating func arrived(_ id: PartID, count: Int) -> [Action] {
     guard let (chunkID, index) = find(id), var chunk = take(chunkID) else { return [] }
     let before = chunk.transfers[index].arrived
@@ -42,13 +43,13 @@ extension FetchPlanner {
     public let actions: [Action]
   }
 
-  /// The part's request failed and may be worth another attempt, which `retry(_:)` will start. Nil when nobody has the
-  /// chunk open and nobody is expected to: then it is not.
+  /// The part's request failed and may be worth another attempt, which `retry(_:)` will start. Nil
+  /// when nobody has the chunk open and nobody is expected to: then it is not.
   ///
   /// - Parameters:
   ///   - isThrottled: the store asks for fewer requests.
-  ///   - isToldToWait: it named a time (Retry-After), which is its own and not this part's: until `retry(_:)` no request is
-  ///     made at all.
+  ///   - isToldToWait: it named a time (Retry-After), which is its own and not this part's: until
+  ///     `retry(_:)` no request is made at all.
   public mutating func paused(
     _ id: PartID, isThrottled: Bool = false, isToldToWait: Bool = false
   ) -> Pause? {
@@ -83,8 +84,8 @@ extension FetchPlanner {
     return fill()
   }
 
-  /// The part is given up: who waits for its missing bytes fails, and nobody fetches ahead in this chunk until the
-  /// next read.
+  /// The part is given up: who waits for its missing bytes fails, and nobody fetches ahead in this
+  /// chunk until the next read.
   public mutating func failed(_ id: PartID) -> [Action] {
     guard let (chunkID, transfer) = end(id) else { return [] }
     var actions: [Action] = []
@@ -106,7 +107,8 @@ extension FetchPlanner {
     forgetExpectation(id)
   }
 
-  /// The part was cancelled, as asked; unless somebody wants its bytes by now, in which case they are fetched anew.
+  /// The part was cancelled, as asked; unless somebody wants its bytes by now, in which case they
+  /// are fetched anew.
   public mutating func cancelled(_ id: PartID) -> [Action] {
     _ = end(id)
     return fill()
@@ -126,8 +128,9 @@ extension FetchPlanner {
     return actions
   }
 
-  /// Takes the part off the books. Blocks it never touched give their space back; one it left half written keeps it,
-  /// because a reader may be copying from that half: it goes when its segment does, or is written over.
+  /// Takes the part off the books. Blocks it never touched give their space back; one it left half
+  /// written keeps it, because a reader may be copying from that half: it goes when its segment
+  /// does, or is written over.
   ///
   /// - Parameter keepsSpace: the untouched ones keep theirs too.
   @discardableResult
@@ -162,6 +165,7 @@ extension FetchPlanner {
     return (chunk, index)
   }
 
-  /// Moves the chunk out of the dictionary so that changing it copies no bitmap; the caller puts it back.
+  /// Moves the chunk out of the dictionary so that changing it copies no bitmap; the caller puts it
+  /// back.
   private mutating func take(_ id: ChunkID) -> Chunk? { chunks.removeValue(forKey: id) }
 }

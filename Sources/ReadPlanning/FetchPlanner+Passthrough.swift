@@ -1,11 +1,11 @@
-// Chunks that the kernel reads by itself. It would take a hole for zeros, so such a chunk is whole, and none of it may
-// leave while the kernel has it.
+// Chunks that the kernel reads by itself. It would take a hole for zeros, so such a chunk is whole,
+// and none of it may leave while the kernel has it.
 
 extension FetchPlanner {
   /// Pins all of a chunk, until as many calls of `unpinWhole(_:)`.
   ///
-  /// - Returns: false unless every block is present, and for a chunk that would bring what is pinned in this way to
-  ///   more than half of the cache: what is fetched needs room too.
+  /// - Returns: false unless every block is present, and for a chunk that would bring what is
+  ///   pinned in this way to more than half of the cache: what is fetched needs room too.
   public mutating func pinWhole(_ id: ChunkID) -> Bool {
     guard canPinWhole(id), let chunk = chunks[id] else { return false }
     chunks[id]?.wholePinCount += 1
@@ -24,8 +24,9 @@ extension FetchPlanner {
     return isStarved ? fill() : []
   }
 
-  /// The kernel serves the reader by itself from now on: nothing more is heard of it, and it needs no window. Whoever
-  /// came on a walk is believed to read the chunk through, so that the next ones go on coming.
+  /// The kernel serves the reader by itself from now on: nothing more is heard of it, and it needs
+  /// no window. Whoever came on a walk is believed to read the chunk through, so that the next ones
+  /// go on coming.
   public mutating func chunkIsLent(_ id: ChunkID, to reader: HandleID) -> [Action] {
     guard let size = chunks[id]?.grid.sizeInBytes, let handle = handles[reader], !handle.isLent
     else { return [] }

@@ -35,7 +35,8 @@ extension FetchPlanner {
     let opening: Range<Int>
     /// Whole, and named in the cache's index.
     var present: BlockSet
-    /// Counted in the ledger: present, or in a part, or left half written by a part that ended early.
+    /// Counted in the ledger: present, or in a part, or left half written by a part that ended
+    /// early.
     var allocated: BlockSet
     /// As many as there are connections at most.
     var transfers: [Transfer] = []
@@ -65,8 +66,8 @@ extension FetchPlanner {
     var footerNeedInBytes = ParquetLayout.trailerInBytes
     /// Columns that are worth fetching, the most urgent first.
     var wishes: [Range<Int>] = []
-    /// Found to be wrong on disk: what arrives in their place is handed out once it is whole, because until then
-    /// the index still has the old checksum.
+    /// Found to be wrong on disk: what arrives in their place is handed out once it is whole,
+    /// because until then the index still has the old checksum.
     var damaged: Set<Int> = []
     /// Whole, and kept in memory.
     var inMemory: BlockSet
@@ -82,7 +83,8 @@ extension FetchPlanner {
 
   /// A chunk that a reader is about to come to.
   struct Expectation: Sendable {
-    /// How much of its beginning is wanted; nil where only its opening range is, with a Parquet chunk's footer.
+    /// How much of its beginning is wanted; nil where only its opening range is, with a Parquet
+    /// chunk's footer.
     var targetInBytes: Int?
     /// What the reader has read of the chunk before.
     var inheritedBytesRead = 0
@@ -94,8 +96,8 @@ extension FetchPlanner {
     var readAhead: ReadAhead
     /// Nil where the chunk is not Parquet.
     var columns: ColumnReader?
-    /// Its reads are worth more than the speed of the kernel's own: the chunk's version was not known when it was opened,
-    /// or the walk that it is on has to show that it goes on.
+    /// Its reads are worth more than the speed of the kernel's own: the chunk's version was not
+    /// known when it was opened, or the walk that it is on has to show that it goes on.
     let isToBeHeard: Bool
     /// The kernel serves it by itself.
     var isLent = false
@@ -103,10 +105,11 @@ extension FetchPlanner {
 }
 
 extension FetchPlanner.Chunk {
-  /// The first run of `blocks` that is neither present, nor in a part, nor in a segment on its way out.
+  /// The first run of `blocks` that is neither present, nor in a part, nor in a segment on its way
+  /// out.
   ///
-  /// Nil also when the first missing block is in a segment on its way out: it will be asked about again. What goes
-  /// to memory is not in anybody's way there.
+  /// Nil also when the first missing block is in a segment on its way out: it will be asked about
+  /// again. What goes to memory is not in anybody's way there.
   func missingRun(in blocks: Range<Int>, isForMemory: Bool = false) -> Range<Int>? {
     let leavingSegments = isForMemory ? [] : self.leavingSegments
     var start = blocks.lowerBound

@@ -2,15 +2,16 @@ import Blocks
 
 // Comparing chunks with the manifest's MD5: which, when, and what follows.
 //
-// A chunk can be compared when it is all in the cache. In the background that is done when nobody has read it for a
-// moment, because hashing what a reader wants would compete with that reader for the processor; so it costs nothing while a
-// chunk is read, and a chunk that is never read to its end is never compared. One comparison runs at a time. It pins
-// what it reads, and all of the chunk where that is no more than a quarter of the cache; a block of a larger one that leaves
-// meanwhile ends it, and the chunk is pending again.
+// A chunk can be compared when it is all in the cache. In the background that is done when nobody
+// has read it for a moment, because hashing what a reader wants would compete with that reader for
+// the processor; so it costs nothing while a chunk is read, and a chunk that is never read to its
+// end is never compared. One comparison runs at a time. It pins what it reads, and all of the chunk
+// where that is no more than a quarter of the cache; a block of a larger one that leaves meanwhile
+// ends it, and the chunk is pending again.
 //
-// Where the mode is strict, who wants the chunk's last byte waits for the comparison, and so for all of the chunk. One
-// chunk at a time is *held* for that: what arrives of it stays until the comparison has ended, or two such chunks
-// could push each other out for ever.
+// Where the mode is strict, who wants the chunk's last byte waits for the comparison, and so for
+// all of the chunk. One chunk at a time is *held* for that: what arrives of it stays until the
+// comparison has ended, or two such chunks could push each other out for ever.
 
 extension FetchPlanner {
   // MARK: What is asked about a chunk
@@ -118,8 +119,8 @@ extension FetchPlanner {
 
   // MARK: The comparison
 
-  /// `.verify` is being carried out, and the chunk is loaded. False when it is not complete any more: then the
-  /// comparison has been interrupted.
+  /// `.verify` is being carried out, and the chunk is loaded. False when it is not complete any
+  /// more: then the comparison has been interrupted.
   public mutating func beginVerification(_ id: ChunkID) -> Bool {
     guard verification.running == id, let chunk = chunks[id], chunk.present.isFull else {
       return false
@@ -194,8 +195,8 @@ extension FetchPlanner {
     return .failed
   }
 
-  /// Nothing that the cache has of the chunk is given out any more. What somebody is just copying stays on disk until
-  /// it is written over.
+  /// Nothing that the cache has of the chunk is given out any more. What somebody is just copying
+  /// stays on disk until it is written over.
   private mutating func dropAll(of id: ChunkID, _ actions: inout [Action]) {
     guard let chunk = chunks[id] else { return }
     for index in 0..<chunk.grid.segmentCount {
@@ -221,7 +222,8 @@ extension FetchPlanner {
     return isWithheld(wait.bytes, in: chunk)
   }
 
-  /// Chooses the chunk that is made complete, that of the reader who has waited longest. Called before parts are chosen.
+  /// Chooses the chunk that is made complete, that of the reader who has waited longest. Called
+  /// before parts are chosen.
   mutating func chooseHold(_ actions: inout [Action]) {
     guard verification.mode == .strict else { return }
     if let held = verification.held {
@@ -247,21 +249,24 @@ extension FetchPlanner {
     }
   }
 
-  /// There is room for the chunk, and some is left for other readers: beside what is lent to the kernel, which is no
-  /// more than half of the cache, as long as the disk has room for all of that. A disk that fails holds nothing.
+  /// There is room for the chunk, and some is left for other readers: beside what is lent to the
+  /// kernel, which is no more than half of the cache, as long as the disk has room for all of that.
+  /// A disk that fails holds nothing.
   private func canHold(_ chunk: Chunk) -> Bool {
     let size = chunk.sizeOnDiskInBytes
     return !isCachingPaused && !chunk.isMemoryOnly && size <= ledger.boundInBytes * 3 / 8
       && wholePinnedInBytes + size <= ledger.boundInBytes * 7 / 8
   }
 
-  /// What is compared is on disk: what came into memory while that failed counts as missing, and is fetched again.
+  /// What is compared is on disk: what came into memory while that failed counts as missing, and is
+  /// fetched again.
   private mutating func storeAll(of id: ChunkID) {
     guard let count = chunks[id]?.grid.blockCount else { return }
     chunks[id]?.inMemory.remove(0..<count)
   }
 
-  /// What was given out unverified because the cache could not be written is to be compared from now on.
+  /// What was given out unverified because the cache could not be written is to be compared from
+  /// now on.
   mutating func verifyAgain() {
     for (id, chunk) in chunks where chunk.verification.isUncached && !chunk.isMemoryOnly {
       chunks[id]?.verification.forgetDiskFailure()
@@ -289,7 +294,8 @@ extension FetchPlanner {
     verification.heldSegments = []
   }
 
-  /// The blocks to fetch for a wait, some of which may be present; nil where there is nothing to fetch for it now.
+  /// The blocks to fetch for a wait, some of which may be present; nil where there is nothing to
+  /// fetch for it now.
   func wantedBlocks(for wait: Wait, in chunk: Chunk) -> Range<Int>? {
     guard isWithheld(wait.bytes, in: chunk) else { return chunk.grid.blocks(covering: wait.bytes) }
     guard verification.held == wait.chunk,

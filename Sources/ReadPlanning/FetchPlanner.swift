@@ -3,20 +3,24 @@ import DequeModule
 
 /// Decides what is fetched, when, for whom, and what must leave the cache for it.
 ///
-/// The planner is a value: it is told what happened (a read arrived, bytes came in, a hole was punched) and answers
-/// with actions, which the caller carries out *after* it has let go of the lock that guards the planner. It never
-/// touches a socket, a file or a clock, so every decision can be tested as a sequence of values.
+/// The planner is a value: it is told what happened (a read arrived, bytes came in, a hole was
+/// punched) and answers with actions, which the caller carries out *after* it has let go of the
+/// lock that guards the planner. It never touches a socket, a file or a clock, so every decision
+/// can be tested as a sequence of values.
 ///
-/// **What wants bytes.** A read whose bytes are not all here becomes a *wait*; a sequential reader has a *window*
-/// ahead of it. Neither is a queue of requests: whenever a connection is free, `fill` asks what is wanted most
-/// (waits first, oldest first; then the reader whose window has the least lead) and cuts the next part from the gap.
-/// A plan that no longer holds (the reader has moved on, or closed) therefore leaves nothing behind to be cancelled.
+/// **What wants bytes.** A read whose bytes are not all here becomes a *wait*; a sequential reader
+/// has a *window* ahead of it. Neither is a queue of requests: whenever a connection is free,
+/// `fill` asks what is wanted most (waits first, oldest first; then the reader whose window has the
+/// least lead) and cuts the next part from the gap. A plan that no longer holds (the reader has
+/// moved on, or closed) therefore leaves nothing behind to be cancelled.
 ///
-/// **What is never done twice.** A block is present, or in exactly one part that is under way, or wanted. Parts start
-/// only on blocks that are neither present nor in a part, so no byte is asked for twice however many readers want it.
+/// **What is never done twice.** A block is present, or in exactly one part that is under way, or
+/// wanted. Parts start only on blocks that are neither present nor in a part, so no byte is asked
+/// for twice however many readers want it.
 ///
-/// **One version.** Until a chunk's ETag is known one request at a time goes out for it; all later ones carry
-/// If-Match. That first request is sent by the first `open`, which is answered when its head has been checked.
+/// **One version.** Until a chunk's ETag is known one request at a time goes out for it; all later
+/// ones carry If-Match. That first request is sent by the first `open`, which is answered when its
+/// head has been checked.
 public struct FetchPlanner: Sendable {
   public struct Part: Sendable, Equatable {
     public let id: PartID
@@ -47,12 +51,13 @@ public struct FetchPlanner: Sendable {
     case decodeFooter(ChunkID, Range<Int>)
     /// Drop the block from memory, before the planner is told anything else.
     case drop(ChunkID, block: Int)
-    /// `load` the chunk, compare it with the manifest's MD5 (`beginVerification`), and report `verificationEnded`.
+    /// `load` the chunk, compare it with the manifest's MD5 (`beginVerification`), and report
+    /// `verificationEnded`.
     case verify(ChunkID)
     /// Report `verificationIsDue` in a moment.
     case verifyLater
-    /// The chunk is too large for the cache, or its disk fails, so that it cannot be compared before its last byte is given
-    /// out, which it now is: warn.
+    /// The chunk is too large for the cache, or its disk fails, so that it cannot be compared
+    /// before its last byte is given out, which it now is: warn.
     case cannotVerify(ChunkID, isTooLarge: Bool)
   }
 
@@ -67,7 +72,8 @@ public struct FetchPlanner: Sendable {
   let catalog: ChunkCatalog
   let maximumWindowInBytes: Int
 
-  /// A second of a 1 GB/s network: more ahead of one reader would be fetched for nothing when it stops.
+  /// A second of a 1 GB/s network: more ahead of one reader would be fetched for nothing when it
+  /// stops.
   private static let largestWindowInBytes = 128 << 20
 
   // Mutable state
@@ -83,9 +89,11 @@ public struct FetchPlanner: Sendable {
   /// Parts whose delay after a failure is over.
   var readyParts: [PartID] = []
   var runningCount = 0
-  /// Parts that the store refused for a time that it named: until that is over nothing is asked for.
+  /// Parts that the store refused for a time that it named: until that is over nothing is asked
+  /// for.
   var partsToldToWait: Set<PartID> = []
-  /// How many parts may run at once: fewer than `sizing.maxConnections` after the store has asked for fewer.
+  /// How many parts may run at once: fewer than `sizing.maxConnections` after the store has asked
+  /// for fewer.
   package internal(set) var concurrency: ConcurrencyLevel
   var nextPart: UInt64 = 1
   /// Space was wanted and could not be had: worth another look when something is unpinned.
@@ -130,8 +138,9 @@ public struct FetchPlanner: Sendable {
     ledger = CacheLedger(boundInBytes: cacheBoundInBytes)
   }
 
-  /// The largest chunk that can be opened: its indexes take 1/64 of the cache at most (the files of 32 chunks linger), and
-  /// each of the bitmaps of its blocks 128 KiB of memory. Those of S3 have some 200 MB.
+  /// The largest chunk that can be opened: its indexes take 1/64 of the cache at most (the files of
+  /// 32 chunks linger), and each of the bitmaps of its blocks 128 KiB of memory. Those of S3 have
+  /// some 200 MB.
   public static func largestChunkInBytes(cacheBoundInBytes: Int) -> Int {
     let perByte = BlockGrid.blockSizeInBytes / 8
     return min(64 << 30 / perByte, cacheBoundInBytes / 64) * perByte
@@ -159,7 +168,8 @@ public struct FetchPlanner: Sendable {
 
   /// The hole is punched.
   ///
-  /// - Returns: whether the entry is empty and unused, so that its files can be removed, and what to do next.
+  /// - Returns: whether the entry is empty and unused, so that its files can be removed, and what
+  ///   to do next.
   public mutating func evicted(_ segment: Segment) -> (isEntryIdle: Bool, [Action]) {
     let isEmpty = ledger.evicted(segment)
     let chunk = chunkOfEntry[segment.entry]
@@ -173,7 +183,8 @@ public struct FetchPlanner: Sendable {
     return isStarved ? fill() : []
   }
 
-  /// The segment leaves the cache: from now on its blocks are absent, and its space is free once `evicted` is told.
+  /// The segment leaves the cache: from now on its blocks are absent, and its space is free once
+  /// `evicted` is told.
   mutating func leave(_ segment: Segment) -> Action {
     if let id = chunkOfEntry[segment.entry], let grid = chunks[id]?.grid {
       let blocks = grid.blocks(ofSegment: segment.index)
@@ -265,9 +276,9 @@ public struct FetchPlanner: Sendable {
     return actions + fill()
   }
 
-  /// The reader is gone, its waits with it. With the chunk's last reader, parts that have more than a segment to go
-  /// are cancelled, and those that have brought nothing yet, as of a store that hangs; a shorter rest is worth more than
-  /// the connection that cancelling would cost.
+  /// The reader is gone, its waits with it. With the chunk's last reader, parts that have more than
+  /// a segment to go are cancelled, and those that have brought nothing yet, as of a store that
+  /// hangs; a shorter rest is worth more than the connection that cancelling would cost.
   public mutating func close(_ handle: HandleID) -> [Action] {
     guard let closed = handles.removeValue(forKey: handle) else { return [] }
     if let reader = closed.columns { columns.noteClosed(reader) }
@@ -429,7 +440,8 @@ public struct FetchPlanner: Sendable {
   /// Chunks that are open, each as often as it is.
   public var openHandleCount: Int { handles.count }
 
-  /// Among how many readers what is fetched ahead is shared, at least one: those that the kernel serves need nothing.
+  /// Among how many readers what is fetched ahead is shared, at least one: those that the kernel
+  /// serves need nothing.
   var readerCount: Int { max(1, handles.count - lentHandleCount) }
 
   /// What may be fetched ahead, all together, of what the cache has room for.
@@ -441,8 +453,8 @@ public struct FetchPlanner: Sendable {
         ledger.boundInBytes - wholePinnedInBytes - (verification.pinned?.bytes ?? 0) - held))
   }
 
-  /// Read-ahead spares what lies in windows, so that no block leaves between its arrival and its reader's. The rest of
-  /// the cache is for what is being read, and for who reads elsewhere.
+  /// Read-ahead spares what lies in windows, so that no block leaves between its arrival and its
+  /// reader's. The rest of the cache is for what is being read, and for who reads elsewhere.
   private static func shareOfWindows(inBytes bound: Int) -> Int { bound * 3 / 4 }
 
   private func wantsMore(_ handle: HandleID) -> Bool {

@@ -1,14 +1,16 @@
 /// Where the columns of a Parquet chunk lie.
 ///
-/// A Parquet reader jumps: it reads the footer, then of each row group the columns that its query names. To the plain
-/// read-ahead these jumps look like chance. The footer tells where each column begins and ends, so that a read inside
-/// a column can be answered with all of it (`ColumnReadAhead`). Only these places are decoded, 16 bytes for each column
-/// of each row group; names, statistics and types are passed over.
+/// A Parquet reader jumps: it reads the footer, then of each row group the columns that its query
+/// names. To the plain read-ahead these jumps look like chance. The footer tells where each column
+/// begins and ends, so that a read inside a column can be answered with all of it
+/// (`ColumnReadAhead`). Only these places are decoded, 16 bytes for each column of each row group;
+/// names, statistics and types are passed over.
 ///
-///     PAR1 | column, column, … (row group 0) | column, … (row group 1) | … | footer | its length, 4 bytes | PAR1
+///     PAR1 | column, column, … (row group 0) | column, … (row group 1) | … | footer
+///     | its length, 4 bytes | PAR1
 ///
-/// The footer comes from an object that anybody may have written: whatever is odd makes the chunk "not Parquet", which
-/// costs speed and nothing else.
+/// The footer comes from an object that anybody may have written: whatever is odd makes the chunk
+/// "not Parquet", which costs speed and nothing else.
 ///
 /// Source: the parquet-format repository, README.md and src/main/thrift/parquet.thrift.
 public struct ParquetLayout: Sendable, Equatable {
@@ -22,7 +24,8 @@ public struct ParquetLayout: Sendable, Equatable {
 
   /// A footer of a chunk with 1,000 row groups of 20 columns is about 3 MB.
   public static let largestFooterInBytes = 4 << 20
-  /// Columns × row groups: a layout takes 512 KiB at most (640 KiB if its columns are out of order).
+  /// Columns × row groups: a layout takes 512 KiB at most (640 KiB if its columns are out of
+  /// order).
   public static let mostColumnChunks = 32 << 10
   /// The footer's length and the magic number.
   public static let trailerInBytes = 8
@@ -35,9 +38,11 @@ public struct ParquetLayout: Sendable, Equatable {
   /// One past the last byte that a column can have.
   public let footerOffset: Int
 
-  /// Row group by row group. Empty for a column that has no readable bytes in this file (encrypted, or elsewhere).
+  /// Row group by row group. Empty for a column that has no readable bytes in this file (encrypted,
+  /// or elsewhere).
   private var chunkBytes: [Range<Int>] = []
-  /// The indices of `chunkBytes` by offset; nil where they are in order already, as every known writer leaves them.
+  /// The indices of `chunkBytes` by offset; nil where they are in order already, as every known
+  /// writer leaves them.
   private var order: [UInt32]?
 
   /// Decodes the footer.
@@ -84,7 +89,8 @@ public struct ParquetLayout: Sendable, Equatable {
     return chunkBytes[rowGroup * columnCount + column]
   }
 
-  /// The column that a byte belongs to; nil for the footer, page indexes and other bytes between columns.
+  /// The column that a byte belongs to; nil for the footer, page indexes and other bytes between
+  /// columns.
   public func columnChunk(at byteOffset: Int) -> (rowGroup: Int, column: Int)? {
     chunk(holding: byteOffset).map { ($0 / columnCount, $0 % columnCount) }
   }
@@ -232,7 +238,8 @@ public struct ParquetLayout: Sendable, Equatable {
     return start..<start + size
   }
 
-  /// Columns may lie in any order, but never over one another: then a byte belongs to one column at most.
+  /// Columns may lie in any order, but never over one another: then a byte belongs to one column at
+  /// most.
   private mutating func sortByOffset() throws(ThriftCompactReader.Damaged) {
     let ascends = zip(chunkBytes, chunkBytes.dropFirst()).allSatisfy {
       $0.upperBound <= $1.lowerBound

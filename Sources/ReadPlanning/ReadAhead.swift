@@ -1,36 +1,41 @@
 /// What one reader's past reads say about its next ones.
 ///
-/// A reader is *sequential* where its reads continue one another. The kernel's own read-ahead sends up to two
-/// requests of 1 MiB at once and several threads may deliver them in either order, so "continue" allows a slack on
-/// both sides of the frontier, and counts bytes read rather than distance covered: a reader that hops forward
-/// inside the slack without reading what lies between never looks sequential. What was passed over may also be read a
-/// little later than that.
+/// A reader is *sequential* where its reads continue one another. The kernel's own read-ahead sends
+/// up to two requests of 1 MiB at once and several threads may deliver them in either order, so
+/// "continue" allows a slack on both sides of the frontier, and counts bytes read rather than
+/// distance covered: a reader that hops forward inside the slack without reading what lies between
+/// never looks sequential. What was passed over may also be read a little later than that.
 ///
-/// The window ahead of a sequential reader is a multiple of what it has read, so what a reader that stops leaves
-/// unread is bounded by a multiple of what it used; a reader that seeks has no window at all. A few streams are
-/// followed at once because one handle may be read in several places in turn (a Parquet reader's columns).
+/// The window ahead of a sequential reader is a multiple of what it has read, so what a reader that
+/// stops leaves unread is bounded by a multiple of what it used; a reader that seeks has no window
+/// at all. A few streams are followed at once because one handle may be read in several places in
+/// turn (a Parquet reader's columns).
 struct ReadAhead: Sendable {
-  /// The smallest request for a reader that starts at the chunk's first byte: `head` costs this much.
+  /// The smallest request for a reader that starts at the chunk's first byte: `head` costs this
+  /// much.
   static let firstRequestInBytes = 1 << 20
 
-  /// How far past what a stream has read it is fetched, for each byte read. 16 reaches the full window of a
-  /// 100 MiB chunk within the first 4 MiB read, which is within two round trips.
+  /// How far past what a stream has read it is fetched, for each byte read. 16 reaches the full
+  /// window of a 100 MiB chunk within the first 4 MiB read, which is within two round trips.
   static let windowPerByteRead = 16
 
-  /// A reader that starts elsewhere than at the first byte has come for something: only after this much read in a row
-  /// is it taken to go on. It is more than a Parquet reader takes of one column in one row group.
+  /// A reader that starts elsewhere than at the first byte has come for something: only after this
+  /// much read in a row is it taken to go on. It is more than a Parquet reader takes of one column
+  /// in one row group.
   private static let seekerProofInBytes = 2 << 20
 
   private static let slackInBytes = 1 << 20
   private static let streamCount = 4
-  /// So far behind the others a request of the kernel may come: it sends several at once, and four threads take them.
+  /// So far behind the others a request of the kernel may come: it sends several at once, and four
+  /// threads take them.
   private static let latestInBytes = 4 << 20
   /// A stream that so many reads passed by has no window until it is read again.
   private static let readsUntilPaused = 32
 
   struct Stream: Sendable {
     let startOffset: Int
-    /// From the chunk's first byte, by a reader that has not looked for its contents before: mostly it reads all.
+    /// From the chunk's first byte, by a reader that has not looked for its contents before: mostly
+    /// it reads all.
     let isOfEverything: Bool
     /// One past the furthest byte read.
     var frontier: Int
@@ -48,8 +53,9 @@ struct ReadAhead: Sendable {
     /// More was read than passed over.
     var isDense: Bool { bytesRead >= bytesSkipped }
 
-    /// Takes in a read that continues the stream: what lies past the frontier is new, what lies before it fills what
-    /// was skipped, if anything was; what was read before does not count again.
+    /// Takes in a read that continues the stream: what lies past the frontier is new, what lies
+    /// before it fills what was skipped, if anything was; what was read before does not count
+    /// again.
     mutating func advance(by read: Range<Int>) {
       let late = min(bytesSkipped, max(0, min(read.upperBound, frontier) - read.lowerBound))
       let new = max(0, read.upperBound - max(read.lowerBound, frontier))
@@ -58,8 +64,8 @@ struct ReadAhead: Sendable {
       frontier = max(frontier, read.upperBound)
     }
 
-    /// Whether this stream, from the chunk's first byte, has come to where `other` begins. Elsewhere the same would
-    /// make a stream of a reader that goes backwards.
+    /// Whether this stream, from the chunk's first byte, has come to where `other` begins.
+    /// Elsewhere the same would make a stream of a reader that goes backwards.
     func precedes(_ other: Stream) -> Bool {
       isOfEverything && frontier == other.startOffset
     }
@@ -72,7 +78,8 @@ struct ReadAhead: Sendable {
     }
   }
 
-  /// What the reader is believed to have read of the chunk before this one: its window goes on from there.
+  /// What the reader is believed to have read of the chunk before this one: its window goes on from
+  /// there.
   let inheritedBytesRead: Int
   /// Most recently used first.
   private(set) var streams: [Stream] = []
@@ -91,9 +98,10 @@ struct ReadAhead: Sendable {
   /// - Parameters:
   ///   - maximumWindowInBytes: what the cache and the connections allow this reader.
   ///   - sizeInBytes: the chunk's length.
-  ///   - hasContents: the reader has looked at the chunk's table of contents, and comes for something even where it begins
-  ///     at the first byte.
-  ///   - endOfUse: where a reader that did not begin at the first byte has what it came for; nil where that is not known.
+  ///   - hasContents: the reader has looked at the chunk's table of contents, and comes for
+  ///     something even where it begins at the first byte.
+  ///   - endOfUse: where a reader that did not begin at the first byte has what it came for; nil
+  ///     where that is not known.
   mutating func note(
     _ read: Range<Int>, maximumWindowInBytes: Int, sizeInBytes: Int, hasContents: Bool = false,
     endOfUse: Int? = nil
@@ -123,8 +131,8 @@ struct ReadAhead: Sendable {
         Self.firstRequestInBytes,
         (stream.bytesRead + (isOfEverything ? inheritedBytesRead : 0)) * factor)
       stream.windowInBytes = min(maximumWindowInBytes, grown)
-      // As it grows the window of a reader of everything so far begins at the first byte: the same whichever of the
-      // kernel's first two requests comes first.
+      // As it grows the window of a reader of everything so far begins at the first byte: the same
+      // whichever of the kernel's first two requests comes first.
       let end =
         isOfEverything && stream.bytesRead == stream.frontier
         ? min(grown, stream.frontier + maximumWindowInBytes)
@@ -152,16 +160,18 @@ struct ReadAhead: Sendable {
   /// What is to be fetched ahead of a stream.
   struct Window {
     let bytes: Range<Int>
-    /// The same with what lies a little before it, where something was passed over that may be read yet.
+    /// The same with what lies a little before it, where something was passed over that may be read
+    /// yet.
     let bytesToSpare: Range<Int>
     /// What it is cut in parts by.
     let sizeInBytes: Int
   }
 
-  /// The windows that are not empty. Together they have at most `limitInBytes`, which may be less than when they were
-  /// opened: the cache is shared with more readers by then.
+  /// The windows that are not empty. Together they have at most `limitInBytes`, which may be less
+  /// than when they were opened: the cache is shared with more readers by then.
   func windows(limitInBytes: Int) -> [Window] {
-    // Where there is not enough for all, the latest used ones get it: a window of less than a part is none.
+    // Where there is not enough for all, the latest used ones get it: a window of less than a part
+    // is none.
     let open = streams.lazy.filter { $0.windowInBytes > 0 && $0.target > $0.frontier }
       .prefix(max(1, limitInBytes / (2 * PartSizing.smallestInBytes)))
     let limit = max(0, limitInBytes) / max(1, open.count)

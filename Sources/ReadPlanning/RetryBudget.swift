@@ -1,9 +1,11 @@
-/// How many quick retries all requests together may make: a bucket of tokens that answers fill and retries empty.
+/// How many quick retries all requests together may make: a bucket of tokens that answers fill and
+/// retries empty.
 ///
-/// A single part's back-off does not keep thousands of parts from making a storm together when a store falters. Each
-/// retry costs a token and each request that succeeds earns a tenth, so that in the long run retries are at most a tenth
-/// of what succeeds; the bucket's size lets a short disturbance of all connections pass unnoticed. Without a token a
-/// retry is slow, not refused (`RetryPolicy`): a reader that waits gets its bytes late rather than an error.
+/// A single part's back-off does not keep thousands of parts from making a storm together when a
+/// store falters. Each retry costs a token and each request that succeeds earns a tenth, so that in
+/// the long run retries are at most a tenth of what succeeds; the bucket's size lets a short
+/// disturbance of all connections pass unnoticed. Without a token a retry is slow, not refused
+/// (`RetryPolicy`): a reader that waits gets its bytes late rather than an error.
 public struct RetryBudget: Sendable {
   public static let tokensPerSuccess = 0.1
   /// Three attempts for each of 32 connections.

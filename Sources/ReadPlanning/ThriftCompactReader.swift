@@ -1,9 +1,9 @@
-/// Walks bytes in Thrift's compact protocol, as far as a Parquet footer needs it: fields, integers, lists, and
-/// passing over everything else.
+/// Walks bytes in Thrift's compact protocol, as far as a Parquet footer needs it: fields, integers,
+/// lists, and passing over everything else.
 ///
-/// The bytes come from an object that anybody may have written. Every access is checked against `end`, every element
-/// consumes at least one byte, and nesting is limited, so a walk takes time linear in the bytes given and allocates
-/// nothing.
+/// The bytes come from an object that anybody may have written. Every access is checked against
+/// `end`, every element consumes at least one byte, and nesting is limited, so a walk takes time
+/// linear in the bytes given and allocates nothing.
 ///
 /// Source: the Thrift repository, doc/specs/thrift-compact-protocol.md.
 struct ThriftCompactReader {

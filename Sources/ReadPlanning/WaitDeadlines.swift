@@ -2,8 +2,9 @@ import HeapModule
 
 /// Until when each wait may last.
 ///
-/// Waits that are answered are not looked for and taken out: they leave when they are the next to end, or when they have
-/// become the most of what is here. There are never more than twice as many entries as waits, and some.
+/// Waits that are answered are not looked for and taken out: they leave when they are the next to
+/// end, or when they have become the most of what is here. There are never more than twice as many
+/// entries as waits, and some.
 public struct WaitDeadlines: Sendable {
   private struct Entry: Comparable {
     let deadline: Duration

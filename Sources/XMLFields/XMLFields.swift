@@ -8,9 +8,9 @@ package struct XMLFields {
 
   private let fields: [String: String]
 
-  /// Nil if the document is too large, not XML in UTF-8, or none that AWS would write: that is one with
-  /// a document type or a processing instruction, or with elements more than eight deep. One that is
-  /// cut off has the fields that came whole.
+  /// Nil if the document is too large, not XML in UTF-8, or none that AWS would write: that is one
+  /// with a document type or a processing instruction, or with elements more than eight deep. One
+  /// that is cut off has the fields that came whole.
   package init?(parsing document: [UInt8], within element: String) {
     guard document.count <= Self.largestDocumentInBytes else { return nil }
     let collector = FieldCollector(within: element)
@@ -31,14 +31,15 @@ private final class FieldCollector {
 
   init(within element: String) {
     self.element = element
-    // The encoding is given, so that the one that a document declares is not heeded. Names keep their
-    // prefixes: AWS has none.
+    // The encoding is given, so that the one that a document declares is not heeded. Names keep
+    // their prefixes: AWS has none.
     parser = XML_ParserCreate("UTF-8")
   }
 
   deinit { XML_ParserFree(parser) }
 
-  /// Returns whether `document`, to be given once, is well-formed as far as it goes, and was not refused.
+  /// Returns whether `document`, to be given once, is well-formed as far as it goes, and was not
+  /// refused.
   func take(_ document: [UInt8]) -> Bool {
     guard let parser else { return false }
     // Unretained: `self` outlives the call to XML_Parse, which alone uses the pointer.
@@ -70,7 +71,8 @@ private final class FieldCollector {
     context.map { Unmanaged.fromOpaque($0).takeUnretainedValue() }
   }
 
-  /// Makes XML_Parse return an error. Expat may still call `end` once, for an element without content.
+  /// Makes XML_Parse return an error. Expat may still call `end` once, for an element without
+  /// content.
   private func refuse() { XML_StopParser(parser, XML_Bool(XML_FALSE)) }
 
   /// `name` is a string of C's that is valid until the handler returns, so it is copied.

@@ -3,9 +3,10 @@ import Glibc
 
 /// Putting the mount in the background.
 ///
-/// The program starts itself again as a session of its own and waits for one message on a pipe: "ready", or what went
-/// wrong. It does not fork: a forked process has none of the threads that the runtime may have started by then.
-/// Standard error stays the user's until the mount is ready, so that warnings are seen.
+/// The program starts itself again as a session of its own and waits for one message on a pipe:
+/// "ready", or what went wrong. It does not fork: a forked process has none of the threads that the
+/// runtime may have started by then. Standard error stays the user's until the mount is ready, so
+/// that warnings are seen.
 enum BackgroundProcess {
   private static let readyDescriptor: Int32 = 3
   private static let ready = UInt8(ascii: "+")
@@ -79,7 +80,8 @@ enum BackgroundProcess {
 
   // MARK: In the second process
 
-  /// Tells the first process that the mount answers. False when it is gone: nobody wants the mount then.
+  /// Tells the first process that the mount answers. False when it is gone: nobody wants the mount
+  /// then.
   static func reportReady(to descriptor: Int32) -> Bool {
     defer { close(descriptor) }
     return write(descriptor, [ready], 1) == 1
@@ -91,9 +93,9 @@ enum BackgroundProcess {
     close(descriptor)
   }
 
-  /// What the second process was given beside its standard descriptors and its pipe: a lock that the caller holds, say.
-  /// To be called before anything is opened. That which the runtime has opened is closed in programs that it starts;
-  /// what was given was not.
+  /// What the second process was given beside its standard descriptors and its pipe: a lock that
+  /// the caller holds, say. To be called before anything is opened. That which the runtime has
+  /// opened is closed in programs that it starts; what was given was not.
   static func inheritedDescriptors() -> [Int32] {
     guard let folder = opendir("/proc/self/fd") else { return [] }
     defer { closedir(folder) }
@@ -107,8 +109,8 @@ enum BackgroundProcess {
     return found
   }
 
-  /// Lets go of the terminal, of the directory it was started in, and of what it was given: by now anything that was
-  /// named as /dev/fd/N has been read.
+  /// Lets go of the terminal, of the directory it was started in, and of what it was given: by now
+  /// anything that was named as /dev/fd/N has been read.
   static func detach(closing inherited: [Int32]) {
     chdir("/")
     for descriptor in inherited { close(descriptor) }

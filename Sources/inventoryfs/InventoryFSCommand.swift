@@ -31,7 +31,8 @@ struct InventoryFSCommand: ParsableCommand {
     }
   }
 
-  /// Where the caller has closed 0, 1 or 2, what is opened next would get the number, and messages would go there.
+  /// Where the caller has closed 0, 1 or 2, what is opened next would get the number, and messages
+  /// would go there.
   private static func fillStandardDescriptors() {
     while true {
       let descriptor = open("/dev/null", O_RDWR)

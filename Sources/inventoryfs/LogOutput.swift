@@ -4,8 +4,9 @@ import Locks
 import Logging
 import PrintableText
 
-/// Where log lines go: standard error at first, so that what goes wrong while mounting is seen, and the file that was
-/// named, if one was; then the file alone, or the system's log when there is no terminal to write to.
+/// Where log lines go: standard error at first, so that what goes wrong while mounting is seen, and
+/// the file that was named, if one was; then the file alone, or the system's log when there is no
+/// terminal to write to.
 final class LogOutput: Sendable {
   enum Destination: Sendable {
     case standardError

@@ -3,15 +3,18 @@
 ///     memory = base + connections × (receive buffer + connection) + threads × largest read
 ///            + further network threads × (receive buffer + thread)
 ///
-/// Nothing else grows by more than a few MiB: bodies stream to disk, parked reads hold no buffer, and the kernel's page
-/// cache is not ours. Beside it come what follows from the data: some 700 bytes for each chunk of the manifest (names,
-/// keys, digests), and the ledger's 120 bytes for each MiB in the cache. And while the cache's disk is full or fails, reads
-/// go through memory: 4 MiB (`FetchPlanner.mostBlocksInMemory`), in which the default plan of 42 MiB stays below its 64 MiB.
+/// Nothing else grows by more than a few MiB: bodies stream to disk, parked reads hold no buffer,
+/// and the kernel's page cache is not ours. Beside it come what follows from the data: some 700
+/// bytes for each chunk of the manifest (names, keys, digests), and the ledger's 120 bytes for each
+/// MiB in the cache. And while the cache's disk is full or fails, reads go through memory: 4 MiB
+/// (`FetchPlanner.mostBlocksInMemory`), in which the default plan of 42 MiB stays below its 64 MiB.
 struct MemoryPlan: Sendable, Equatable {
-  /// The program, its libraries (20 MiB of them file-backed, shared with other processes) and what they set up.
-  /// Measured on x86-64: 32.2 MiB with one connection, 36.4 with 16, 40.4 with 32, 46.9 with 64.
+  /// The program, its libraries (20 MiB of them file-backed, shared with other processes) and what
+  /// they set up. Measured on x86-64: 32.2 MiB with one connection, 36.4 with 16, 40.4 with 32,
+  /// 46.9 with 64.
   static let baseInBytes = 27 << 20
-  /// What libcurl keeps for a connection beside its receive buffer: 5 KiB measured, some 50 with TLS.
+  /// What libcurl keeps for a connection beside its receive buffer: 5 KiB measured, some 50 with
+  /// TLS.
   static let connectionInBytes = 32 << 10
   /// Each thread that answers the kernel has one buffer of the largest read.
   static let threadBufferInBytes = 1 << 20
@@ -32,10 +35,11 @@ struct MemoryPlan: Sendable, Equatable {
     Self.peak(maxConnections, receiveBufferSizeInBytes, threadCount, networkThreadCount)
   }
 
-  /// The most generous plan within a limit: first the receive buffers shrink, then network threads and then
-  /// connections become fewer.
+  /// The most generous plan within a limit: first the receive buffers shrink, then network threads
+  /// and then connections become fewer.
   ///
-  /// Nil when the limit does not allow even one connection; `smallestLimitInBytes(threadCount:)` tells what would.
+  /// Nil when the limit does not allow even one connection; `smallestLimitInBytes(threadCount:)`
+  /// tells what would.
   ///
   /// - Parameters:
   ///   - threadCount: threads that answer the kernel.
@@ -63,7 +67,8 @@ struct MemoryPlan: Sendable, Equatable {
     self.networkThreadCount = networkThreads
   }
 
-  /// What one connection takes, rounded up to whole MiB: it is named to somebody who is to type it in.
+  /// What one connection takes, rounded up to whole MiB: it is named to somebody who is to type it
+  /// in.
   static func smallestLimitInBytes(threadCount: Int) -> Int {
     let unit = 1 << 20
     return (peak(1, smallestReceiveBufferInBytes, threadCount, 1) + unit - 1) / unit * unit

@@ -31,8 +31,9 @@ final class MountProcess {
   ///
   /// - Parameter onReady: called once the mount answers; false means that nobody wants it any more.
   func run(onReady: () -> Bool) throws(Failure) {
-    // Each arena keeps what its threads once needed, and there would be one for nearly each of them: of 20 MiB of memory
-    // that is no file's, 1 to 3 in a soak. Those that the file system needs are few and seldom malloc at once.
+    // Each arena keeps what its threads once needed, and there would be one for nearly each of
+    // them: of 20 MiB of memory that is no file's, 1 to 3 in a soak. Those that the file system
+    // needs are few and seldom malloc at once.
     inventoryfs_limit_malloc_arenas(2)
     signal(SIGPIPE, SIG_IGN)
     termination.watch()
@@ -264,9 +265,10 @@ final class MountProcess {
     setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
   }
 
-  /// The process holds keys, which must not end up in a file. With a limit of 0 the kernel would still hand the dump to a
-  /// program, where `core_pattern` names one; of 1, it does neither (`do_coredump` in Linux's fs/coredump.c).
-  /// PR_SET_DUMPABLE would do as well, but gives the process's files in /proc to root.
+  /// The process holds keys, which must not end up in a file. With a limit of 0 the kernel would
+  /// still hand the dump to a program, where `core_pattern` names one; of 1, it does neither
+  /// (`do_coredump` in Linux's fs/coredump.c). PR_SET_DUMPABLE would do as well, but gives the
+  /// process's files in /proc to root.
   private func forbidCoreDumps() {
     var limit = rlimit(rlim_cur: 1, rlim_max: 1)
     setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &limit)

@@ -5,8 +5,8 @@ import PosixThreads
 
 /// Turns SIGINT, SIGTERM, SIGHUP and SIGQUIT into a clean end.
 ///
-/// The signals are blocked in all threads and waited for by one, so that what they lead to is ordinary code. Before
-/// anything is mounted they end the process; afterwards they unmount.
+/// The signals are blocked in all threads and waited for by one, so that what they lead to is
+/// ordinary code. Before anything is mounted they end the process; afterwards they unmount.
 final class Termination: Sendable {
   private enum Phase {
     case loading
@@ -16,7 +16,8 @@ final class Termination: Sendable {
 
   private let phase = Lock(Phase.loading)
 
-  /// Blocks the signals for this thread and those it starts from now on. To be called before there are others.
+  /// Blocks the signals for this thread and those it starts from now on. To be called before there
+  /// are others.
   func watch() {
     var signals = sigset_t()
     sigemptyset(&signals)

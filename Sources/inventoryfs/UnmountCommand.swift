@@ -41,8 +41,8 @@ struct UnmountCommand: ParsableCommand {
     return count > 0 ? pid_t(String(decoding: bytes[..<count], as: UTF8.self)) : nil
   }
 
-  /// So that a mount that follows finds the cache directory free. A process that has ended but was not waited for by
-  /// its parent counts as ended.
+  /// So that a mount that follows finds the cache directory free. A process that has ended but was
+  /// not waited for by its parent counts as ended.
   private func waitForEnd(of process: Int32) {
     var watched = pollfd(fd: process, events: Int16(POLLIN), revents: 0)
     poll(&watched, 1, Self.longestEndInMilliseconds)

@@ -4,7 +4,8 @@ import Testing
 
 @testable import AWSCredentials
 
-/// Credentials are known at once while they hold, renewed before they end, and looked for by one at a time.
+/// Credentials are known at once while they hold, renewed before they end, and looked for by one at
+/// a time.
 @Suite(.timeLimit(.minutes(2))) struct CredentialsKeeperTests {
   /// Gives A1, A2 and so on, which expire after 1000 s; what it is told to fails.
   private final class Source: CredentialsProvider {

@@ -3,8 +3,9 @@ import Digests
 import HTTPTransfer
 import Testing
 
-/// The examples of "Signature Calculations for the Authorization Header: Transferring Payload in a Single
-/// Chunk" in the Amazon S3 API Reference, and of "Deriving the signing key" in the AWS General Reference.
+/// The examples of "Signature Calculations for the Authorization Header: Transferring Payload in a
+/// Single Chunk" in the Amazon S3 API Reference, and of "Deriving the signing key" in the AWS
+/// General Reference.
 @Suite struct RequestSignerTests {
   private let credentials = Credentials(
     accessKeyID: "AKIAIOSFODNN7EXAMPLE", secretAccessKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"

@@ -73,8 +73,8 @@ final class CacheFolder {
   }
 }
 
-/// A process that another test is just starting has this one's locks until it executes, which may take it long on a busy
-/// machine.
+/// A process that another test is just starting has this one's locks until it executes, which may
+/// take it long on a busy machine.
 func untilFree<Value>(
   _ body: () throws(BlockCacheError) -> Value
 ) throws(BlockCacheError) -> Value {

@@ -8,14 +8,15 @@ import Testing
 
 @testable import BlockCache
 
-/// kill -9 at every step of writing the cache, and every mixture of old and new sectors that power loss may leave.
+/// kill -9 at every step of writing the cache, and every mixture of old and new sectors that power
+/// loss may leave.
 @Suite(.timeLimit(.minutes(2))) struct CrashStepTests {
   private static let whole = content(18 * blockSize + 77)
   private static let identity = CacheIdentity.chunk(sizeInBytes: whole.count)
   private static let otherIdentity = CacheIdentity.chunk(sizeInBytes: 3 * blockSize, key: "other")
 
-  /// Uses everything that writes: new entries, blocks in several steps, eviction of open and of closed entries, an
-  /// entry that is written anew, one that is removed.
+  /// Uses everything that writes: new entries, blocks in several steps, eviction of open and of
+  /// closed entries, an entry that is written anew, one that is removed.
   private static func runProgram(at path: String, hook: CacheStepHook?) throws {
     let cache = try BlockCache(path: path, logger: silent, hook: hook)
     cache.scan { _ in }
@@ -48,7 +49,8 @@ import Testing
     cache.close(again)
   }
 
-  /// Opens what is in the folder: every block that it gives out is right, and the books cover what is on disk.
+  /// Opens what is in the folder: every block that it gives out is right, and the books cover what
+  /// is on disk.
   private static func check(_ folder: CacheFolder, _ occasion: String) throws {
     let cache = try folder.openCache()
     var booked = 0
@@ -126,8 +128,8 @@ import Testing
       try Self.check(folder, "failed at step \(failingStep)")
       let taken = Array(steps.withLock { $0 }.prefix(failingStep))
       guard taken.count == failingStep, let failed = taken.last else { break }
-      // Files that stay are found by the next start. An entry's version, after its first header, is written again
-      // before its first bytes.
+      // Files that stay are found by the next start. An entry's version, after its first header, is
+      // written again before its first bytes.
       let isForgiven =
         [.removeIndex, .removeData].contains(failed)
         || taken.suffix(2) == [.writeHeader, .writeHeader]

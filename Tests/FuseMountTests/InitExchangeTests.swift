@@ -13,7 +13,8 @@ struct InitExchangeTests {
     bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: UInt32.self) }
   }
 
-  /// A request as kernel 6.9 sends it: header, major, minor, read-ahead, flags, flags2, eleven unused words.
+  /// A request as kernel 6.9 sends it: header, major, minor, read-ahead, flags, flags2, eleven
+  /// unused words.
   private func request(opcode: UInt32 = 26, flags: UInt32 = 1 << 30 | 0x7b, flags2: UInt32 = 0x7f)
     -> [UInt8]
   {
@@ -23,7 +24,8 @@ struct InitExchangeTests {
 
   private let unique: UInt64 = 0x5566_7788_1122_3344
 
-  /// libfuse 3.14's reply: header, then major … flags at 12, flags2 and eight unused words at the end.
+  /// libfuse 3.14's reply: header, then major … flags at 12, flags2 and eight unused words at the
+  /// end.
   private func reply(error: Int32 = 0) -> [UInt8] {
     bytes([80, UInt32(bitPattern: error), 0x1122_3344, 0x5566_7788])
       + bytes([7, 37, 131072, 0x21, 0x0030_0040, 1 << 20, 1, 256] + Array(repeating: 0, count: 8))

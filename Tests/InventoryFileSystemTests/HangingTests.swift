@@ -307,8 +307,8 @@ extension Rig {
   }
 }
 
-/// A thread for one task that a gate keeps: the threads that all other tasks share are as few as the
-/// machine has cores, and two that are kept would be all of them.
+/// A thread for one task that a gate keeps: the threads that all other tasks share are as few as
+/// the machine has cores, and two that are kept would be all of them.
 private final class OwnThread: TaskExecutor {
   private let jobs = JobQueue<@Sendable () -> Void>()
 

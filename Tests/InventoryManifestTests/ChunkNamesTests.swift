@@ -12,7 +12,8 @@ import Testing
         == ["a.csv.gz", "b.parquet", "c", "d.orc", ".hidden", "ü 1.gz", "g\\h"])
   }
 
-  // The tags are the first digits of the whole key's SHA-256, from `printf %s a/part.csv.gz | sha256sum`.
+  // The tags are the first digits of the whole key's SHA-256, from `printf %s a/part.csv.gz |
+  // sha256sum`.
   @Test("Keys with one basename all get a tag, before an extension that globs still match")
   func sharedBasename() {
     #expect(

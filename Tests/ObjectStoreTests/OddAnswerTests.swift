@@ -4,7 +4,8 @@ import ObjectStore
 import TestSupport
 import Testing
 
-/// Answers that no orderly server gives, and that must neither hold a request for ever nor mislead it.
+/// Answers that no orderly server gives, and that must neither hold a request for ever nor mislead
+/// it.
 @Suite(.timeLimit(.minutes(2))) struct OddAnswerTests {
   private static let object = S3Location(bucket: "bucket", key: "key")
 
@@ -126,7 +127,8 @@ import Testing
 
   @Test("What a proxy answers to CONNECT is not taken for the store's answer")
   func proxy() async {
-    // In a process of its own: the environment is all tests', and libcurl reads it while others are changing it.
+    // In a process of its own: the environment is all tests', and libcurl reads it while others are
+    // changing it.
     await #expect(processExitsWith: .success) {
       let proxy = try #require(
         PlainServer { connection in

@@ -44,7 +44,8 @@ import Testing
     #expect(S3ErrorBody(parsing: Array(body.utf8)) == nil)
   }
 
-  /// What fuzzing found to end the process while FoundationXML read it, and two smaller ones of its kind.
+  /// What fuzzing found to end the process while FoundationXML read it, and two smaller ones of its
+  /// kind.
   @Test("An element's name that is not UTF-8, and a processing instruction without data, are nil")
   func whatEndedTheProcess() {
     let start = #"<?xml version="1.0" encoding="UTF-8"?><Erro"#

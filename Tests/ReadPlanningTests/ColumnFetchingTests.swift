@@ -6,8 +6,8 @@ private let mebibyte = 1 << 20
 
 @Suite("Columns of Parquet chunks")
 struct ColumnFetchingTests {
-  /// Nine row groups of eleven columns as an inventory has them: 850 KB of `size`, 26 KB of `storage_class`, and much
-  /// of others between.
+  /// Nine row groups of eleven columns as an inventory has them: 850 KB of `size`, 26 KB of
+  /// `storage_class`, and much of others between.
   private static let columnSizes = [
     350, 3_897_609, 3_270_969, 11_291, 8_476, 848_679, 899_421, 3_266_812, 25_606, 12_760, 306,
   ]
@@ -329,7 +329,8 @@ struct ColumnFetchingTests {
     let size = layout.footerOffset + 3000
     var simulation = PlannerSimulation(sizeInBytes: size, chunkCount: 40, layout: layout)
     let column = layout.bytes(ofColumn: 0, inRowGroup: 250)
-    // What has been unloaded takes none; of the chunks that follow, the footers have been looked at in vain.
+    // What has been unloaded takes none; of the chunks that follow, the footers have been looked at
+    // in vain.
     for chunks in [0..<10, 30..<32] {
       var whole = 0
       for chunk in chunks {

@@ -3,12 +3,13 @@ import ReadPlanning
 import TestSupport
 import Testing
 
-/// Everything that can happen to a planner, in random order: a store that fails, a disk that fails, fills up and
-/// recovers, holes that cannot be punched, damaged blocks, comparisons that end in every way, readers that give up.
+/// Everything that can happen to a planner, in random order: a store that fails, a disk that fails,
+/// fills up and recovers, holes that cannot be punched, damaged blocks, comparisons that end in
+/// every way, readers that give up.
 ///
-/// Beside the planner it is written down what is really on disk and in memory. Whenever a reader copies, its bytes must
-/// be there; what is on disk must be on the books; and once the disk and the store are well, everyone who waits is
-/// answered.
+/// Beside the planner it is written down what is really on disk and in memory. Whenever a reader
+/// copies, its bytes must be there; what is on disk must be on the books; and once the disk and the
+/// store are well, everyone who waits is answered.
 @Suite("A planner among faults") struct FaultSimulationTests {
   @Test(
     "Bytes are there when they are given out, the bounds hold, and nobody waits for ever",

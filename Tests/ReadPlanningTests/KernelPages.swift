@@ -1,9 +1,10 @@
 import Blocks
 import ReadPlanning
 
-/// The kernel's page cache for one open file, as far as the requests go that it sends to the file system: whole pages,
-/// none twice; just the pages wanted after a jump; once a read continues, a window that grows to 1 MiB, whose marked
-/// page asks for the next one when it is read (mm/readahead.c).
+/// The kernel's page cache for one open file, as far as the requests go that it sends to the file
+/// system: whole pages, none twice; just the pages wanted after a jump; once a read continues, a
+/// window that grows to 1 MiB, whose marked page asks for the next one when it is read
+/// (mm/readahead.c).
 struct KernelPages {
   static let pageSizeInBytes = 4096
   private static let largestWindow = 256

@@ -1,9 +1,10 @@
-/// A Parquet file as its last bytes: the footer, its length and the magic number, with where the library that wrote
-/// it says its columns lie. All have the nine columns of an inventory.
+/// A Parquet file as its last bytes: the footer, its length and the magic number, with where the
+/// library that wrote it says its columns lie. All have the nine columns of an inventory.
 struct ParquetFooter: Sendable, CustomStringConvertible {
   let description: String
   let fileSizeInBytes: Int
-  /// Where each column starts, row group by row group, and where the last one ends: they touch one another.
+  /// Where each column starts, row group by row group, and where the last one ends: they touch one
+  /// another.
   let columnOffsets: [Int]
   private let base64: String
 
@@ -74,7 +75,8 @@ struct ParquetFooter: Sendable, CustomStringConvertible {
       AABQQVIx
       """)
 
-  /// One row group, Zstandard, no dictionary, a page index before the footer, key-value metadata (pyarrow).
+  /// One row group, Zstandard, no dictionary, a page index before the footer, key-value metadata
+  /// (pyarrow).
   static let pyarrowPageIndex = ParquetFooter(
     description: "no dictionary, page index", fileSizeInBytes: 1_950_419,
     columnOffsets: [

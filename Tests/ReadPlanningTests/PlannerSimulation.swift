@@ -74,8 +74,8 @@ struct PlannerSimulation {
     return (handle, true)
   }
 
-  /// A reader opens the chunk, reads so much from its beginning, and closes it; by itself, unheard of, where the chunk is
-  /// lent to the kernel.
+  /// A reader opens the chunk, reads so much from its beginning, and closes it; by itself, unheard
+  /// of, where the chunk is lent to the kernel.
   ///
   /// - Returns: whether it was lent.
   mutating func visit(_ chunk: Int, reading count: Int) -> Bool {

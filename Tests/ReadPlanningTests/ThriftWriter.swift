@@ -1,4 +1,5 @@
-/// Writes footers by hand in Thrift's compact protocol: just enough to build valid and invalid ones.
+/// Writes footers by hand in Thrift's compact protocol: just enough to build valid and invalid
+/// ones.
 struct ThriftWriter {
   private(set) var bytes: [UInt8] = []
 

@@ -1,7 +1,8 @@
 import Glibc
 import Locks
 
-/// A server that says to each connection what a test wants, byte for byte, and nothing that an HTTP library would add.
+/// A server that says to each connection what a test wants, byte for byte, and nothing that an HTTP
+/// library would add.
 public final class PlainServer: Sendable {
   /// One connection.
   public struct Connection: Sendable {
@@ -51,7 +52,8 @@ public final class PlainServer: Sendable {
 
   /// - Parameters:
   ///   - readsRequest: whether a request's head is read before `serve` is called.
-  ///   - serve: called for each connection, on a thread of its own; the connection is closed when it returns.
+  ///   - serve: called for each connection, on a thread of its own; the connection is closed when
+  ///     it returns.
   public init?(readsRequest: Bool = true, _ serve: @escaping @Sendable (Connection) -> Void) {
     listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     var address = sockaddr_in()

@@ -1,7 +1,8 @@
 @testable import BlockCache
 
-/// The index file of a cached chunk. Half of the inputs get right what chance would never find: what this version of
-/// the format begins with, and the header's checksum. Half of these have their last bytes where the seal is.
+/// The index file of a cached chunk. Half of the inputs get right what chance would never find:
+/// what this version of the format begins with, and the header's checksum. Half of these have their
+/// last bytes where the seal is.
 @Sendable func fuzzCacheIndex(_ bytes: [UInt8]) {
   guard let first = bytes.first else { return }
   var index = Array(bytes.dropFirst())

@@ -1,11 +1,13 @@
 import CFuzzer
 import Glibc
 
-/// Feeds one decoder with what libFuzzer makes up: `fuzzing TARGET [libFuzzer's options and folders]`.
+/// Feeds one decoder with what libFuzzer makes up: `fuzzing TARGET [libFuzzer's options and
+/// folders]`.
 ///
-/// Each target is a function that must return for any bytes: a trap, a sanitizer's report or a broken `check` ends the
-/// program, and libFuzzer leaves the input in a file. `Tests/fuzz` builds and runs it; the package has it only while
-/// INVENTORYFS_FUZZING is set, because everything beneath has to be instrumented.
+/// Each target is a function that must return for any bytes: a trap, a sanitizer's report or a
+/// broken `check` ends the program, and libFuzzer leaves the input in a file. `Tests/fuzz` builds
+/// and runs it; the package has it only while INVENTORYFS_FUZZING is set, because everything
+/// beneath has to be instrumented.
 @main struct FuzzCommand {
   // Set once, before libFuzzer's loop, which has one thread.
   private nonisolated(unsafe) static var target: FuzzTargets.Target = { _ in }

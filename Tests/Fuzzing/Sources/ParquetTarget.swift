@@ -1,6 +1,7 @@
 import ReadPlanning
 
-/// The last bytes of a chunk. Half of the inputs get a trailer that fits, which chance would hardly find.
+/// The last bytes of a chunk. Half of the inputs get a trailer that fits, which chance would hardly
+/// find.
 @Sendable func fuzzParquetFooter(_ bytes: [UInt8]) {
   guard let first = bytes.first else { return }
   var tail = Array(bytes.dropFirst())

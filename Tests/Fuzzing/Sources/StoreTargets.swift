@@ -55,7 +55,8 @@ private func checkRange(_ range: ContentRange) {
   }
 }
 
-/// What a service or a command answers that is to give credentials, after a byte that chooses the status.
+/// What a service or a command answers that is to give credentials, after a byte that chooses the
+/// status.
 @Sendable func fuzzCredentialsAnswer(_ bytes: [UInt8]) {
   guard let first = bytes.first else { return }
   let answer = HTTPRequest.Response(
