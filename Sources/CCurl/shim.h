@@ -4,6 +4,11 @@
 #pragma once
 #include <curl/curl.h>
 
+// CURLOPT_QUICK_EXIT, without which a transfer that ends waits for a slow name server.
+#if LIBCURL_VERSION_NUM < 0x075700
+#error "inventoryfs needs libcurl 7.87 or newer: Debian 12, Ubuntu 24.04 and later have it"
+#endif
+
 static inline CURLcode inventoryfs_setopt_long(CURL *handle, CURLoption option, long value) {
   return curl_easy_setopt(handle, option, value);
 }

@@ -4,3 +4,8 @@
 #pragma once
 #define FUSE_USE_VERSION 314
 #include <fuse_lowlevel.h>
+
+// fuse_session_custom_io.
+#if FUSE_VERSION < FUSE_MAKE_VERSION(3, 13)
+#error "inventoryfs needs libfuse 3.13 or newer: Debian 12, Ubuntu 24.04 and later have it"
+#endif
