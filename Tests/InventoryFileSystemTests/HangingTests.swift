@@ -1,7 +1,6 @@
 import Dispatch
 import InventoryFileSystem
 import Locks
-import PosixThreads
 import TestSupport
 import Testing
 
@@ -155,7 +154,7 @@ import Testing
     ) { rig, gate in
       let file = try await rig.open("chunk")
       gate.close()
-      let hung = Task.detached(executorPreference: OwnThread()) {
+      let hung = Task.detached(executorPreference: OwnQueue()) {
         _ = try? await rig.contents("other")
         _ = try? await rig.contents("big")
       }
@@ -186,7 +185,7 @@ import Testing
     let file = try await rig.open("chunk")
     _ = try await rig.read(file, 0, 4096)
     gate.close()
-    let read = Task.detached(executorPreference: OwnThread()) {
+    let read = Task.detached(executorPreference: OwnQueue()) {
       rig.start(file, 5_000_000, 4096)
     }
     try await until { gate.isHolding }
@@ -303,25 +302,18 @@ import Testing
 extension Rig {
   /// Opens a chunk on a thread of its own, which may be kept.
   fileprivate func openElsewhere(_ name: String) -> Task<OpenFile, any Error> {
-    Task.detached(executorPreference: OwnThread()) { try await self.open(name) }
+    Task.detached(executorPreference: OwnQueue()) { try await self.open(name) }
   }
 }
 
-/// A thread for one task that a gate keeps: the threads that all other tasks share are as few as
-/// the machine has cores, and two that are kept would be all of them.
-private final class OwnThread: TaskExecutor {
-  private let jobs = JobQueue<@Sendable () -> Void>()
-
-  init() {
-    let thread = PosixThread(named: "own") { [jobs] in while let job = jobs.next() { job() } }
-    precondition(thread != nil, "the system gives no thread")
-  }
-
-  deinit { jobs.end() }
+/// A queue for one task that a gate keeps: the threads that all other tasks share are as few as the
+/// machine has cores, and two that are kept would be all of them.
+private final class OwnQueue: TaskExecutor {
+  private let queue = DispatchQueue(label: "own")
 
   func enqueue(_ job: consuming ExecutorJob) {
     let job = UnownedJob(job)
-    jobs.append { job.runSynchronously(on: self.asUnownedTaskExecutor()) }
+    queue.async { job.runSynchronously(on: self.asUnownedTaskExecutor()) }
   }
 }
 
