@@ -25,7 +25,7 @@ struct MemoryPlanTests {
   @Test("Where the limit is low, buffers shrink, then threads and at last connections become fewer")
   func scarce() {
     var last = plan(64, threads: 4)
-    for mebibytes in (42...63).reversed() {
+    for mebibytes in (34...63).reversed() {
       let plan = plan(mebibytes, threads: 4)
       #expect((plan?.peakInBytes ?? .max) <= mebibytes * Self.mebibyte)
       if let plan, plan.networkThreadCount < 4 {
