@@ -306,8 +306,8 @@ extension Rig {
   }
 }
 
-/// A queue for one task that a gate keeps: the threads that all other tasks share are as few as the
-/// machine has cores, and two that are kept would be all of them.
+/// A queue for one task that a gate keeps: the threads that all other tasks share are as few as
+/// the machine has cores, and two that are kept would be all of them.
 private final class OwnQueue: TaskExecutor {
   private let queue = DispatchQueue(label: "own")
 
