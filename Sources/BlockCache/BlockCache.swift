@@ -74,7 +74,7 @@ public final class BlockCache: Sendable {
     self.minFreeInBytes = minFreeInBytes
     self.logger = logger
     self.hook = hook
-    directory = Lock(try CacheDirectory(path: path, hook: hook))
+    directory = Lock(try CacheDirectory(in: path, hook: hook))
   }
 
   /// The smallest cache that works: a part being written, one being read, and some room between.
@@ -114,7 +114,7 @@ public final class BlockCache: Sendable {
       if let directory, directory.isInPlace { return (directory, false) }
       // Its lock goes first: where the lock's file is left, the new one would wait for us.
       directory = nil
-      let made = try CacheDirectory(path: path, hook: hook)
+      let made = try CacheDirectory(in: path, hook: hook)
       directory = made
       return (made, true)
     }
@@ -262,24 +262,22 @@ public final class BlockCache: Sendable {
   /// sense, space that no index names.
   public func scan(_ adopt: (Found) -> Void) {
     var names: [(name: String, lastUse: timespec)] = []
-    var stray: [String] = []
     var hasData: Set<String> = []
     guard let directory = lastDirectory else { return }
     directory.removeOtherVersions()
     for file in directory.listChunkFolder() {
-      if file.hasSuffix(".index") {
+      switch CacheFileName(file) {
+      case .index(let entry):
         var info = stat()
         guard fstatat(directory.chunks.raw, file, &info, AT_SYMLINK_NOFOLLOW) == 0 else { continue }
-        names.append((String(file.dropLast(".index".count)), info.st_mtim))
-      } else if file.hasSuffix(".data") {
-        hasData.insert(String(file.dropLast(".data".count)))
-      } else {
-        stray.append(file)
+        names.append((entry, info.st_mtim))
+      case .data(let entry): hasData.insert(entry)
+      // The probe of a run that crashed is overwritten and removed by the next one.
+      case .probe, nil: break
       }
     }
     names.sort { ($0.lastUse.tv_sec, $0.lastUse.tv_nsec) > ($1.lastUse.tv_sec, $1.lastUse.tv_nsec) }
-    for file in stray { unlinkat(directory.chunks.raw, file, 0) }
-    var reclaimed = stray.count
+    var reclaimed = 0
     for name in names.map(\.name) {
       hasData.remove(name)
       switch inspect(name, in: directory) {

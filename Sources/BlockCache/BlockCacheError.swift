@@ -14,9 +14,13 @@ public enum BlockCacheError: Error, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .inUse(let path, let holder):
-      let who = holder.map { "process \($0)" } ?? "another process"
-      return "cache directory \(path) is in use by \(who); "
-        + "unmount that one first, or give this mount another --cache-dir"
+      let (who, end) =
+        holder.map {
+          ("process \($0)", " (or end it with 'kill \($0)' if it is mounted nowhere any more)")
+        }
+        ?? ("another process", "")
+      return "cache directory \(path) is in use by \(who); unmount that inventory first\(end), "
+        + "or give this mount another --cache-dir"
     case .unusableDirectory(let path, let found, let remedy):
       return "cache directory \(path): \(found); \(remedy)"
     case .system(let operation, let path, let errno):

@@ -3,37 +3,61 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// The directory that one mount has to itself.
+/// The folder of one mount's cache, within the directory that the user names, which may hold
+/// anything else.
 ///
-///     DIR/CACHEDIR.TAG    tells backup programs to pass it by (https://bford.info/cachedir/)
-///     DIR/lock            locked by the mount that has it, and names its pid
-///     DIR/chunks-v3-crc32c/   named by the format's version and the checksum of blocks
-///         <digest>.data       the chunk's bytes at their own offsets, sparse
-///         <digest>.index      which blocks those are (IndexFormat)
+///     DIR/inventoryfs-cache/
+///         CACHEDIR.TAG        tells backup programs to pass it by (https://bford.info/cachedir/), and
+///                             that this program made the folder
+///         lock                locked by the mount that has it, and names its pid
+///         chunks-v3-crc32c/   named by the format's version and the checksum of blocks
+///                             (`BlockChecksum`)
+///             <digest>.data   the chunk's bytes at their own offsets, sparse
+///             <digest>.index  which blocks those are (`IndexFormat`)
 ///
-/// Everything in it is opened relative to a descriptor of the directory and without following
-/// symbolic links, so that a link planted there leads nowhere. The lock is `flock`: it ends with
-/// the process, however that ends.
+/// Nothing outside of that folder is touched, and in it only files with exactly these names are
+/// written or removed (`CacheFileName`): what somebody else has put there stays. A folder of that
+/// name without the tag, but with files, is somebody else's and is refused.
+///
+/// Everything is opened relative to a descriptor of the folder and without following symbolic
+/// links, so that a link planted there leads nowhere. The lock is `flock`: it ends with the
+/// process, however that ends.
 final class CacheDirectory: Sendable {
   static let chunkFolderName =
     "chunks-v\(IndexFormat.version)-\(BlockChecksum.Algorithm.preferred.rawValue)"
 
-  /// Where a file of the chunk folder is, for messages.
+  /// The name of our own folder in the directory that the user names.
+  static let folderName = "inventoryfs-cache"
+  private static let tagName = "CACHEDIR.TAG"
+  private static let lockName = "lock"
+
+  /// The path of a file of the chunk folder, for messages.
   func chunkPath(_ name: String) -> String { "\(path)/\(Self.chunkFolderName)/\(name)" }
 
+  /// The path of our own folder.
   let path: String
   let chunks: OwnedDescriptor
   let hook: CacheStepHook?
   private let root: OwnedDescriptor
   private let lock: OwnedDescriptor
 
-  /// Creates what is missing (mode 0700) and locks it.
-  init(path: String, hook: CacheStepHook? = nil) throws(BlockCacheError) {
-    try Self.makeDirectories(path)
-    let root = try Self.openRoot(path)
+  /// Creates the folder and the directory above it where they are missing (mode 0700), and locks
+  /// it.
+  ///
+  /// - Parameter directory: what the user calls the cache directory; nothing else in it is touched.
+  init(in directory: String, hook: CacheStepHook? = nil) throws(BlockCacheError) {
+    try Self.makeDirectories(directory)
+    try Self.checkLink(directory)
+    let parent = try Self.openFolder(directory, in: AT_FDCWD, flags: 0, path: directory)
+    let path = "\(directory)/\(Self.folderName)"
+    if mkdirat(parent.raw, Self.folderName, 0o700) != 0, errno != EEXIST {
+      throw Self.unwritable(path, Errno(rawValue: errno))
+    }
+    let root = try Self.openFolder(
+      Self.folderName, in: parent.raw, flags: O_NOFOLLOW, path: path)
     try Self.checkOwner(of: root, path: path)
-    let lock = try Self.acquireLock(root, path: path)
     try Self.writeTag(root, path: path)
+    let lock = try Self.acquireLock(root, path: path)
     if mkdirat(root.raw, Self.chunkFolderName, 0o700) != 0, errno != EEXIST {
       throw Self.unwritable(path, Errno(rawValue: errno))
     }
@@ -54,14 +78,17 @@ final class CacheDirectory: Sendable {
   /// The names in the chunk folder.
   func listChunkFolder() -> [String] { Self.list(chunks.raw) }
 
-  /// Removes the chunk folders of other versions of the format, and of other checksums: nobody can
-  /// read them, and nobody counts them.
+  /// Removes our files in the chunk folders of other versions of the format, and of other
+  /// checksums: nobody can read them, and nobody counts them. A folder in which something else lies
+  /// stays, with that in it.
   func removeOtherVersions() {
     for folder in Self.list(root.raw)
-    where folder.hasPrefix("chunks-v") && folder != Self.chunkFolderName {
+    where CacheFileName.isChunkFolder(folder) && folder != Self.chunkFolderName {
       let descriptor = openat(root.raw, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
       guard descriptor >= 0 else { continue }
-      for file in Self.list(descriptor) { unlinkat(descriptor, file, 0) }
+      for file in Self.list(descriptor) where CacheFileName(file) != nil {
+        unlinkat(descriptor, file, 0)
+      }
       close(descriptor)
       unlinkat(root.raw, folder, AT_REMOVEDIR)
     }
@@ -85,7 +112,7 @@ final class CacheDirectory: Sendable {
 
   /// Writes a block to a file of its own, and removes that.
   func writeProbe() throws(BlockCacheError) {
-    let file = "probe"
+    let file = CacheFileName.probeName
     func failure(_ code: Int32) -> BlockCacheError {
       .system(operation: "write", path: chunkPath(file), Errno(rawValue: code))
     }
@@ -127,7 +154,7 @@ final class CacheDirectory: Sendable {
     guard fstat(chunks.raw, &folder) == 0,
       stat("\(path)/\(Self.chunkFolderName)", &named) == 0,
       (folder.st_dev, folder.st_ino) == (named.st_dev, named.st_ino),
-      fstat(lock.raw, &file) == 0, stat("\(path)/lock", &named) == 0
+      fstat(lock.raw, &file) == 0, stat("\(path)/\(Self.lockName)", &named) == 0
     else { return false }
     return (file.st_dev, file.st_ino) == (named.st_dev, named.st_ino)
   }
@@ -148,16 +175,30 @@ final class CacheDirectory: Sendable {
     }
   }
 
-  private static func openRoot(_ path: String) throws(BlockCacheError) -> OwnedDescriptor {
+  private static func openFolder(
+    _ name: String, in folder: Int32, flags: Int32, path: String
+  ) throws(BlockCacheError) -> OwnedDescriptor {
     do throws(BlockCacheError) {
       return try OwnedDescriptor(
-        opening: path, in: AT_FDCWD, flags: O_RDONLY | O_DIRECTORY, path: path)
+        opening: name, in: folder, flags: O_RDONLY | O_DIRECTORY | flags, path: path)
     } catch {
       guard case .system(_, _, let code) = error else { throw error }
+      // With O_DIRECTORY and O_NOFOLLOW a link is "not a directory" too.
       throw .unusableDirectory(
         path: path,
         found: code == .notDirectory ? "is not a directory" : "cannot be opened (\(code))",
         remedy: "choose another with --cache-dir")
+    }
+  }
+
+  private static func checkLink(_ path: String) throws(BlockCacheError) {
+    var link = stat()
+    if lstat(path, &link) == 0, link.st_mode & S_IFMT == S_IFLNK, link.st_uid != geteuid(),
+      link.st_uid != 0
+    {
+      throw .unusableDirectory(
+        path: path, found: "is a symlink that belongs to user \(link.st_uid)",
+        remedy: "whoever owns it could redirect the cache: choose another with --cache-dir")
     }
   }
 
@@ -167,14 +208,6 @@ final class CacheDirectory: Sendable {
     var info = stat()
     guard fstat(root.raw, &info) == 0 else {
       throw .system(operation: "inspect", path: path, Errno(rawValue: errno))
-    }
-    var link = stat()
-    if lstat(path, &link) == 0, link.st_mode & S_IFMT == S_IFLNK, link.st_uid != geteuid(),
-      link.st_uid != 0
-    {
-      throw .unusableDirectory(
-        path: path, found: "is a symlink that belongs to user \(link.st_uid)",
-        remedy: "whoever owns it could redirect the cache: choose another with --cache-dir")
     }
     guard info.st_uid == geteuid() else {
       throw .unusableDirectory(
@@ -187,12 +220,14 @@ final class CacheDirectory: Sendable {
         found: "can be written by others (mode \(String(info.st_mode & 0o7777, radix: 8)))",
         remedy: "run 'chmod 700' on it, or choose another with --cache-dir")
     }
+    // Fetched bytes are nobody else's to read. A file system without modes stays as it is.
+    if info.st_mode & 0o077 != 0 { fchmod(root.raw, 0o700) }
   }
 
   private static func acquireLock(
     _ root: borrowing OwnedDescriptor, path: String
   ) throws(BlockCacheError) -> OwnedDescriptor {
-    let file = openat(root.raw, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+    let file = openat(root.raw, lockName, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
     guard file >= 0 else { throw unwritable(path, Errno(rawValue: errno)) }
     let lock = OwnedDescriptor(raw: file)
     // A process that is just being spawned has this one's locks until it executes.
@@ -203,7 +238,7 @@ final class CacheDirectory: Sendable {
     }
     guard flock(lock.raw, LOCK_EX | LOCK_NB) == 0 else {
       guard errno == EWOULDBLOCK else {
-        throw .system(operation: "lock", path: "\(path)/lock", Errno(rawValue: errno))
+        throw .system(operation: "lock", path: "\(path)/\(lockName)", Errno(rawValue: errno))
       }
       throw .inUse(path: path, holder: readHolder(lock))
     }
@@ -222,31 +257,60 @@ final class CacheDirectory: Sendable {
     return Int32(String(decoding: digits, as: UTF8.self))
   }
 
+  private static let tag = Array(
+    """
+    Signature: 8a477f597d28d172789f06886806bc55
+    # Chunks cached by inventoryfs; safe to delete while it is not mounted.
+
+    """.utf8)
+
+  /// Marks a new folder as ours.
+  ///
+  /// - Throws: `BlockCacheError.unusableDirectory` where the folder has files but not our mark.
   private static func writeTag(
     _ root: borrowing OwnedDescriptor, path: String
   ) throws(BlockCacheError) {
-    let file = openat(
-      root.raw, "CACHEDIR.TAG", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
-    guard file >= 0 else {
-      if errno == EEXIST { return }
-      throw unwritable(path, Errno(rawValue: errno))
+    if hasTag(root) { return }
+    // A crash may have come between the folder and its tag, or have left a tag without its text.
+    guard list(root.raw).allSatisfy({ $0 == tagName }), hasNoOtherTag(root) else {
+      throw .unusableDirectory(
+        path: path, found: "has files, but no \(tagName) of inventoryfs: it is not a cache of ours",
+        remedy: "choose another with --cache-dir")
     }
-    let tag = OwnedDescriptor(raw: file)
-    let text = Array(
-      "Signature: 8a477f597d28d172789f06886806bc55\n# Chunks cached by inventoryfs; safe to delete while it is not mounted.\n"
-        .utf8)
-    if write(tag.raw, text, text.count) != text.count {
+    let file = openat(
+      root.raw, tagName, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
+    guard file >= 0 else { throw unwritable(path, Errno(rawValue: errno)) }
+    let descriptor = OwnedDescriptor(raw: file)
+    if write(descriptor.raw, tag, tag.count) != tag.count {
       let code = Errno(rawValue: errno)
-      unlinkat(root.raw, "CACHEDIR.TAG", 0)
+      unlinkat(root.raw, tagName, 0)
       throw unwritable(path, code)
     }
+  }
+
+  private static func hasTag(_ root: borrowing OwnedDescriptor) -> Bool {
+    readTag(root) == tag
+  }
+
+  /// Whether no tag is there, or one of which nothing has reached the disk.
+  private static func hasNoOtherTag(_ root: borrowing OwnedDescriptor) -> Bool {
+    readTag(root).map { tag.starts(with: $0) } ?? true
+  }
+
+  private static func readTag(_ root: borrowing OwnedDescriptor) -> [UInt8]? {
+    let file = openat(root.raw, tagName, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+    guard file >= 0 else { return nil }
+    let descriptor = OwnedDescriptor(raw: file)
+    var bytes = [UInt8](repeating: 0, count: tag.count + 1)
+    let count = pread(descriptor.raw, &bytes, bytes.count, 0)
+    return Array(bytes.prefix(max(0, count)))
   }
 
   /// Eviction gives space back by punching holes: without them the bound could not be kept.
   private static func checkHoles(
     _ chunks: borrowing OwnedDescriptor, path: String
   ) throws(BlockCacheError) {
-    let name = "probe"
+    let name = CacheFileName.probeName
     let file = openat(chunks.raw, name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
     guard file >= 0 else { throw unwritable(path, Errno(rawValue: errno)) }
     let probe = OwnedDescriptor(raw: file)

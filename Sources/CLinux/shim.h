@@ -87,8 +87,13 @@ static inline int inventoryfs_is_open_elsewhere(int fd) {
   return 0;
 }
 
-// O_PATH of open(2) is hidden. The same on x86-64 and arm64.
+// O_PATH and O_DIRECT of open(2) are hidden. O_DIRECT is another bit on arm64.
 static const int inventoryfs_o_path = 010000000;
+#if defined(__aarch64__)
+static const int inventoryfs_o_direct = 0200000;
+#else
+static const int inventoryfs_o_direct = 040000;
+#endif
 
 // openat2(2) has no wrapper in glibc, and syscall(2) is variadic. Opens what lies beneath a folder,
 // with O_CLOEXEC: neither ".." nor a link leads out of it, and no link has an absolute target.

@@ -61,8 +61,15 @@ enum PassthroughOpenReply {
   /// FOPEN_NOFLUSH and FOPEN_PASSTHROUGH. Without FOPEN_KEEP_CACHE: passthrough has no pages of its
   /// own to keep.
   private static let flags: UInt32 = 1 << 5 | 1 << 7
+  /// FOPEN_DIRECT_IO. It goes before passthrough: reads come to us, and maps still go to the
+  /// backing file.
+  private static let directFlag: UInt32 = 1 << 0
 
-  static func bytes(handle: UInt64, backing: UInt32) -> [UInt8] {
+  /// - Parameter isDirect: whether the file was opened with O_DIRECT. Read by the kernel itself it
+  ///   would want offsets and buffers aligned as the cache's file system wants them; read from us,
+  ///   it takes any.
+  static func bytes(handle: UInt64, backing: UInt32, isDirect: Bool) -> [UInt8] {
+    let flags = isDirect ? flags | directFlag : flags
     var bytes: [UInt8] = []
     withUnsafeBytes(of: handle) { bytes += $0 }
     withUnsafeBytes(of: flags) { bytes += $0 }

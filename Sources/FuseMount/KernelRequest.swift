@@ -1,4 +1,5 @@
 import CFuse3
+import CLinux
 import Glibc
 import InventoryFileSystem
 import Locks
@@ -63,7 +64,9 @@ struct KernelRequest: @unchecked Sendable {
     let code =
       if let backing {
         // fuse_reply_open has no place for the id before 3.17. A reply is a reply to libfuse.
-        PassthroughOpenReply.bytes(handle: info.fh, backing: backing).withUnsafeBytes {
+        PassthroughOpenReply.bytes(
+          handle: info.fh, backing: backing, isDirect: info.flags & inventoryfs_o_direct != 0
+        ).withUnsafeBytes {
           fuse_reply_buf(raw, $0.baseAddress?.assumingMemoryBound(to: CChar.self), $0.count)
         }
       } else {

@@ -6,6 +6,14 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
   case mountpointNotADirectory(path: String)
   case mountpointNotEmpty(path: String, name: String)
   case alreadyMounted(path: String, source: String)
+  /// A mount of ours on the mountpoint whose process is alive but silent.
+  case doesNotAnswer(path: String, source: String)
+  /// A mount of another FUSE program; `isDead` if its process has ended.
+  case mountedByOther(path: String, type: String, source: String, isDead: Bool)
+  /// It was unmounted, but its process serves it elsewhere.
+  case mountedElsewhere(path: String, process: Int32, places: OtherPlaces)
+  /// It was unmounted, but its process has not ended.
+  case processLivesOn(path: String, process: Int32, isStopped: Bool)
   case mountpointUnusable(path: String, errno: Int32)
   case noFuseDevice
   case fuseDeviceDenied
@@ -29,6 +37,24 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
     case .alreadyMounted(let path, let source):
       "mountpoint \(path) is already mounted (\(source)); "
         + "name another directory, or unmount it with: inventoryfs unmount \(shellWord(path))"
+    case .doesNotAnswer(let path, let source):
+      "mountpoint \(path) is already mounted (\(source)), and its process does not answer; "
+        + "unmount it with: inventoryfs unmount --lazy \(shellWord(path))"
+    case .mountedByOther(let path, let type, let source, let isDead):
+      "mountpoint \(path) is already mounted (\(type), \(source))"
+        + (isDead ? ", and the process that served it has ended" : "")
+        + "; name another directory, or unmount it with: "
+        + (geteuid() == 0 ? "umount" : "fusermount3 -u") + " \(shellWord(path))"
+    case .mountedElsewhere(let path, let process, let places):
+      "\(path) is unmounted, but process \(process) goes on serving the inventory, which is also "
+        + "mounted \(places); unmount it there, or end it everywhere with: kill \(process)"
+    case .processLivesOn(let path, let process, let isStopped):
+      isStopped
+        ? "\(path) is unmounted, but process \(process), which served it, is stopped and cannot end; "
+          + "let it end with: kill -CONT \(process)"
+        : "\(path) is unmounted, but process \(process), which served it, has not ended: a disk, or the "
+          + "log, may keep it, or the inventory is also mounted elsewhere; "
+          + "see what it does in its log, or end it with: kill \(process)"
     case .mountpointUnusable(let path, let errno):
       "mountpoint \(path) cannot be used: \(String(cString: strerror(errno)))"
     case .noFuseDevice:

@@ -86,7 +86,7 @@ public final class MountSession: Sendable {
     self.session = raw
     if let device {
       if device.attach(to: raw) {
-        mountedDevice = Mountpoint.find(mountpoint)?.device
+        mountedDevice = MountTable()?.topmost(at: mountpoint)?.device
         return
       }
       try? Mountpoint.detach(mountpoint, lazily: true)
@@ -96,7 +96,7 @@ public final class MountSession: Sendable {
       fuse_session_destroy(raw)
       throw .fuseRefused(path: options.mountpoint, detail: mounted.detail)
     }
-    mountedDevice = Mountpoint.find(mountpoint)?.device
+    mountedDevice = MountTable()?.topmost(at: mountpoint)?.device
   }
 
   /// Starts answering the kernel. On failure nothing is mounted any more.
@@ -170,7 +170,7 @@ public final class MountSession: Sendable {
 
   /// Whether this mount is what is seen at its mountpoint: a lazy unmount leaves it to who has
   /// files open in it, and then another may be there by now.
-  private var isInPlace: Bool { Mountpoint.find(mountpoint)?.device == mountedDevice }
+  private var isInPlace: Bool { MountTable()?.topmost(at: mountpoint)?.device == mountedDevice }
 
   private func endThreads() {
     watchEnd()
@@ -207,11 +207,21 @@ public final class MountSession: Sendable {
     sigaction(SIGUSR1, &action, nil)
     pthread_sigmask(SIG_UNBLOCK, &wakeUp, nil)
     var message = fuse_buf()
-    while fuse_session_exited(session) == 0 {
+    serving: while fuse_session_exited(session) == 0 {
       let count = fuse_session_receive_buf(session, &message)
-      if count == -EINTR { continue }
-      guard count > 0 else { break }
-      fuse_session_process_buf(session, &message)
+      switch count {
+      case 1...: fuse_session_process_buf(session, &message)
+      // The session has ended: the kernel has hung up, or `endThreads` has called.
+      case 0: break serving
+      case -EINTR: continue
+      // The kernel, or malloc, is short of memory for the moment.
+      case -ENOMEM, -EAGAIN: usleep(10_000)
+      default:
+        logger.error(
+          "\(mountpoint): /dev/fuse cannot be read: \(String(cString: strerror(Int32(-count)))); the mount ends"
+        )
+        fuse_session_exit(session)
+      }
     }
     pthread_setspecific(context.bufferKey, nil)
     free(message.mem)
@@ -253,13 +263,10 @@ public final class MountSession: Sendable {
   /// The kernel reads ahead 128 KiB unless told otherwise, which only root may; with 1 MiB a
   /// sequential reader is half again as fast. Without it everything still works.
   private func raiseKernelReadAhead() {
-    var info = stat()
-    guard stat(mountpoint, &info) == 0 else { return }
-    // The inverse of makedev(3).
-    let device = UInt64(info.st_dev)
-    let major = (device >> 8 & 0xfff) | (device >> 32 & ~0xfff)
-    let minor = (device & 0xff) | (device >> 12 & ~0xff)
-    guard let file = fopen("/sys/class/bdi/\(major):\(minor)/read_ahead_kb", "we") else { return }
+    // By the mount's own device, not by whatever is mounted on the path by now.
+    guard let mountedDevice,
+      let file = fopen("/sys/class/bdi/\(mountedDevice)/read_ahead_kb", "we")
+    else { return }
     fputs(String(OperationContext.maxReadInBytes >> 10), file)
     fclose(file)
   }

@@ -3,23 +3,73 @@ import Glibc
 import SystemPackage
 
 /// The directory that is mounted over, seen from outside: what is there, and taking away what is.
+///
+/// What is mounted on a path is read from the mount table. The path itself is asked only where
+/// nothing of FUSE is mounted on it, or for a limited time: a process that is stopped or hangs
+/// keeps whoever asks its mount.
 public enum Mountpoint {
-  /// What `/proc/self/mountinfo` shows as our type.
+  /// The type that `/proc/self/mountinfo` shows for our mounts.
   public static let fileSystemType = "fuse.inventoryfs"
+  /// How long a mount that is in the way may take to say whether it works.
+  private static let answerLimitInMilliseconds = 2000
 
-  /// Checks that a directory can be mounted over, and hides nothing by it; takes away a mount there
-  /// whose daemon has died.
+  /// A directory that can be mounted over.
+  public struct Prepared: Sendable {
+    /// The absolute path, without symbolic links.
+    public let path: String
+    /// A mount of ours on it whose process has ended.
+    let deadMount: MountTable.Mount?
+  }
+
+  /// Checks that a directory can be mounted over, and that a mount there hides nothing. Changes
+  /// nothing.
   ///
-  /// - Returns: its absolute path, without symbolic links.
-  public static func prepare(_ path: String) throws(MountError) -> String {
-    // A dead mount's root may still be in the kernel's attribute cache: only statfs always asks the
-    // daemon.
-    var statistics = statvfs()
-    if statvfs(path, &statistics) != 0, errno == ENOTCONN || errno == ECONNABORTED {
-      // The daemon is gone and left its mount behind.
-      try detach(absolute(path), lazily: true)
-      return try prepare(path)
+  /// - Throws: `MountError`, also for a mount of another program whose process has ended: only its
+  ///   user knows whether it may go.
+  public static func prepare(_ path: String) throws(MountError) -> Prepared {
+    let real = absolute(path)
+    if let mount = MountTable()?.topmost(at: real), mount.type.hasPrefix("fuse") {
+      let found = answer(withinMilliseconds: answerLimitInMilliseconds) { state(of: real) }
+      guard mount.type == fileSystemType else {
+        throw .mountedByOther(
+          path: path, type: mount.type, source: mount.source, isDead: found == .dead)
+      }
+      switch found {
+      case .dead: return Prepared(path: real, deadMount: mount)
+      case .works: throw .alreadyMounted(path: path, source: mount.source)
+      case nil: throw .doesNotAnswer(path: path, source: mount.source)
+      }
     }
+    try checkDirectory(path, real)
+    return Prepared(path: real, deadMount: nil)
+  }
+
+  /// Takes away the mount whose process has ended, if `prepare` found one, and checks the directory
+  /// below it. To be called when nothing but mounting is left to do.
+  ///
+  /// - Returns: what was mounted, for the log; nil if there was nothing to take away.
+  public static func clear(_ prepared: Prepared) throws(MountError) -> String? {
+    guard let dead = prepared.deadMount else { return nil }
+    if MountTable()?.topmost(at: prepared.path)?.device == dead.device {
+      try detach(prepared.path, lazily: true)
+    }
+    // Another one may lie below it.
+    let below = try prepare(prepared.path)
+    _ = try clear(below)
+    return dead.source
+  }
+
+  private enum State { case works, dead }
+
+  /// A dead mount's root may still be in the kernel's attribute cache: only statfs always asks the
+  /// process.
+  private static func state(of path: String) -> State {
+    var statistics = statvfs()
+    let isDead = statvfs(path, &statistics) != 0 && (errno == ENOTCONN || errno == ECONNABORTED)
+    return isDead ? .dead : .works
+  }
+
+  private static func checkDirectory(_ path: String, _ real: String) throws(MountError) {
     var info = stat()
     if stat(path, &info) != 0 {
       switch errno {
@@ -29,13 +79,8 @@ public enum Mountpoint {
       }
     }
     guard info.st_mode & S_IFMT == S_IFDIR else { throw .mountpointNotADirectory(path: path) }
-    let real = absolute(path)
-    if let mount = find(real), mount.type.hasPrefix("fuse") {
-      throw .alreadyMounted(path: path, source: mount.source)
-    }
     // Mounted over, the root or /proc would take the machine's programs along.
     if let name = firstName(in: real) { throw .mountpointNotEmpty(path: path, name: name) }
-    return real
   }
 
   /// Something that a directory holds; nil where it is empty or cannot be listed.
@@ -47,44 +92,6 @@ public enum Mountpoint {
       if name != ".", name != ".." { return name }
     }
     return nil
-  }
-
-  public struct Mount: Sendable {
-    public let type: String
-    public let source: String
-    /// Who mounted, where the file system says it.
-    let userID: uid_t?
-    /// `major:minor`, another for each mount.
-    let device: String
-  }
-
-  /// The topmost mount on exactly this path.
-  public static func find(_ absolutePath: String) -> Mount? {
-    readWhole("/proc/self/mountinfo").flatMap { find(absolutePath, in: $0) }
-  }
-
-  /// The topmost mount on exactly this path, in a table such as `/proc/self/mountinfo`. A line of
-  /// another shape is passed over.
-  ///
-  /// All is compared as bytes: for the kernel "é" in one character and in two are two names, and a
-  /// field may begin with a mark that Swift would join to the space before it.
-  static func find(_ absolutePath: String, in table: [UInt8]) -> Mount? {
-    var found: Mount?
-    // 36 35 98:0 /root /mountpoint options [optional fields] - type source options:
-    // proc_pid_mountinfo(5)
-    for line in table.split(separator: UInt8(ascii: "\n")) {
-      let fields = line.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
-      guard fields.count > 6, unescape(fields[4]).elementsEqual(absolutePath.utf8),
-        let dash = fields[6...].firstIndex(where: { $0.elementsEqual("-".utf8) }),
-        dash + 2 < fields.count
-      else { continue }
-      let options = dash + 3 < fields.count ? text(fields[dash + 3]).split(separator: ",") : []
-      found = Mount(
-        type: text(unescape(fields[dash + 1])), source: text(unescape(fields[dash + 2])),
-        userID: options.first { $0.hasPrefix("user_id=") }.flatMap { uid_t($0.dropFirst(8)) },
-        device: text(fields[2]))
-    }
-    return found
   }
 
   /// Takes the mount away. As an ordinary user through fusermount3.
@@ -106,61 +113,39 @@ public enum Mountpoint {
         path: path, detail: "fusermount3 cannot be run; install the package fuse3")
     }
     guard status != 0 else { return }
-    guard let mount = find(path) else { throw .notMounted(path: path) }
+    guard let mount = MountTable()?.topmost(at: path) else { throw .notMounted(path: path) }
     if let owner = mount.userID, owner != geteuid() {
       throw .notYours(path: path, userID: owner)
     }
     throw .busy(path: path)
   }
 
-  /// The path from the root, without symbolic links where they can be followed: a dead mount cannot
-  /// be looked into, but the directory it is in can.
+  /// The path from the root, without symbolic links. The path itself is not asked where something
+  /// is mounted on it: only the directory that it is in has to answer.
   public static func absolute(_ path: String) -> String {
-    if let real = realpath(path, nil) {
-      defer { free(real) }
-      return String(cString: real)
-    }
-    var name = FilePath(path)
-    guard let last = name.lastComponent, name.removeLastComponent() else { return path }
-    let parent = name.isEmpty ? "." : name.string
-    guard let real = realpath(parent, nil) else { return path }
-    defer { free(real) }
-    return FilePath(String(cString: real)).appending(last).string
-  }
-
-  private static func readWhole(_ path: String) -> [UInt8]? {
-    guard let file = fopen(path, "re") else { return nil }
-    defer { fclose(file) }
-    var bytes: [UInt8] = []
-    var buffer = [UInt8](repeating: 0, count: 64 << 10)
-    while true {
-      let count = fread(&buffer, 1, buffer.count, file)
-      if count == 0 { return bytes }
-      bytes += buffer[..<count]
-    }
-  }
-
-  private static func text(_ bytes: some Collection<UInt8>) -> String {
-    String(decoding: bytes, as: UTF8.self)
-  }
-
-  /// mountinfo writes space, tab, newline and backslash as three octal digits.
-  private static func unescape(_ field: ArraySlice<UInt8>) -> [UInt8] {
-    var bytes: [UInt8] = []
-    var rest = field
-    while let byte = rest.popFirst() {
-      let digits = rest.prefix(3)
-      if byte == UInt8(ascii: "\\"), digits.count == 3,
-        digits.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "7")).contains($0) }),
-        let value = UInt8(text(digits), radix: 8)
-      {
-        bytes.append(value)
-        rest = rest.dropFirst(3)
-      } else {
-        bytes.append(byte)
+    let name = FilePath(path)
+    if let last = name.lastComponent, last.kind == .regular {
+      let parent = name.removingLastComponent()
+      if let real = resolved(parent.isEmpty ? "." : parent.string) {
+        let candidate = FilePath(real).appending(last).string
+        if MountTable()?.topmost(at: candidate) != nil { return candidate }
       }
+    } else if let folder = currentFolder(), name.string == "." {
+      return folder
     }
-    return bytes
+    return resolved(path) ?? path
+  }
+
+  private static func resolved(_ path: String) -> String? {
+    guard let real = realpath(path, nil) else { return nil }
+    defer { free(real) }
+    return String(cString: real)
+  }
+
+  private static func currentFolder() -> String? {
+    guard let path = getcwd(nil, 0) else { return nil }
+    defer { free(path) }
+    return String(cString: path)
   }
 
   private static func run(_ arguments: [String]) -> Int32? {

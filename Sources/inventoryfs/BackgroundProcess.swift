@@ -3,8 +3,10 @@ import Glibc
 
 /// Putting the mount in the background.
 ///
-/// The program starts itself again as a session of its own and waits for one message on a pipe:
-/// "ready", or what went wrong. It does not fork: a forked process has none of the threads that the
+/// The program starts itself again and waits for one message on a pipe: "ready", or what went
+/// wrong. The second process becomes a session of its own once it has mounted, and not before:
+/// while the kernel waits for the mount of an autofs mountpoint, only the automounter's process
+/// group may look at that. It does not fork: a forked process has none of the threads that the
 /// runtime may have started by then. Standard error stays the user's until the mount is ready, so
 /// that warnings are seen.
 enum BackgroundProcess {
@@ -51,11 +53,6 @@ enum BackgroundProcess {
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
     posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0)
     posix_spawn_file_actions_adddup2(&actions, readyEnd, readyDescriptor)
-    var attributes = posix_spawnattr_t()
-    posix_spawnattr_init(&attributes)
-    defer { posix_spawnattr_destroy(&attributes) }
-    // POSIX_SPAWN_SETSID, which glibc's header shows with _GNU_SOURCE only.
-    posix_spawnattr_setflags(&attributes, 0x80)
     var arguments = MountOptionList(Array(CommandLine.arguments.dropFirst())).arguments
     // After the command, and before a `--`, behind which it would be no option.
     let place = arguments.firstIndex(of: "mount").map { $0 + 1 } ?? arguments.endIndex
@@ -64,7 +61,7 @@ enum BackgroundProcess {
     var argv = arguments.map { strdup($0) } + [nil]
     defer { for argument in argv { free(argument) } }
     var child = pid_t()
-    let code = posix_spawn(&child, "/proc/self/exe", &actions, &attributes, &argv, environ)
+    let code = posix_spawn(&child, "/proc/self/exe", &actions, nil, &argv, environ)
     guard code == 0 else {
       throw Failure("cannot start the background process: \(String(cString: strerror(code)))")
     }
@@ -80,10 +77,11 @@ enum BackgroundProcess {
 
   // MARK: In the second process
 
-  /// Tells the first process that the mount answers. False when it is gone: nobody wants the mount
-  /// then.
+  /// Leaves the session of the first process, whose terminal may send signals, and tells that
+  /// process that the mount answers. False when it is gone: nobody wants the mount then.
   static func reportReady(to descriptor: Int32) -> Bool {
     defer { close(descriptor) }
+    setsid()
     return write(descriptor, [ready], 1) == 1
   }
 

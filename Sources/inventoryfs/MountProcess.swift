@@ -46,11 +46,18 @@ final class MountProcess {
     }
 
     let memory = try planMemory()
-    let mountpoint = try failing { try Mountpoint.prepare(flags.mountpoint) }
+    let prepared = try failing { try Mountpoint.prepare(flags.mountpoint) }
+    let mountpoint = prepared.path
     let fileSystem = try makeFileSystem(mountpoint: mountpoint, memory)
     termination.startMounting()
     let session: MountSession
     do {
+      // Only now: had anything above failed, the mountpoint would be as it was.
+      if let source = try Mountpoint.clear(prepared) {
+        logger.notice(
+          "\(mountpoint): took away the mount of \(source) that was left by a process which has ended"
+        )
+      }
       session = try MountSession(
         fileSystem,
         MountOptions(

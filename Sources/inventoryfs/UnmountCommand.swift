@@ -1,5 +1,4 @@
 import ArgumentParser
-import CLinux
 import FuseMount
 import Glibc
 
@@ -23,30 +22,34 @@ struct UnmountCommand: ParsableCommand {
 
   func run() throws {
     let path = Mountpoint.absolute(mountpoint)
-    guard let mount = Mountpoint.find(path) else {
+    guard let mount = MountTable()?.topmost(at: path) else {
       throw Failure(MountError.notMounted(path: mountpoint))
     }
     guard mount.type == Mountpoint.fileSystemType else {
       throw Failure(MountError.notOurs(path: mountpoint, type: mount.type))
     }
-    let process = lazy ? nil : daemon(of: path).map { inventoryfs_pidfd_open($0) }
+    // Found before, because by the mount: afterwards it is gone.
+    let process = lazy ? nil : ServingProcess(of: mount)
     try failing { try Mountpoint.detach(path, lazily: lazy) }
-    if let process, process >= 0 { waitForEnd(of: process) }
+    if let process { try waitForEnd(of: process, mount) }
   }
 
-  /// The process that serves the mount, as it says itself; nil when it does not answer any more.
-  private func daemon(of path: String) -> pid_t? {
-    var bytes = [UInt8](repeating: 0, count: 32)
-    let count = getxattr(path, "user.inventoryfs.pid", &bytes, bytes.count)
-    return count > 0 ? pid_t(String(decoding: bytes[..<count], as: UTF8.self)) : nil
-  }
-
-  /// So that a mount that follows finds the cache directory free. A process that has ended but was
-  /// not waited for by its parent counts as ended.
-  private func waitForEnd(of process: Int32) {
-    var watched = pollfd(fd: process, events: Int16(POLLIN), revents: 0)
-    poll(&watched, 1, Self.longestEndInMilliseconds)
-    close(process)
+  /// Waits until the process has ended, so that a mount that follows finds the cache directory
+  /// free.
+  private func waitForEnd(
+    of process: ServingProcess, _ mount: MountTable.Mount
+  ) throws(Failure) {
+    // An end takes some milliseconds; only what lasts is looked into.
+    if process.waitForEnd(milliseconds: 500) { return }
+    if let places = OtherPlaces(of: mount) {
+      throw Failure(
+        MountError.mountedElsewhere(path: mountpoint, process: process.pid, places: places))
+    }
+    guard !process.isStopped, process.waitForEnd(milliseconds: Self.longestEndInMilliseconds) else {
+      throw Failure(
+        MountError.processLivesOn(
+          path: mountpoint, process: process.pid, isStopped: process.isStopped))
+    }
   }
 
   /// A little more than the process gives itself (`MountSession`).

@@ -1,4 +1,4 @@
-import Glibc
+import Foundation
 import Testing
 
 @testable import BlockCache
@@ -31,7 +31,7 @@ import Testing
   func emptyLock() throws {
     let folder = try CacheFolder()
     let cache = try folder.openCache()
-    truncate("\(folder.path)/lock", 0)
+    truncate("\(folder.ownFolder)/lock", 0)
     #expect(message(folder).contains("in use by another process"))
     _ = cache.path
   }
@@ -42,8 +42,9 @@ import Testing
     let cache = try folder.openCache()
     let entry = try cache.open(.chunk(sizeInBytes: 100))
     #expect(folder.mode(of: folder.path) == 0o700)
+    #expect(folder.mode(of: folder.ownFolder) == 0o700)
     #expect(folder.mode(of: folder.chunkFolder) == 0o700)
-    for file in ["\(folder.path)/lock", "\(folder.path)/CACHEDIR.TAG"] {
+    for file in ["\(folder.ownFolder)/lock", "\(folder.ownFolder)/CACHEDIR.TAG"] {
       #expect(folder.mode(of: file) == 0o600, "\(file)")
     }
     for suffix in [".data", ".index"] {
@@ -56,18 +57,131 @@ import Testing
   func tag() throws {
     let folder = try CacheFolder()
     _ = try folder.openCache()
-    let text = String(decoding: try folder.bytes(of: "\(folder.path)/CACHEDIR.TAG"), as: UTF8.self)
+    let text = String(
+      decoding: try folder.bytes(of: "\(folder.ownFolder)/CACHEDIR.TAG"), as: UTF8.self)
     #expect(text.hasPrefix("Signature: 8a477f597d28d172789f06886806bc55\n"))
   }
 
-  @Test("A directory that others can write is refused", arguments: [0o720, 0o702, 0o777])
+  @Test("A cache that others can write is refused", arguments: [0o720, 0o702, 0o777])
   func writableByOthers(mode: mode_t) throws {
     let folder = try CacheFolder()
-    mkdir(folder.path, 0o700)
-    chmod(folder.path, mode)
+    folder.makeOwnFolder(mode: mode)
     let text = message(folder)
     #expect(text.contains("written by others (mode \(String(mode, radix: 8)))"))
     #expect(text.contains("chmod 700"))
+  }
+
+  /// The paths below a folder with what they are: bytes, or the kind of what is no file.
+  private func everything(in path: String) throws -> [String: [UInt8]] {
+    var found: [String: [UInt8]] = [:]
+    for name in try FileManager.default.subpathsOfDirectory(atPath: path) {
+      var info = stat()
+      lstat("\(path)/\(name)", &info)
+      let isFile = info.st_mode & S_IFMT == S_IFREG
+      found[name] =
+        isFile
+        ? [UInt8](try Data(contentsOf: URL(filePath: "\(path)/\(name)")))
+        : Array("\(info.st_mode)".utf8)
+    }
+    return found
+  }
+
+  /// Files and folders of somebody else, of kinds and names that a careless program would take for
+  /// its own.
+  private func putForeignFiles(in path: String) throws {
+    for folder in [
+      "chunks-vendor", "chunks-v1", "chunks-v2-crc32c.bak", "chunks-v99-crc32c", "data", "tmp",
+    ] {
+      mkdir("\(path)/\(folder)", 0o755)
+      try Data("mine".utf8).write(to: URL(filePath: "\(path)/\(folder)/f"))
+      let almost = String(repeating: "0f", count: 15)
+      try Data("mine".utf8).write(to: URL(filePath: "\(path)/\(folder)/\(almost).data"))
+    }
+    for file in ["notes.txt", "probe.txt", ".hidden", "x.data", "y.index", "pid"] {
+      try Data("mine".utf8).write(to: URL(filePath: "\(path)/\(file)"))
+    }
+    symlink("/etc/passwd", "\(path)/link")
+    symlink("nowhere", "\(path)/dead")
+    mkfifo("\(path)/pipe", 0o600)
+  }
+
+  @Test("What lies beside the cache and in its folders is not touched, whatever its name")
+  func foreignFiles() throws {
+    let folder = try CacheFolder()
+    mkdir(folder.path, 0o755)
+    try putForeignFiles(in: folder.path)
+    for file in ["lock", "CACHEDIR.TAG", "probe"] {
+      try folder.write(Array("mine".utf8), to: "\(folder.path)/\(file)")
+    }
+    do { _ = try folder.openCache() }
+    try putForeignFiles(in: folder.ownFolder)
+    try putForeignFiles(in: folder.chunkFolder)
+    let before = try everything(in: folder.path)
+    do {
+      let cache = try folder.openCache()
+      let entry = try cache.open(.chunk(sizeInBytes: 100))
+      try entry.store(0..<1, of: content(100))
+      cache.close(entry)
+      cache.scan { _ in }
+      try cache.evict(.init(entry: entry.id, index: 0))
+      cache.discard(entry)
+    }
+    do {
+      let cache = try folder.openCache()
+      cache.scan { _ in }
+    }
+    #expect(try everything(in: folder.path) == before)
+    #expect(folder.mode(of: folder.path) == 0o755)
+  }
+
+  @Test("Our files of another version of the format go, and what lies beside them stays")
+  func otherVersions() throws {
+    let folder = try CacheFolder()
+    do { _ = try folder.openCache() }
+    let old = "\(folder.ownFolder)/chunks-v2-crc32"
+    mkdir(old, 0o700)
+    let name = String(repeating: "0f", count: 16)
+    for file in ["\(name).data", "\(name).index", "probe", "notes.txt"] {
+      try folder.write([1], to: "\(old)/\(file)")
+    }
+    let cache = try folder.openCache()
+    cache.scan { _ in }
+    #expect(try FileManager.default.contentsOfDirectory(atPath: old) == ["notes.txt"])
+  }
+
+  @Test(
+    "A folder of the cache's name that somebody else made is refused, and stays as it is",
+    arguments: ["notes.txt", "lock", "CACHEDIR.TAG"])
+  func foreignFolder(file: String) throws {
+    let folder = try CacheFolder()
+    folder.makeOwnFolder()
+    try folder.write(Array("mine".utf8), to: "\(folder.ownFolder)/\(file)")
+    #expect(
+      message(folder).contains("\(folder.ownFolder): has files, but no CACHEDIR.TAG of inventoryfs")
+    )
+    #expect(try everything(in: folder.ownFolder) == [file: Array("mine".utf8)])
+  }
+
+  @Test("A folder that a crash left without its tag's text is taken", arguments: [nil, 0, 20])
+  func crashBeforeTag(length: Int?) throws {
+    let folder = try CacheFolder()
+    do { _ = try folder.openCache() }
+    let tag = try folder.bytes(of: "\(folder.ownFolder)/CACHEDIR.TAG")
+    try FileManager.default.removeItem(atPath: folder.ownFolder)
+    folder.makeOwnFolder()
+    if let length {
+      try folder.write(Array(tag[..<length]), to: "\(folder.ownFolder)/CACHEDIR.TAG")
+    }
+    _ = try folder.openCache()
+    #expect(try folder.bytes(of: "\(folder.ownFolder)/CACHEDIR.TAG") == tag)
+  }
+
+  @Test("A cache that others can read is closed to them")
+  func readableByOthers() throws {
+    let folder = try CacheFolder()
+    folder.makeOwnFolder(mode: 0o755)
+    _ = try folder.openCache()
+    #expect(folder.mode(of: folder.ownFolder) == 0o700)
   }
 
   @Test("A file is no directory")
@@ -81,8 +195,8 @@ import Testing
   @Test("A directory or a link of another user is refused", .enabled(if: geteuid() == 0))
   func otherOwner() throws {
     let folder = try CacheFolder()
-    mkdir(folder.path, 0o700)
-    chown(folder.path, 12345, 12345)
+    folder.makeOwnFolder()
+    chown(folder.ownFolder, 12345, 12345)
     #expect(message(folder).contains("belongs to user 12345, not to user 0"))
     let target = try CacheFolder()
     mkdir(target.path, 0o700)
@@ -99,9 +213,10 @@ import Testing
   func plantedLinks(name: String) throws {
     let folder = try CacheFolder()
     let target = try CacheFolder()
-    mkdir(folder.path, 0o700)
+    do { _ = try folder.openCache() }
+    try? FileManager.default.removeItem(atPath: "\(folder.ownFolder)/\(name)")
     mkdir(target.path, 0o700)
-    symlink(name == "lock" ? "\(target.path)/victim" : target.path, "\(folder.path)/\(name)")
+    symlink(name == "lock" ? "\(target.path)/victim" : target.path, "\(folder.ownFolder)/\(name)")
     #expect(message(folder) != "no error")
     #expect(access("\(target.path)/victim", F_OK) != 0)
     #expect(access("\(target.path)/probe", F_OK) != 0)

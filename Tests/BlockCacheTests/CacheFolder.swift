@@ -31,7 +31,17 @@ final class CacheFolder {
     try BlockCache(path: path, logger: silent)
   }
 
-  var chunkFolder: String { "\(path)/\(CacheDirectory.chunkFolderName)" }
+  /// The cache's own folder within the directory.
+  var ownFolder: String { "\(path)/\(CacheDirectory.folderName)" }
+
+  var chunkFolder: String { "\(ownFolder)/\(CacheDirectory.chunkFolderName)" }
+
+  /// Makes the cache's own folder, and the directory above it, without opening a cache.
+  func makeOwnFolder(mode: mode_t = 0o700) {
+    mkdir(path, 0o700)
+    mkdir(ownFolder, 0o700)
+    chmod(ownFolder, mode)
+  }
 
   /// The names of the chunk folder's files, sorted.
   func files() throws -> [String] {

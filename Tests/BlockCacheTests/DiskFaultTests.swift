@@ -26,13 +26,13 @@ import Testing
     let cache = try folder.openCache()
     let open = try cache.open(identity)
     try open.store(0..<20, of: whole)
-    let gone = [folder.path, folder.chunkFolder, "\(folder.path)/lock"][what]
+    let gone = [folder.path, folder.chunkFolder, "\(folder.ownFolder)/lock"][what]
     try FileManager.default.removeItem(atPath: gone)
     #expect(try open.bytes(0..<1000) == Array(whole[..<1000]), "what is open can be read")
     let other = try cache.open(.chunk(sizeInBytes: 100, key: "other"))
     try other.store(0..<1, of: whole)
     #expect(try other.bytes(0..<100) == Array(whole[..<100]))
-    #expect(folder.mode(of: folder.path) == 0o700)
+    #expect(folder.mode(of: folder.ownFolder) == 0o700)
     #expect(folder.mode(of: folder.chunkFolder) == 0o700)
     #expect(throws: BlockCacheError.self, "locked again") { _ = try folder.openCacheAtOnce() }
     try cache.probe()
@@ -248,9 +248,9 @@ import Testing
       try entry.store(0..<2, of: whole)
       cache.close(entry)
     }
-    let old = "\(folder.path)/chunks-v0"
+    let old = "\(folder.ownFolder)/chunks-v0-crc32"
     mkdir(old, 0o700)
-    try folder.write(whole, to: "\(old)/abc.data")
+    try folder.write(whole, to: "\(old)/\(String(repeating: "ab", count: 16)).data")
     let file = try folder.file(endingIn: ".index")
     // A later version's header: whole, its checksum right.
     var header = Array(try folder.bytes(of: file)[..<4096])

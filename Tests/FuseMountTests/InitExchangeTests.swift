@@ -114,7 +114,10 @@ struct InitExchangeTests {
 
   @Test("an open's reply names handle, flags without FOPEN_KEEP_CACHE, and backing id")
   func openReply() {
-    let reply = PassthroughOpenReply.bytes(handle: 0x0102_0304_0506_0708, backing: 9)
-    #expect(reply == [8, 7, 6, 5, 4, 3, 2, 1, 0xa0, 0, 0, 0, 9, 0, 0, 0])
+    func reply(isDirect: Bool) -> [UInt8] {
+      PassthroughOpenReply.bytes(handle: 0x0102_0304_0506_0708, backing: 9, isDirect: isDirect)
+    }
+    #expect(reply(isDirect: false) == [8, 7, 6, 5, 4, 3, 2, 1, 0xa0, 0, 0, 0, 9, 0, 0, 0])
+    #expect(reply(isDirect: true) == [8, 7, 6, 5, 4, 3, 2, 1, 0xa1, 0, 0, 0, 9, 0, 0, 0])
   }
 }

@@ -214,7 +214,7 @@ def test_damaged_blocks_of_the_cache_are_counted(lab, big_inventory, mounted, ch
     assert (first.data / name).read_bytes() == path.read_bytes()
     first.unmount()
     # Not the next chunk's, of which a little may have come ahead.
-    data = max(first.cache.glob("chunks-*/*.data"), key=lambda file: file.stat().st_blocks)
+    data = max(first.cache.glob("inventoryfs-cache/chunks-*/*.data"), key=lambda file: file.stat().st_blocks)
     with open(data, "r+b") as file:
         for offset in (MIB, 5 * MIB):
             file.seek(offset)

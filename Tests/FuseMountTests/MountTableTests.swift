@@ -3,13 +3,13 @@ import Testing
 @testable import FuseMount
 
 /// Tables as /proc/self/mountinfo has them.
-@Suite struct MountpointTests {
-  private func find(_ path: String, _ lines: String...) -> Mountpoint.Mount? {
+@Suite struct MountTableTests {
+  private func find(_ path: String, _ lines: String...) -> MountTable.Mount? {
     find(path, in: Array((lines.joined(separator: "\n") + "\n").utf8))
   }
 
-  private func find(_ path: String, in table: [UInt8]) -> Mountpoint.Mount? {
-    Mountpoint.find(path, in: table)
+  private func find(_ path: String, in table: [UInt8]) -> MountTable.Mount? {
+    MountTable(parsing: table).topmost(at: path)
   }
 
   private let usual =
@@ -103,5 +103,5 @@ import Testing
   }
 
   @Test("The real table has the root")
-  func real() { #expect(Mountpoint.find("/") != nil) }
+  func real() { #expect(MountTable()?.topmost(at: "/") != nil) }
 }

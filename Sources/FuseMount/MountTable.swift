@@ -1,0 +1,101 @@
+import Glibc
+
+/// A table of mounts such as `/proc/self/mountinfo` (proc_pid_mountinfo(5)): what is mounted where.
+/// Reading it asks no file system anything, so it works whatever has become of the processes that
+/// serve the mounts.
+public struct MountTable: Sendable {
+  public struct Mount: Sendable {
+    /// As bytes: for the kernel "é" in one character and in two are two names.
+    let mountpoint: [UInt8]
+    public let type: String
+    public let source: String
+    /// Who mounted, where the file system says it.
+    let userID: uid_t?
+    /// `major:minor`. It names the mounted file system, wherever and however often that is mounted.
+    public let device: String
+
+    /// The kernel's number of a FUSE connection is the minor number of its device.
+    var minorDevice: UInt32? { device.split(separator: ":").last.flatMap { UInt32($0) } }
+
+    /// The mountpoint, for messages.
+    public var path: String { String(decoding: mountpoint, as: UTF8.self) }
+  }
+
+  /// In the order of the table: of mounts on one point the last is on top.
+  let mounts: [Mount]
+
+  /// The mounts that a process sees.
+  ///
+  /// - Parameter process: a pid, or nil for this process.
+  /// - Returns: nil where the process is gone or is another user's.
+  public init?(of process: Int32? = nil) {
+    guard let table = readWhole("/proc/\(process.map { "\($0)" } ?? "self")/mountinfo") else {
+      return nil
+    }
+    self.init(parsing: table)
+  }
+
+  /// A line of another shape is passed over.
+  ///
+  /// A field may begin with a mark that Swift would join to the space before it, so that all is
+  /// compared as bytes.
+  init(parsing table: [UInt8]) {
+    // 36 35 98:0 /root /mountpoint options [optional fields] - type source options
+    mounts = table.split(separator: UInt8(ascii: "\n")).compactMap { line in
+      let fields = line.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
+      guard fields.count > 6,
+        let dash = fields[6...].firstIndex(where: { $0.elementsEqual("-".utf8) }),
+        dash + 2 < fields.count
+      else { return nil }
+      let options = dash + 3 < fields.count ? text(fields[dash + 3]).split(separator: ",") : []
+      return Mount(
+        mountpoint: unescape(fields[4]), type: text(unescape(fields[dash + 1])),
+        source: text(unescape(fields[dash + 2])),
+        userID: options.first { $0.hasPrefix("user_id=") }.flatMap { uid_t($0.dropFirst(8)) },
+        device: text(fields[2]))
+    }
+  }
+
+  /// The topmost mount on exactly this path.
+  public func topmost(at absolutePath: String) -> Mount? {
+    mounts.last { $0.mountpoint.elementsEqual(absolutePath.utf8) }
+  }
+
+  /// Where a file system is mounted, by its `Mount.device`.
+  func places(ofDevice device: String) -> [Mount] { mounts.filter { $0.device == device } }
+}
+
+private func readWhole(_ path: String) -> [UInt8]? {
+  guard let file = fopen(path, "re") else { return nil }
+  defer { fclose(file) }
+  var bytes: [UInt8] = []
+  var buffer = [UInt8](repeating: 0, count: 64 << 10)
+  while true {
+    let count = fread(&buffer, 1, buffer.count, file)
+    if count == 0 { return bytes }
+    bytes += buffer[..<count]
+  }
+}
+
+private func text(_ bytes: some Collection<UInt8>) -> String {
+  String(decoding: bytes, as: UTF8.self)
+}
+
+/// mountinfo writes space, tab, newline and backslash as three octal digits.
+private func unescape(_ field: ArraySlice<UInt8>) -> [UInt8] {
+  var bytes: [UInt8] = []
+  var rest = field
+  while let byte = rest.popFirst() {
+    let digits = rest.prefix(3)
+    if byte == UInt8(ascii: "\\"), digits.count == 3,
+      digits.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "7")).contains($0) }),
+      let value = UInt8(text(digits), radix: 8)
+    {
+      bytes.append(value)
+      rest = rest.dropFirst(3)
+    } else {
+      bytes.append(byte)
+    }
+  }
+  return bytes
+}

@@ -1,0 +1,172 @@
+import CLinux
+import Glibc
+
+/// The process that serves a mount: found without asking the mount, which may not answer, and
+/// watched until it ends.
+public final class ServingProcess: Sendable {
+  public let pid: Int32
+  // A descriptor of the process itself, by pidfd_open(2): it cannot come to mean another process of
+  // the same number.
+  private let descriptor: Int32
+
+  /// Finds the process by the device that it has open.
+  ///
+  /// Linux says in `/proc/PID/fdinfo` to which connection a descriptor of /dev/fuse belongs, but
+  /// not every version does. Where it does not, the mount is asked for its `user.inventoryfs.pid`,
+  /// which is a number of the process's own pid namespace: it counts only if that process has
+  /// /dev/fuse open.
+  ///
+  /// - Returns: nil if no process that this user may look into serves the mount.
+  public convenience init?(of mount: MountTable.Mount) {
+    guard let connection = mount.minorDevice else { return nil }
+    var isTold = false
+    for pid in processes() {
+      switch Self.serves(pid, connection) {
+      case .yes:
+        self.init(pid)
+        return
+      case .no: isTold = true
+      case .notTold, .hasNoDevice: break
+      }
+    }
+    guard !isTold, let pid = Self.statedPID(mount.path),
+      case .notTold = Self.serves(pid, connection)
+    else { return nil }
+    self.init(pid)
+  }
+
+  private init?(_ pid: pid_t) {
+    let descriptor = inventoryfs_pidfd_open(pid)
+    guard descriptor >= 0 else { return nil }
+    self.pid = pid
+    self.descriptor = descriptor
+  }
+
+  deinit { close(descriptor) }
+
+  /// Waits for the end. A process that has ended but was not waited for by its parent counts as
+  /// ended.
+  ///
+  /// - Returns: false if it goes on after that time.
+  public func waitForEnd(milliseconds: Int32) -> Bool {
+    var watched = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    return poll(&watched, 1, milliseconds) == 1
+  }
+
+  /// Whether somebody has stopped it (SIGSTOP, a debugger), so that it cannot end.
+  public var isStopped: Bool {
+    // "PID (name) state ...": the name may hold anything.
+    guard let file = fopen("/proc/\(pid)/stat", "re") else { return false }
+    defer { fclose(file) }
+    var bytes = [UInt8](repeating: 0, count: 512)
+    let count = fread(&bytes, 1, bytes.count, file)
+    guard let bracket = bytes[..<count].lastIndex(of: UInt8(ascii: ")")), bracket + 2 < count else {
+      return false
+    }
+    return [UInt8(ascii: "T"), UInt8(ascii: "t")].contains(bytes[bracket + 2])
+  }
+
+  private enum Serves { case yes, no, notTold, hasNoDevice }
+
+  private static func serves(_ pid: pid_t, _ connection: UInt32) -> Serves {
+    var found = Serves.hasNoDevice
+    for descriptor in names(in: "/proc/\(pid)/fd")
+    where link("/proc/\(pid)/fd/\(descriptor)") == "/dev/fuse" {
+      switch statedConnection("/proc/\(pid)/fdinfo/\(descriptor)") {
+      case connection?: return .yes
+      case nil: found = .notTold
+      default: if case .hasNoDevice = found { found = .no }
+      }
+    }
+    return found
+  }
+
+  private static func statedConnection(_ path: String) -> UInt32? {
+    guard let file = fopen(path, "re") else { return nil }
+    defer { fclose(file) }
+    var line = [CChar](repeating: 0, count: 256)
+    while fgets(&line, Int32(line.count), file) != nil {
+      let text = String(
+        decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+      if text.hasPrefix("fuse_connection:") {
+        return UInt32(text.dropFirst("fuse_connection:".count).filter { $0.isASCII && $0.isNumber })
+      }
+    }
+    return nil
+  }
+
+  private static func statedPID(_ mountpoint: String) -> pid_t? {
+    answer(withinMilliseconds: 1000) {
+      var bytes = [UInt8](repeating: 0, count: 32)
+      let count = getxattr(mountpoint, "user.inventoryfs.pid", &bytes, bytes.count)
+      return count > 0 ? pid_t(String(decoding: bytes[..<count], as: UTF8.self)) : nil
+    } ?? nil
+  }
+}
+
+/// Where a file system is mounted, besides what has been unmounted.
+public struct OtherPlaces: Sendable, CustomStringConvertible {
+  /// Mountpoints that this process sees.
+  let mountpoints: [String]
+  /// A process that sees it elsewhere, in a mount namespace of its own.
+  let namespaces: [Namespace]
+
+  struct Namespace: Sendable {
+    let process: Int32
+    let name: String
+    let mountpoint: String
+  }
+
+  /// Looks through the mount tables of all processes that this user may look into.
+  ///
+  /// - Returns: nil if none has the file system.
+  public init?(of mount: MountTable.Mount) {
+    mountpoints = MountTable()?.places(ofDevice: mount.device).map(\.path) ?? []
+    var seen: Set<String> = [link("/proc/self/ns/mnt") ?? ""]
+    var namespaces: [Namespace] = []
+    for process in processes() {
+      guard let namespace = link("/proc/\(process)/ns/mnt"), seen.insert(namespace).inserted,
+        let place = MountTable(of: process)?.places(ofDevice: mount.device).last
+      else { continue }
+      namespaces.append(
+        Namespace(process: process, name: name(of: process), mountpoint: place.path))
+    }
+    self.namespaces = namespaces
+    if mountpoints.isEmpty, namespaces.isEmpty { return nil }
+  }
+
+  public var description: String {
+    let here = mountpoints.map { "on \($0)" }
+    let elsewhere = namespaces.map {
+      "on \($0.mountpoint) in the mount namespace of process \($0.process) (\($0.name))"
+    }
+    return (here + elsewhere).joined(separator: ", and ")
+  }
+}
+
+/// The pids in /proc, which are those of this pid namespace.
+private func processes() -> [pid_t] { names(in: "/proc").compactMap { pid_t($0) } }
+
+private func name(of process: pid_t) -> String {
+  guard let file = fopen("/proc/\(process)/comm", "re") else { return "?" }
+  defer { fclose(file) }
+  var bytes = [UInt8](repeating: 0, count: 64)
+  let count = fread(&bytes, 1, bytes.count, file)
+  return String(decoding: bytes[..<count].prefix { $0 >= 0x20 && $0 != 0x7f }, as: UTF8.self)
+}
+
+private func names(in folder: String) -> [String] {
+  guard let stream = opendir(folder) else { return [] }
+  defer { closedir(stream) }
+  var names: [String] = []
+  while let item = readdir(stream) { names.append(String(cString: inventoryfs_entry_name(item))) }
+  return names
+}
+
+/// The target of a symbolic link.
+private func link(_ path: String) -> String? {
+  var target = [CChar](repeating: 0, count: Int(PATH_MAX))
+  let count = readlink(path, &target, target.count)
+  guard count > 0 else { return nil }
+  return String(decoding: target[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+}
