@@ -67,7 +67,7 @@ let package = Package(
     systemLibrary("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
 
     target("Digests", ["CCrypto"]),
-    target("PosixThreads", ["CLinux", "Locks"]),
+    target("Posix", ["CLinux", "Locks"]),
     target("Locks"),
     target("PrintableText"),
     target("Blocks"),
@@ -82,26 +82,26 @@ let package = Package(
       "BlockCache",
       ["Blocks", "CCRC32C", "CLinux", "CZlib", "Digests", "Locks", logging, system]),
     target("XMLFields", ["CExpat", "PrintableText"]),
-    target("HTTPTransfer", ["CCurl", "Locks", "PosixThreads", "PrintableText"]),
+    target("HTTPTransfer", ["CCurl", "Locks", "Posix", "PrintableText"]),
     target(
       "AWSCredentials",
-      ["CLinux", "Digests", "HTTPTransfer", "Locks", "PosixThreads", "PrintableText", "XMLFields"]),
+      ["CLinux", "Digests", "HTTPTransfer", "Locks", "Posix", "PrintableText", "XMLFields"]),
     target(
       "ObjectStore", ["AWSCredentials", "HTTPTransfer", "Locks", "PrintableText", "XMLFields"]),
     target(
       "InventoryFileSystem",
       [
         "BlockCache", "Blocks", "CLinux", "InventoryManifest", "Locks", "ObjectStore",
-        "PosixThreads", "PrintableText", "ReadPlanning", logging, system,
+        "Posix", "PrintableText", "ReadPlanning", logging, system,
       ]),
     target(
       "FuseMount",
-      ["CFuse3", "CLinux", "InventoryFileSystem", "Locks", "PosixThreads", logging, system]),
+      ["CFuse3", "CLinux", "InventoryFileSystem", "Locks", "Posix", logging, system]),
     .executableTarget(
       name: "inventoryfs",
       dependencies: [
         "AWSCredentials", "BlockCache", "CLinux", "FuseMount", "InventoryFileSystem", "Locks",
-        "ObjectStore", "PosixThreads", "PrintableText", "ReadPlanning", logging, system,
+        "ObjectStore", "Posix", "PrintableText", "ReadPlanning", logging, system,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: swiftSettings),
@@ -137,11 +137,11 @@ let package = Package(
     tests(of: "ObjectStore", ["AWSCredentials", "EmbeddedS3Origin", "HTTPTransfer", "Locks"]),
     tests(
       of: "InventoryFileSystem",
-      ["AWSCredentials", "BlockCache", "Blocks", "EmbeddedS3Origin", "Locks", "PosixThreads"]),
-    tests(of: "FuseMount", ["CFuse3", "InventoryFileSystem", "Locks", "PosixThreads", logging]),
+      ["AWSCredentials", "BlockCache", "Blocks", "EmbeddedS3Origin", "Locks", "Posix"]),
+    tests(of: "FuseMount", ["CFuse3", "InventoryFileSystem", "Locks", "Posix", logging]),
     tests(of: "inventoryfs", [.product(name: "ArgumentParser", package: "swift-argument-parser")]),
     tests(of: "EmbeddedS3Origin"),
-    tests(of: "PosixThreads", ["Locks"]),
+    tests(of: "Posix", ["Locks"]),
     tests(of: "PrintableText"),
   ],
   swiftLanguageModes: [.v6]

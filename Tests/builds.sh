@@ -34,7 +34,7 @@ unit_tests() {
     # of their time to start processes.
     options+=("${thread_build[@]}" --skip CrashStepTests)
     one=(--filter '^(BlockCache|HTTPTransfer|AWSCredentials|ObjectStore)Tests\.')
-    other=(--filter '^(Locks|PosixThreads|InventoryFileSystem|FuseMount)Tests\.')
+    other=(--filter '^(Locks|Posix|InventoryFileSystem|FuseMount)Tests\.')
   fi
   log=$(mktemp)
   swift test "${options[@]}" "${other[@]}" >"$log" 2>&1 &

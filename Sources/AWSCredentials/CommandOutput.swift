@@ -1,6 +1,6 @@
 import CLinux
 import Glibc
-import PosixThreads
+import Posix
 
 /// Runs a command and takes what it prints.
 package enum CommandOutput {
@@ -35,64 +35,43 @@ package enum CommandOutput {
     let output = Result { () throws(Failure) in
       try read(ends[0], until: SuspendingClock.now + timeout)
     }
-    let status = end(of: child, isWanted: (try? output.get()) != nil)
+    let ending = end(of: child, isWanted: (try? output.get()) != nil)
     let bytes = try output.get()
-    guard status == 0 else {
-      let signal = status & 0x7f
-      throw Failure(
-        problem: signal == 0 ? "exit status \(status >> 8 & 0xff)" : "ended by signal \(signal)")
+    switch ending {
+    case .exited(status: 0), .unknown: return bytes
+    case .exited(let status): throw Failure(problem: "exit status \(status)")
+    case .signalled(let signal): throw Failure(problem: "ended by signal \(signal)")
     }
-    return bytes
   }
 
   /// Waits for the end of a command that has closed its output, or whose output is not wanted any
   /// more.
-  private static func end(of child: pid_t, isWanted: Bool) -> Int32 {
-    var status: Int32 = 0
+  private static func end(of child: ChildProcess, isWanted: Bool) -> ChildProcess.Ending {
     for _ in 0..<100 where isWanted {
-      // Less than 0 where SIGCHLD is ignored, and the kernel has forgotten it already.
-      if waitpid(child, &status, WNOHANG) != 0 { return status }
+      if let ending = child.endingIfEnded() { return ending }
       usleep(10_000)
     }
     // It has a process group of its own.
-    kill(-child, SIGKILL)
-    while waitpid(child, &status, 0) < 0, errno == EINTR {}
-    return status
+    kill(-child.pid, SIGKILL)
+    return child.waitForEnd()
   }
 
   private static func spawn(
     _ command: String, writingTo end: Int32, in folder: String
-  ) throws(Failure) -> pid_t {
-    var actions = posix_spawn_file_actions_t()
-    posix_spawn_file_actions_init(&actions)
-    defer { posix_spawn_file_actions_destroy(&actions) }
-    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
-    posix_spawn_file_actions_adddup2(&actions, end, STDOUT_FILENO)
-    if access(folder, X_OK) == 0 { inventoryfs_change_folder(&actions, folder) }
-    // libcurl's sockets are inherited.
-    inventoryfs_close_from(&actions, STDERR_FILENO + 1)
-    var attributes = posix_spawnattr_t()
-    posix_spawnattr_init(&attributes)
-    defer { posix_spawnattr_destroy(&attributes) }
-    // Neither the signals that we wait for nor those that we ignore.
-    var signals = sigset_t()
-    sigemptyset(&signals)
-    posix_spawnattr_setsigmask(&attributes, &signals)
-    sigfillset(&signals)
-    posix_spawnattr_setsigdefault(&attributes, &signals)
-    posix_spawnattr_setpgroup(&attributes, 0)
-    posix_spawnattr_setflags(
-      &attributes,
-      Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP))
-    let arguments: [String] = ["sh", "-c", command]
-    var argv = arguments.map { strdup($0) } + [nil]
-    defer { for argument in argv { free(argument) } }
-    var child = pid_t()
-    let code = posix_spawn(&child, "/bin/sh", &actions, &attributes, &argv, environ)
-    guard code == 0 else {
-      throw Failure(problem: "cannot be started: \(String(cString: strerror(code)))")
+  ) throws(Failure) -> ChildProcess {
+    do {
+      return try ChildProcess("/bin/sh", ["sh", "-c", command]) { setup in
+        setup.open(STDIN_FILENO, "/dev/null", O_RDONLY)
+        setup.give(end, as: STDOUT_FILENO)
+        if access(folder, X_OK) == 0 { setup.changeFolder(to: folder) }
+        // libcurl's sockets are inherited.
+        setup.closeDescriptors(from: STDERR_FILENO + 1)
+        setup.resetSignals()
+        setup.makeProcessGroup()
+      }
+    } catch {
+      throw Failure(problem: "cannot be started: \(error)")
     }
-    return child
   }
 
   private static func read(

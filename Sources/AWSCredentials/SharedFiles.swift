@@ -6,6 +6,7 @@
 // the AWS command line takes them.
 
 import Glibc
+import Posix
 import PrintableText
 
 /// Where the shared files are and how to read them.
@@ -125,22 +126,17 @@ public struct SharedFiles: Sendable {
     func failure(_ code: Int32) -> CredentialsError {
       .unreadableFile(path: path, reason: String(cString: strerror(code)))
     }
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else {
-      if errno == ENOENT || errno == ENOTDIR { return nil }
-      throw failure(errno)
+    do {
+      return String(
+        decoding: try WholeFile.read(path, limitInBytes: maximumSizeInBytes), as: UTF8.self)
+    } catch {
+      switch error {
+      case .system(ENOENT), .system(ENOTDIR): return nil
+      case .system(let code): throw failure(code)
+      case .tooLarge:
+        throw .unreadableFile(path: path, reason: "it is larger than \(maximumSizeInBytes) bytes")
+      }
     }
-    defer { close(descriptor) }
-    var bytes: [UInt8] = []
-    var buffer = [UInt8](repeating: 0, count: 1 << 16)
-    while bytes.count <= maximumSizeInBytes {
-      let count = buffer.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress, $0.count) }
-      if count < 0 && errno == EINTR { continue }
-      guard count >= 0 else { throw failure(errno) }
-      guard count > 0 else { return String(decoding: bytes, as: UTF8.self) }
-      bytes += buffer.prefix(count)
-    }
-    throw .unreadableFile(path: path, reason: "it is larger than \(maximumSizeInBytes) bytes")
   }
 }
 

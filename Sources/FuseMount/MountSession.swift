@@ -4,7 +4,7 @@ import Glibc
 public import InventoryFileSystem
 import Locks
 public import Logging
-import PosixThreads
+import Posix
 
 /// A mounted file system: libfuse's session, the threads that serve it, and their end.
 ///
@@ -156,14 +156,11 @@ public final class MountSession: Sendable {
       [self] in
       guard !hasEnded.withLock({ $0 }) else { return }
       // The log may be what hangs.
-      let isLogged = DispatchSemaphore(value: 0)
-      DispatchQueue(label: "end-log").async { [logger, mountpoint] in
+      _ = answer(withinMilliseconds: 1000) { [logger, mountpoint] in
         logger.error(
           "\(mountpoint): threads are kept, perhaps by the cache's disk or the log; the process ends without them"
         )
-        isLogged.signal()
       }
-      _ = isLogged.wait(timeout: .now() + 1)
       giveUp()
     }
   }

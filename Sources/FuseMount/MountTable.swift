@@ -1,4 +1,5 @@
 import Glibc
+import Posix
 
 /// A table of mounts such as `/proc/self/mountinfo` (proc_pid_mountinfo(5)): what is mounted where.
 /// Reading it asks no file system anything, so it works whatever has become of the processes that
@@ -29,9 +30,9 @@ public struct MountTable: Sendable {
   /// - Parameter process: a pid, or nil for this process.
   /// - Returns: nil where the process is gone or is another user's.
   public init?(of process: Int32? = nil) {
-    guard let table = readWhole("/proc/\(process.map { "\($0)" } ?? "self")/mountinfo") else {
-      return nil
-    }
+    let path = "/proc/\(process.map { "\($0)" } ?? "self")/mountinfo"
+    // A mount takes some hundred bytes, and a kernel has at most 100,000 (fs.mount-max).
+    guard let table = try? WholeFile.read(path, limitInBytes: 1 << 30) else { return nil }
     self.init(parsing: table)
   }
 
@@ -63,18 +64,6 @@ public struct MountTable: Sendable {
 
   /// Where a file system is mounted, by its `Mount.device`.
   func places(ofDevice device: String) -> [Mount] { mounts.filter { $0.device == device } }
-}
-
-private func readWhole(_ path: String) -> [UInt8]? {
-  guard let file = fopen(path, "re") else { return nil }
-  defer { fclose(file) }
-  var bytes: [UInt8] = []
-  var buffer = [UInt8](repeating: 0, count: 64 << 10)
-  while true {
-    let count = fread(&buffer, 1, buffer.count, file)
-    if count == 0 { return bytes }
-    bytes += buffer[..<count]
-  }
 }
 
 private func text(_ bytes: some Collection<UInt8>) -> String {

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import Posix
 import SystemPackage
 
 /// The directory that is mounted over, seen from outside: what is there, and taking away what is.
@@ -108,11 +109,11 @@ public enum Mountpoint {
       }
     }
     let arguments = ["fusermount3", "-u", "-q"] + (lazily ? ["-z"] : []) + ["--", path]
-    guard let status = run(arguments) else {
+    guard let ending = (try? ChildProcess("fusermount3", arguments))?.waitForEnd() else {
       throw .unmountFailed(
         path: path, detail: "fusermount3 cannot be run; install the package fuse3")
     }
-    guard status != 0 else { return }
+    guard ending != .exited(status: 0) else { return }
     guard let mount = MountTable()?.topmost(at: path) else { throw .notMounted(path: path) }
     if let owner = mount.userID, owner != geteuid() {
       throw .notYours(path: path, userID: owner)
@@ -146,17 +147,5 @@ public enum Mountpoint {
     guard let path = getcwd(nil, 0) else { return nil }
     defer { free(path) }
     return String(cString: path)
-  }
-
-  private static func run(_ arguments: [String]) -> Int32? {
-    var argv = arguments.map { strdup($0) } + [nil]
-    defer { for argument in argv { free(argument) } }
-    var pid = pid_t()
-    guard posix_spawnp(&pid, arguments[0], nil, nil, &argv, environ) == 0 else { return nil }
-    var status: Int32 = 0
-    while waitpid(pid, &status, 0) < 0 {
-      guard errno == EINTR else { return nil }
-    }
-    return status & 0x7f == 0 ? status >> 8 & 0xff : -1
   }
 }

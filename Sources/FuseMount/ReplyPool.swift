@@ -1,4 +1,4 @@
-import PosixThreads
+import Posix
 
 /// Threads that answer reads which had to wait, each with one buffer of the largest read.
 ///

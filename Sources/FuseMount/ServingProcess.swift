@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import Posix
 
 /// The process that serves a mount: found without asking the mount, which may not answer, and
 /// watched until it ends.

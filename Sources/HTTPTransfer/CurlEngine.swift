@@ -1,6 +1,6 @@
 import CCurl
 import Locks
-import PosixThreads
+import Posix
 
 /// Runs HTTP transfers on one thread, with one curl multi handle.
 ///

@@ -1,5 +1,5 @@
 import CCurl
-import PosixThreads
+import Posix
 
 /// Owns one curl easy handle, its header list and its error buffer.
 final class CurlHandle {

@@ -1,5 +1,5 @@
 import CCurl
-import PosixThreads
+import Posix
 
 /// A small request, for which the calling thread waits, beside the transfers that an engine runs.
 package struct HTTPRequest: Sendable, CustomStringConvertible, CustomReflectable {

@@ -1,6 +1,6 @@
 import Glibc
 import Locks
-import PosixThreads
+import Posix
 
 /// The thread that hashes chunks, one at a time, started with the first of them. It has one buffer.
 ///

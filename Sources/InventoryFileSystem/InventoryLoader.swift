@@ -2,6 +2,7 @@ import Glibc
 import InventoryManifest
 public import Logging
 public import ObjectStore
+import Posix
 import PrintableText
 import SystemPackage
 
@@ -199,25 +200,14 @@ public struct InventoryLoader: Sendable {
     _ path: String, limitInBytes: Int, expected: String
   ) throws(InventoryLoadError) -> [UInt8] {
     do {
-      let file = try FileDescriptor.open(path, .readOnly)
-      defer { try? file.close() }
-      var info = stat()
-      let sizeInBytes = fstat(file.rawValue, &info) == 0 ? Int(info.st_size) : 0
-      // A special file has no size: the limit ends the reading then.
-      var bytes: [UInt8] = []
-      bytes.reserveCapacity(min(sizeInBytes, limitInBytes))
-      var piece = [UInt8](repeating: 0, count: 1 << 20)
-      while max(bytes.count, sizeInBytes) <= limitInBytes {
-        let count = try piece.withUnsafeMutableBytes { try file.read(into: $0) }
-        if count == 0 { return bytes }
-        bytes += piece[..<count]
-      }
-      throw InventoryLoadError.file(
-        path: path, "larger than \(limitInBytes) bytes; expected \(expected)")
-    } catch let error as InventoryLoadError {
-      throw error
+      return try WholeFile.read(path, limitInBytes: limitInBytes)
     } catch {
-      throw .file(path: path, "\(error); expected \(expected)")
+      switch error {
+      case .system(let code):
+        throw .file(path: path, "\(Errno(rawValue: code)); expected \(expected)")
+      case .tooLarge:
+        throw .file(path: path, "larger than \(limitInBytes) bytes; expected \(expected)")
+      }
     }
   }
 

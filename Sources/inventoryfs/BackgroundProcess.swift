@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import Posix
 
 /// Putting the mount in the background.
 ///
@@ -46,33 +47,29 @@ enum BackgroundProcess {
     }
   }
 
-  private static func spawn(readyEnd: Int32) throws(Failure) -> pid_t {
-    var actions = posix_spawn_file_actions_t()
-    posix_spawn_file_actions_init(&actions)
-    defer { posix_spawn_file_actions_destroy(&actions) }
-    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
-    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0)
-    posix_spawn_file_actions_adddup2(&actions, readyEnd, readyDescriptor)
+  private static func spawn(readyEnd: Int32) throws(Failure) -> ChildProcess {
     var arguments = MountOptionList(Array(CommandLine.arguments.dropFirst())).arguments
     // After the command, and before a `--`, behind which it would be no option.
     let place = arguments.firstIndex(of: "mount").map { $0 + 1 } ?? arguments.endIndex
     arguments.insert("--\(readyOption)=\(readyDescriptor)", at: place)
     arguments.insert(CommandLine.arguments.first ?? "inventoryfs", at: 0)
-    var argv = arguments.map { strdup($0) } + [nil]
-    defer { for argument in argv { free(argument) } }
-    var child = pid_t()
-    let code = posix_spawn(&child, "/proc/self/exe", &actions, nil, &argv, environ)
-    guard code == 0 else {
-      throw Failure("cannot start the background process: \(String(cString: strerror(code)))")
+    do {
+      return try ChildProcess("/proc/self/exe", arguments) { setup in
+        setup.open(STDIN_FILENO, "/dev/null", O_RDONLY)
+        setup.open(STDOUT_FILENO, "/dev/null", O_WRONLY)
+        setup.give(readyEnd, as: readyDescriptor)
+      }
+    } catch {
+      throw Failure("cannot start the background process: \(error)")
     }
-    return child
   }
 
-  private static func ending(of child: pid_t) -> String {
-    var status: Int32 = 0
-    guard waitpid(child, &status, 0) == child else { return "unexpectedly" }
-    let signal = status & 0x7f
-    return signal == 0 ? "with status \(status >> 8 & 0xff)" : "by signal \(signal)"
+  private static func ending(of child: ChildProcess) -> String {
+    switch child.waitForEnd() {
+    case .exited(let status): "with status \(status)"
+    case .signalled(let signal): "by signal \(signal)"
+    case .unknown: "unexpectedly"
+    }
   }
 
   // MARK: In the second process

@@ -7,6 +7,7 @@ import Glibc
 import InventoryFileSystem
 import Logging
 import ObjectStore
+import Posix
 import ReadPlanning
 import SystemPackage
 
@@ -241,12 +242,10 @@ final class MountProcess {
 
   /// Ends the process where the log hangs: by now nobody else would.
   private func logLast(_ message: String) {
-    let isLogged = DispatchSemaphore(value: 0)
-    DispatchQueue(label: "end-log").async { [logger] in
+    let isLogged: Void? = answer(withinMilliseconds: 5000) { [logger] in
       logger.info("\(message)")
-      isLogged.signal()
     }
-    if isLogged.wait(timeout: .now() + 5) == .timedOut { _exit(EXIT_FAILURE) }
+    if isLogged == nil { _exit(EXIT_FAILURE) }
   }
 
   private func openLogFile() throws(Failure) -> Int32? {

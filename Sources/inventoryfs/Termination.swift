@@ -1,7 +1,7 @@
 import FuseMount
 import Glibc
 import Locks
-import PosixThreads
+import Posix
 
 /// Turns SIGINT, SIGTERM, SIGHUP and SIGQUIT into a clean end.
 ///

@@ -1,6 +1,6 @@
 import Glibc
 import InventoryFileSystem
-import PosixThreads
+import Posix
 import TestSupport
 import Testing
 

@@ -2,7 +2,7 @@ import CFuse3
 import Dispatch
 import Glibc
 import Locks
-import PosixThreads
+import Posix
 import Synchronization
 import TestSupport
 import Testing

@@ -2,7 +2,7 @@ import InventoryFileSystem
 import InventoryManifest
 import Locks
 import ObjectStore
-import PosixThreads
+import Posix
 import TestSupport
 import Testing
 

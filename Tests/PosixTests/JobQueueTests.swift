@@ -1,6 +1,6 @@
 import Dispatch
 import Locks
-import PosixThreads
+import Posix
 import Testing
 
 @Suite(.timeLimit(.minutes(2))) struct JobQueueTests {

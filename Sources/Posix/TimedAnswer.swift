@@ -1,14 +1,13 @@
 import Dispatch
 import Locks
-import PosixThreads
 
-/// Asks a file system something that may never be answered, and goes on after a while without the
-/// answer.
+/// Does something that may never end, such as asking a file system or writing to a log, and goes on
+/// after a while without it.
 ///
-/// The thread that asks is left behind then. It ends with the answer or with the process.
+/// The thread that does it is left behind then. It ends with what it does or with the process.
 ///
 /// - Returns: nil if there was no answer in time, or no thread to ask with.
-func answer<Value: Sendable>(
+public func answer<Value: Sendable>(
   withinMilliseconds limit: Int, _ ask: @escaping @Sendable () -> Value
 ) -> Value? {
   let result = Lock<Value?>(nil)

@@ -1,6 +1,6 @@
 import Glibc
 import Locks
-import PosixThreads
+import Posix
 import Synchronization
 import Testing
 
