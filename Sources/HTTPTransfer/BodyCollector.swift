@@ -8,7 +8,7 @@ final class BodyCollector {
   // Allocated by `init` and freed by `deinit`; handed out only for the time of a call of `onBody`.
   private let buffer: UnsafeMutableRawBufferPointer
   private var count = 0
-  /// Whose bytes these are.
+  /// The transfer that the buffered bytes belong to.
   private var transfer: CurlTransfer?
 
   init(capacityInBytes: Int) {

@@ -3,9 +3,9 @@ import CCurl
 /// Why a transfer failed, as far as it is the connection's fault.
 public enum ConnectionProblem: String, Sendable, Equatable, CaseIterable {
   case unknownHost, refused, timeout
-  /// The handshake of TLS did not come to its end.
+  /// The TLS handshake was not completed.
   case handshake
-  /// A certificate that is not accepted, or none to hold it against.
+  /// The server's certificate was not accepted, or no authority is known to check it against.
   case tls
   case broken
 

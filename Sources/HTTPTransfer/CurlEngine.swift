@@ -23,10 +23,10 @@ package final class CurlEngine: Sendable {
     case stop
   }
 
-  /// What other threads want of the engine's.
+  /// What other threads ask the engine's thread to do.
   private struct Inbox {
     var commands: [Command] = []
-    /// The thread takes no more, and frees the multi handle.
+    /// Whether the thread takes no more requests, because it frees the multi handle.
     var isClosed = false
   }
 
@@ -39,7 +39,7 @@ package final class CurlEngine: Sendable {
   private nonisolated(unsafe) let multi: OpaquePointer
   private let thread = Lock<PosixThread?>(nil)
 
-  /// Nil when libcurl or the system cannot give what it takes.
+  /// Returns nil when libcurl cannot be set up or the system has no memory or threads left.
   init?(_ configuration: Configuration, _ experience: Experience) {
     guard curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK, let multi = curl_multi_init()
     else {

@@ -57,7 +57,7 @@ final class CurlHandle {
       raw, CURLOPT_LOW_SPEED_TIME, max(1, configuration.stallTimeout.inMilliseconds / 1000))
   }
 
-  /// What curl has to say about a failure, in its own words.
+  /// curl's own description of a failure.
   func errorText(_ code: CURLcode) -> String {
     if code == CURLE_OK { return "" }
     let detail = String(cString: errorBuffer)

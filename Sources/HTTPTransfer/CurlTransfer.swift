@@ -1,11 +1,12 @@
 import Locks
+import PosixThreads
 
-/// One HTTP request and what becomes of it. Its closures are called on the engine's thread, except
-/// that `onEnd` is called by who submits a transfer to an engine that has stopped.
+/// One HTTP request and its response. Its closures are called on the engine's thread, except that
+/// `onEnd` is called on the submitting thread when the engine has stopped.
 package final class CurlTransfer: @unchecked Sendable {
   package enum Ending: Sendable {
     case done
-    /// With the HTTP client's text.
+    /// The transfer failed; `text` is the HTTP client's explanation.
     case failed(ConnectionProblem, text: String)
     case cancelled
   }
@@ -13,7 +14,7 @@ package final class CurlTransfer: @unchecked Sendable {
   let url: String
   let headers: [String]
   let isHead: Bool
-  /// How often this has been asked for, this time included.
+  /// How often this request has been sent, this time included; the first attempt is 1.
   let attempt: Int
   /// One header line, without its line end; an empty one ends the head. False ends the transfer.
   let onHeader: (UnsafeRawBufferPointer) -> Bool
@@ -24,16 +25,16 @@ package final class CurlTransfer: @unchecked Sendable {
   // Used by the engine's thread alone, which makes the class safe to hand about: everything above
   // is constant.
 
-  /// While the transfer runs.
+  /// The handle that runs the transfer; nil unless it is running.
   var handle: CurlHandle?
   var collector: BodyCollector?
-  /// The receiver wants no more.
+  /// Whether the receiver has refused further bytes.
   private(set) var isRefused = false
   var began = SuspendingClock.now
   var firstByte: SuspendingClock.Instant?
   /// Bytes received of the body.
   var receivedInBytes = 0
-  /// When the speed was last looked at, and how much had come by then.
+  /// When the speed was last measured, and how many bytes had been received by then.
   private var look: (at: SuspendingClock.Instant, receivedInBytes: Int)?
 
   package init(
@@ -51,13 +52,13 @@ package final class CurlTransfer: @unchecked Sendable {
     self.onEnd = onEnd
   }
 
-  /// Why the rest is better asked for anew; nil where it is not.
+  /// Why this transfer should be ended and its remaining bytes requested again; nil to let it run.
   func lateness(
     at now: SuspendingClock.Instant, _ experience: CurlEngine.Experience
   ) -> String? {
     guard let firstByte else {
       let limit = experience.patience.withLock { $0.timeout(attempt: attempt) }
-      return now - began > limit ? "no answer within \(limit)" : nil
+      return now - began > limit ? "no response within \(limit.roundedText)" : nil
     }
     let last = look ?? (firstByte, 0)
     let time = now - last.at
@@ -68,7 +69,7 @@ package final class CurlTransfer: @unchecked Sendable {
       $0.isStraggler(count, in: time, attempt: attempt)
     }
     return isStraggler
-      ? "only \(count) bytes within \(time), far less than is usual" : nil
+      ? "received only \(count) bytes within \(time.roundedText), far below the usual rate" : nil
   }
 
   func deliver(_ body: UnsafeRawBufferPointer) { if !isRefused { isRefused = !onBody(body) } }

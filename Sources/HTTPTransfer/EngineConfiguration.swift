@@ -4,8 +4,8 @@ extension CurlEngine {
     package var maxConnections = 32
     package var receiveBufferSizeInBytes = 256 << 10
     package var connectTimeout: Duration = .seconds(10)
-    /// An answer that has not begun after this time has failed; mostly less is waited for
-    /// (`FirstBytePatience`).
+    /// A request whose response has not begun after this time has failed; the timeout is usually
+    /// shorter (`FirstBytePatience`).
     package var firstByteTimeout: Duration = .seconds(15)
     /// A transfer slower than this many bytes per second for `stallTimeout` has failed.
     package var stallBytesPerSecond = 1 << 10

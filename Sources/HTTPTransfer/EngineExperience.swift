@@ -1,7 +1,7 @@
 import Locks
 
 extension CurlEngine {
-  /// What is usual of the server's answers, which is known once for all engines.
+  /// The server's usual response times and speeds, shared by all engines.
   final class Experience: Sendable {
     let patience: Lock<FirstBytePatience>
     let usualSpeed = Lock(UsualSpeed())

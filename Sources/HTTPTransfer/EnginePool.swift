@@ -7,7 +7,7 @@ import Locks
 /// the most left of its share: as long as no more transfers run at once than the cap allows, none
 /// waits for a connection.
 package final class EnginePool: Sendable {
-  /// An engine that a transfer was given to.
+  /// The engine that runs a transfer.
   package struct Place: Sendable {
     package let number: Int
     fileprivate let engine: CurlEngine
@@ -19,7 +19,7 @@ package final class EnginePool: Sendable {
   }
 
   private struct State {
-    /// How many more transfers each engine has a connection for; less than none where some have to
+    /// How many more transfers each engine has a connection for; negative where transfers have to
     /// wait.
     var free: [Int]
     var freeCount: Int { free.reduce(0, +) }
@@ -32,12 +32,12 @@ package final class EnginePool: Sendable {
 
   package var freeCount: Int { state.withLock { $0.freeCount } }
 
-  /// Transfers that there were, and that there are.
+  /// How many transfers have been begun so far, and how many of them are under way.
   package var transferCounts: (begun: Int, underWay: Int) {
     state.withLock { ($0.takenCount, maxConnections - $0.freeCount) }
   }
 
-  /// Nil when libcurl or the system cannot give what it takes.
+  /// Returns nil when libcurl cannot be set up or the system has no memory or threads left.
   ///
   /// - Parameter threadCount: at least 1; one thread has at least one connection.
   package init?(threadCount: Int, _ configuration: CurlEngine.Configuration) {
@@ -61,7 +61,7 @@ package final class EnginePool: Sendable {
     state = Lock(State(free: shares))
   }
 
-  /// A place for one transfer, until `leave`.
+  /// Reserves a place for one transfer, until `leave`.
   package func take() -> Place {
     let number = state.withLock { state in
       // The first of equals, so that few transfers use the connections that are warm.

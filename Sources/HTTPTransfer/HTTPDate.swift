@@ -9,7 +9,7 @@ public struct HTTPDate: Sendable, Equatable {
   /// day.
   public init?(parsing text: some StringProtocol) {
     let text = Array(text.utf8)
-    // The marks between the fields, all of which have their place.
+    // The separators between the fields, each at its fixed position.
     guard text.count == 29, text[3...4].elementsEqual(", ".utf8), text[7] == 0x20,
       text[11] == 0x20, text[16] == 0x20, text[19] == 0x3a, text[22] == 0x3a,
       text[25...].elementsEqual(" GMT".utf8),

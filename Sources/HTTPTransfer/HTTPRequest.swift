@@ -1,7 +1,7 @@
 import CCurl
 import Posix
 
-/// A small request, for which the calling thread waits, beside the transfers that an engine runs.
+/// A small request for which the calling thread waits; it does not go through an engine.
 package struct HTTPRequest: Sendable, CustomStringConvertible, CustomReflectable {
   /// Sends it, and returns the response, whatever its status.
   package typealias Sender = @Sendable (HTTPRequest) throws(Failure) -> Response
@@ -19,25 +19,25 @@ package struct HTTPRequest: Sendable, CustomStringConvertible, CustomReflectable
     package var customMirror: Mirror { Mirror(self, children: ["response": description]) }
   }
 
-  /// There was no answer, and why, in curl's words.
+  /// No response arrived; `text` is curl's explanation.
   package struct Failure: Error {
     package let text: String
 
     package init(text: String) { self.text = text }
   }
 
-  /// Real responses have one or two KB.
+  /// The largest response that is accepted; real ones have one or two KB.
   package static let largestResponseInBytes = 64 << 10
 
   package var method: String
   package var url: String
   package var headers: [HTTPHeader]
-  /// Sent with POST and PUT.
+  /// The request's body, sent with POST and PUT only.
   package var body: String
   /// How long the whole exchange may take.
   package var timeout: Duration
-  /// Whether a proxy that the environment names is used. Services on this machine or its link are
-  /// asked without.
+  /// Whether a proxy that the environment names is used. Requests to services on this machine or
+  /// its link do not use one.
   package var mayUseProxy: Bool
 
   package init(
@@ -82,7 +82,7 @@ package struct HTTPRequest: Sendable, CustomStringConvertible, CustomReflectable
     guard code == CURLE_OK else {
       throw Failure(
         text: response.bytes.count > Self.largestResponseInBytes
-          ? "an answer of more than \(Self.largestResponseInBytes) bytes"
+          ? "the response is larger than \(Self.largestResponseInBytes) bytes"
           : String(cString: curl_easy_strerror(code)))
     }
     return Response(status: inventoryfs_response_status(handle), body: response.bytes)

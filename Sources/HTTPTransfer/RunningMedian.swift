@@ -1,7 +1,7 @@
-/// The median of the last 32 of some measurements: what is usual, whatever a few of them are.
+/// The median of the last 32 measurements: a usual value that a few outliers do not change.
 struct RunningMedian<Sample: Comparable & Sendable>: Sendable {
   private static var capacity: Int { 32 }
-  /// Fewer say little.
+  /// The fewest samples from which a median is computed.
   private static var fewest: Int { 8 }
 
   private var samples: [Sample] = []

@@ -45,7 +45,7 @@ struct RunningTransfers {
     if transfer.handle != nil { release(transfer).end(.cancelled) }
   }
 
-  /// Takes what the sockets have, and hands it on.
+  /// Reads the bytes that have arrived on the sockets, and hands them to the receivers.
   func receive() {
     var running: Int32 = 0
     curl_multi_perform(multi, &running)
@@ -72,9 +72,10 @@ struct RunningTransfers {
     }
   }
 
-  /// Ends the transfers whose receiver wants no more, and those that are better asked for anew.
+  /// Ends the transfers whose receiver refuses further bytes, and those that are too late or too
+  /// slow, so that they are sent again.
   ///
-  /// - Returns: whether some answer had not begun, so that its time may soon be over.
+  /// - Returns: whether some response had not begun, so that its timeout may soon pass.
   mutating func endLate(at now: SuspendingClock.Instant) -> Bool {
     var isAnswerAwaited = false
     for transfer in active.values {

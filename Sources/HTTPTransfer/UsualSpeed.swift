@@ -1,18 +1,18 @@
-/// How fast bodies usually come, and so which transfer is so slow that its rest is better asked for
-/// anew.
+/// How fast bodies usually arrive, and so which transfer is so slow that its remaining bytes should
+/// be requested again.
 ///
 /// Now and then one connection is slow among many that are not: a sick host, a lossy path. Its part
 /// would make its reader wait for minutes, where another connection has the rest in a moment. So a
 /// transfer that brings less than a 32nd of what is usual is ended, and its rest asked for again.
-/// What is usual is the median of the last bodies, those that were ended for being slow among them:
-/// where all have become slow, slow is usual soon. Each further attempt is allowed half the speed
-/// of the last. A transfer that shares the processor or the line with many others is no straggler:
-/// nothing above 256 KiB/s is.
+/// The usual speed is the median of the last bodies, including those that were ended for being
+/// slow: when all transfers have become slow, slow soon counts as usual. Each further attempt is
+/// allowed half the speed of the last. A transfer that shares the processor or the line with many
+/// others is no straggler: no transfer above 256 KiB/s counts as one.
 struct UsualSpeed {
   /// The time over which a transfer's speed is measured.
   static let window: Duration = .seconds(3)
 
-  /// Of a smaller body the time says little.
+  /// Bodies smaller than this are not counted, because their time says little about the speed.
   private static let smallestBodyInBytes = 64 << 10
   private static let share = 32.0
   private static let highestLimitInBytesPerSecond = Double(256 << 10)
@@ -20,7 +20,7 @@ struct UsualSpeed {
   /// Bytes per second of the last bodies.
   private var speeds = RunningMedian<Double>()
 
-  /// A body of so many bytes took so long.
+  /// Records that a body of this many bytes took this time.
   mutating func noteBody(_ byteCount: Int, in time: Duration) {
     if byteCount >= Self.smallestBodyInBytes { note(byteCount, in: time) }
   }
@@ -33,8 +33,8 @@ struct UsualSpeed {
   /// Whether a transfer is to be ended for being slow; it is one of the last bodies then.
   ///
   /// - Parameters:
-  ///   - byteCount: what came within `time`.
-  ///   - attempt: from 1.
+  ///   - byteCount: bytes received within `time`.
+  ///   - attempt: the attempt's number; the first is 1.
   mutating func isStraggler(_ byteCount: Int, in time: Duration, attempt: Int) -> Bool {
     guard let usual = speeds.value, time > .zero else { return false }
     let limit = min(Self.highestLimitInBytesPerSecond, usual / Self.share)

@@ -1,9 +1,9 @@
 #if THREAD_SANITIZER
   import Synchronization
 
-  // An object whose address one thread gives to the kernel and another gets back is ordered by the
-  // kernel, of which ThreadSanitizer knows nothing. Only in its builds, the order is told to it by
-  // an atomic.
+  // When one thread gives an object's address to the kernel and another thread gets it back, the
+  // kernel orders their accesses. ThreadSanitizer does not know that, so in its builds, and only
+  // there, an atomic shows it the order.
   private let handovers = Atomic<Int>(0)
 
   /// Before the calling thread gives something to the kernel.

@@ -1,6 +1,7 @@
-/// A lock for each key, there while somebody has it or waits for it.
+/// One lock per key, which exists while a thread holds it or waits for it.
 ///
-/// For what takes a while, as opening a file does, so that one thing does not wait for another.
+/// It guards operations that take a while, such as opening a file, so that an operation on one key
+/// does not wait for those on other keys.
 public final class KeyedLock<Key: Hashable & Sendable>: Sendable {
   private final class KeyLock: Sendable {
     let lock = Lock(())
@@ -18,7 +19,7 @@ public final class KeyedLock<Key: Hashable & Sendable>: Sendable {
     return try lock.lock.withLock { _ throws(Failure) in try body() }
   }
 
-  /// How many keys somebody has or waits for.
+  /// How many keys some thread holds or waits for.
   package var count: Int { users.withLock { $0.count } }
 
   private func enter(_ key: Key) -> KeyLock {

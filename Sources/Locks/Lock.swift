@@ -1,10 +1,10 @@
 #if THREAD_SANITIZER
   import Glibc
 
-  // Only for builds under ThreadSanitizer (`-Xswiftc -DTHREAD_SANITIZER`), which knows a
-  // pthread_mutex_t but not Synchronization's `Mutex`: on Linux that is a futex inlined by the
-  // compiler, so that each value behind one would be reported as a race (docs/decisions/0007). It
-  // has what the sources use of `Mutex`, with the same signatures.
+  // This type exists only in builds under ThreadSanitizer (`-Xswiftc -DTHREAD_SANITIZER`), which
+  // knows a pthread_mutex_t but not Synchronization's `Mutex`: on Linux that is a futex inlined by
+  // the compiler, so that each value behind one would be reported as a race (docs/decisions/0007).
+  // The type has those members of `Mutex` that the sources use, with the same signatures.
 
   /// A value that one thread at a time has.
   public struct Lock<Value: ~Copyable>: ~Copyable {

@@ -1,14 +1,15 @@
 import HTTPTransfer
 
-/// Reads one answer as it comes in and holds it against the request: status, range and length. What
-/// passes goes on to the receiver; what does not becomes a `StoreError`. Used by one network
-/// thread.
+/// Reads one response as it arrives and compares it with the request: status, range and length. A
+/// matching response goes to the receiver; any other becomes a `StoreError`. One network thread
+/// uses it.
 final class AnswerCheck: @unchecked Sendable {
   private let request: ObjectRequest
   private let endpoint: S3Endpoint
   private let isHead: Bool
   private let receiver: any ObjectReceiver
-  /// Whether a refusal led to another request: then the receiver hears of that one.
+  /// Whether a refusal led to a corrected request, whose response then goes to the receiver
+  /// instead.
   private let isCorrected: (StoreError, ResponseHead) -> Bool
 
   // Touched on a network thread only.
@@ -16,7 +17,7 @@ final class AnswerCheck: @unchecked Sendable {
   private var refusalBody: [UInt8] = []
   private var isRefusal = false
   private var received = 0
-  /// How many bytes the body must have; nil until the head has said so.
+  /// How many bytes the body must have; nil until the head is known.
   private var expected: Int?
   private var problem: StoreError.Kind?
 
@@ -52,7 +53,7 @@ final class AnswerCheck: @unchecked Sendable {
       return refusalBody.count < S3ErrorBody.maximumSizeInBytes
     }
     if let expected, bytes.count > expected - received {
-      problem = .malformedAnswer("a body of more than the \(expected) bytes it announced")
+      problem = .malformedAnswer("expected a body of \(expected) bytes, found a longer one")
       return false
     }
     guard receiver.receive(bytes) else { return false }
@@ -60,9 +61,9 @@ final class AnswerCheck: @unchecked Sendable {
     return true
   }
 
-  /// Whether all that counts has come, although the transfer may not have ended as it should: the
-  /// head of a refusal, whose body may be endless, cut off or stalled, or a range after which the
-  /// connection broke.
+  /// Whether the response has all that is needed although the transfer may not have ended properly:
+  /// the head of a refusal, whose body may be endless, cut off or stalled, or all bytes of a range
+  /// after which the connection broke.
   private var isComplete: Bool {
     isRefusal || problem == nil && request.range != nil && received == expected
   }
@@ -82,7 +83,8 @@ final class AnswerCheck: @unchecked Sendable {
         return isCorrected(error, head) ? () : receiver.finish(.failure(error))
       }
       if let expected, received < expected, !isHead {
-        return finish(.connection(.broken, text: "\(received) of \(expected) bytes came"))
+        return finish(
+          .connection(.broken, text: "received \(received) of \(expected) bytes"))
       }
       receiver.finish(.success(()))
     }
@@ -109,28 +111,28 @@ final class AnswerCheck: @unchecked Sendable {
   private func mismatch() -> String? {
     expected = head.contentLength.map { Int(clamping: $0) }
     guard let range = request.range else {
-      return head.status == 200 ? nil : "status \(head.status), where 200 was expected"
+      return head.status == 200 ? nil : "expected status 200, found \(head.status)"
     }
     let asked = UInt64(range.lowerBound)..<UInt64(range.upperBound)
     switch head.status {
     case 206:
       guard let answered = head.contentRange?.range else {
-        return "status 206 without a Content-Range"
+        return "expected a Content-Range with status 206, found none"
       }
       guard answered == asked else {
-        return "bytes \(answered.lowerBound)-\(answered.upperBound - 1), where "
-          + "\(range.lowerBound)-\(range.upperBound - 1) were asked for"
+        return "expected bytes \(range.lowerBound)-\(range.upperBound - 1), "
+          + "found \(answered.lowerBound)-\(answered.upperBound - 1)"
       }
     case 200:
       // Allowed where the whole object was asked for; otherwise the store has ignored the range.
       guard range.lowerBound == 0, head.contentLength == asked.upperBound else {
-        return "status 200 with the whole object, where a range was asked for"
+        return "expected the requested range, found status 200 with the whole object"
       }
     default:
-      return "status \(head.status), where 206 was expected"
+      return "expected status 206, found \(head.status)"
     }
     if let expected, expected != range.count {
-      return "Content-Length \(expected), where \(range.count) bytes were asked for"
+      return "expected a Content-Length of \(range.count), found \(expected)"
     }
     expected = range.count
     return nil

@@ -2,17 +2,17 @@ import AWSCredentials
 import HTTPTransfer
 import Locks
 
-/// What the store's refusals have taught: where a bucket is, how far the clocks are apart, that
-/// credentials were renewed.
+/// What was learnt from the store's refusals: where a bucket is, how far the clocks are apart, and
+/// that credentials were renewed.
 ///
-/// These refusals do not pass by themselves, but say, or let one guess, what to do better; so the
-/// request is sent again with what was learnt, once for each kind of correction, and every later
-/// request has it from the start. The layers above do not notice. A refusal that taught nothing is
-/// not asked about again: credentials that are refused and are still the same after a refresh would
-/// only be refused once more.
+/// These refusals do not pass by themselves, but their responses say or suggest a correction; so
+/// the request is sent again with it, once for each kind of correction, and every later request has
+/// it from the start. The layers above do not notice. A refusal without a correction is not
+/// retried: credentials that are refused and are still the same after a refresh would only be
+/// refused once more.
 ///
-/// HEAD is refused without a body, and so without a code: for it status, date and region have to
-/// do.
+/// The response to a refused HEAD has no body, and so no code: status, date and region have to
+/// suffice.
 final class Corrections: Sendable {
   enum Correction: Hashable { case credentials, clock, region }
 
@@ -56,8 +56,8 @@ final class Corrections: Sendable {
     }
   }
 
-  /// What can be done better after this refusal; nil if nothing can. Clock and region were noted
-  /// for the requests to come; credentials are to be renewed.
+  /// The correction to make after this refusal; nil if there is none. A clock offset or a region
+  /// has then been noted for later requests; credentials still have to be renewed.
   func learn(from error: StoreError, _ head: ResponseHead, _ used: Signing) -> Correction? {
     let bucket = error.object.bucket
     switch error.kind {

@@ -1,19 +1,18 @@
 import HTTPTransfer
 import Locks
 
-/// What to ask the store for.
+/// A request for an object or a range of it.
 public struct ObjectRequest: Sendable {
   public let location: S3Location
   /// The bytes wanted; nil for the whole object.
   public let range: Range<Int>?
   /// How long the object must be; nil if that is not known.
   public let objectSizeInBytes: Int?
-  /// The version wanted: the store answers 412 if the object has another ETag by now. A weak ETag
-  /// (`W/"x"`) is not sent, because If-Match never holds for one (RFC 9110, 13.1.1): whoever asks
-  /// has to compare that of each answer.
+  /// The version wanted: the store responds with 412 if the object has another ETag by now. A weak
+  /// ETag (`W/"x"`) is not sent, because If-Match never holds for one (RFC 9110, 13.1.1): the
+  /// caller has to compare it with the ETag of each response.
   public let ifMatch: String?
-  /// How often this has been asked for, this time included: what was lost before is waited for
-  /// longer.
+  /// The attempt's number; the first is 1. Later attempts have longer timeouts.
   public let attempt: Int
 
   public init(
@@ -28,16 +27,17 @@ public struct ObjectRequest: Sendable {
   }
 }
 
-/// Takes an answer as it arrives. Calls come one at a time, in this order, on a network thread, and
-/// must not block for long. Where nothing can be sent, without credentials or after `shutDown`,
-/// `finish` alone is called, also on the thread that asks and before it has its `ObjectTransfer`,
-/// or on the one that cancels.
+/// Takes a response as it arrives. The methods are called one at a time, in this order, on a
+/// network thread, and must not block for long. Where no request can be sent, without credentials
+/// or after `shutDown`, only `finish` is called; it may be called on the requesting thread before
+/// that has its `ObjectTransfer`, or on the cancelling thread.
 public protocol ObjectReceiver: AnyObject, Sendable {
-  /// The answer begins; status, range and length fit the request. False ends the transfer.
+  /// Takes the response's head, whose status, range and length match the request. Returning false
+  /// ends the transfer.
   func accept(_ head: ResponseHead) -> Bool
-  /// Bytes of the body, valid during the call. False ends the transfer.
+  /// Takes bytes of the body, which are valid during the call. Returning false ends the transfer.
   func receive(_ body: UnsafeRawBufferPointer) -> Bool
-  /// The last call. Success means that every byte asked for was received.
+  /// Takes the result; this is the last call. Success means that every requested byte was received.
   func finish(_ result: Result<Void, StoreError>)
 }
 

@@ -4,11 +4,11 @@ import HTTPTransfer
 import Locks
 import Synchronization
 
-/// An S3-compatible object store: signs requests, sends them, and checks that each answer is the
-/// one asked for.
+/// An S3-compatible object store: signs requests, sends them, and checks that each response matches
+/// its request.
 ///
-/// It neither retries nor limits: which request goes out when is decided above. Only a request that
-/// was refused for how it was signed is sent again, corrected (`Corrections`).
+/// It neither retries nor limits requests: the layers above decide which request is sent when. Only
+/// a request that was refused for how it was signed is sent again, corrected (`Corrections`).
 ///
 /// Credentials go to the endpoint's own host and nowhere else: redirects are not followed.
 public final class ObjectStore: Sendable {
@@ -19,7 +19,7 @@ public final class ObjectStore: Sendable {
   let engines: EnginePool
   private let receivedBytes = Atomic(0)
 
-  /// Nil when libcurl or the system cannot give what it takes.
+  /// Returns nil when libcurl cannot be set up or the system has no memory or threads left.
   public init?(_ configuration: ObjectStoreConfiguration, credentials: any CredentialsProvider) {
     var engineConfiguration = CurlEngine.Configuration()
     engineConfiguration.maxConnections = configuration.maxConnections
@@ -36,13 +36,12 @@ public final class ObjectStore: Sendable {
     self.engines = engines
   }
 
-  /// What this process has asked of the store. Requests that refusals or failures led to count as
-  /// those do.
+  /// How much this process has requested from the store. Corrected requests and retries count too.
   public struct Traffic: Sendable, Equatable {
     public var requestCount: Int
-    /// Sent, or about to be, and not answered to the end.
+    /// Requests that were sent, or are about to be, and whose response is not complete.
     public var requestsInFlight: Int
-    /// Of the answers' bodies.
+    /// Bytes received of response bodies.
     public var receivedBytes: Int
 
     public init(requestCount: Int = 0, requestsInFlight: Int = 0, receivedBytes: Int = 0) {
@@ -59,8 +58,8 @@ public final class ObjectStore: Sendable {
       receivedBytes: receivedBytes.load(ordering: .relaxed))
   }
 
-  /// Names the store where objects of several are kept apart. AWS's bucket names are unique
-  /// whatever the region.
+  /// The store's name, which tells its objects from those of other stores. It has no region on AWS,
+  /// whose bucket names are unique across regions.
   public var identity: String { configuration.endpoint.description }
 
   /// Starts a GET, whose receiver is called as `ObjectReceiver` says.
@@ -68,7 +67,8 @@ public final class ObjectStore: Sendable {
     send(request, isHead: false, receiver)
   }
 
-  /// Starts a HEAD; the answer comes on a network thread, or on this one where nothing can be sent.
+  /// Starts a HEAD. `completion` is called on a network thread, or on this one where no request can
+  /// be sent.
   @discardableResult
   public func head(
     _ location: S3Location, objectSizeInBytes: Int?, attempt: Int = 1,
@@ -103,7 +103,7 @@ public final class ObjectStore: Sendable {
     return transfer
   }
 
-  /// Also called on a network thread, with a corrected request.
+  /// Sends a request. Network threads also call this, with a corrected request.
   private func send(
     _ request: ObjectRequest, isHead: Bool, _ receiver: any ObjectReceiver,
     as transfer: ObjectTransfer
@@ -122,8 +122,8 @@ public final class ObjectStore: Sendable {
     }
   }
 
-  /// Goes on with the keeper's answer, unless the transfer is cancelled before: a source may take
-  /// long.
+  /// Continues once the keeper has the credentials, unless the transfer is cancelled before then: a
+  /// source may take long.
   private func wait<Answer>(
     _ request: ObjectRequest, _ receiver: any ObjectReceiver, as transfer: ObjectTransfer,
     for ask: (@escaping @Sendable (Answer) -> Void) -> Void,
@@ -206,7 +206,7 @@ public final class ObjectStore: Sendable {
   }
 }
 
-/// Only the head counts.
+/// A receiver that keeps the head and discards the body.
 private final class HeadReceiver: ObjectReceiver {
   private let completion: @Sendable (Result<ResponseHead, StoreError>) -> Void
   private let head = Lock(ResponseHead())

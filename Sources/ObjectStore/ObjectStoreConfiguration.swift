@@ -6,7 +6,7 @@ public struct ObjectStoreConfiguration: Sendable {
   /// How many threads move bytes from sockets to their receivers: at least 1, and at most one for
   /// each connection.
   public var networkThreadCount: Int
-  /// The receive buffer of each connection.
+  /// The size of each connection's receive buffer.
   public var receiveBufferSizeInBytes: Int
   /// How long a reader waits for its bytes: a request's own limits leave time for several attempts.
   public var readTimeout: Duration

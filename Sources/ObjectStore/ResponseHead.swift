@@ -1,31 +1,31 @@
 public import HTTPTransfer
 import PrintableText
 
-/// What is needed of an answer's status line and headers.
+/// The values needed from a response's status line and headers.
 ///
 /// It is filled line by line, as the HTTP client hands them over, and keeps only what someone uses.
-/// A header that cannot be read does not throw, since it is met inside a C callback: `malformation`
-/// says so.
+/// A header that cannot be read throws no error, since it is met inside a C callback:
+/// `malformation` reports it.
 public struct ResponseHead: Sendable, Equatable {
-  /// 0 until a status line was seen.
+  /// The HTTP status; 0 until a status line was read.
   public private(set) var status = 0
   public private(set) var contentLength: UInt64?
   public private(set) var contentRange: ContentRange?
-  /// Verbatim, with its quotes: to be sent back in If-Match.
+  /// The ETag, verbatim with its quotes, as If-Match needs it.
   public private(set) var eTag: String?
   public private(set) var date: String?
   public private(set) var retryAfter: String?
-  /// x-amz-bucket-region
+  /// The value of x-amz-bucket-region.
   public private(set) var bucketRegion: String?
-  /// x-amz-request-id
+  /// The value of x-amz-request-id.
   public private(set) var requestID: String?
   /// The first header that could not be read; nil if all were fine.
   public private(set) var malformation: String?
 
   public init() {}
 
-  /// Takes one line, with or without its line break. A status line begins a new head: an answer may
-  /// have several, after "100 Continue" or from a proxy, and the last one counts.
+  /// Takes one line, with or without its line break. A status line begins a new head: a response
+  /// may have several, after "100 Continue" or from a proxy, and the last one counts.
   public mutating func take(line: some BidirectionalCollection<UInt8>) {
     var line = line[...]
     while let last = line.last, last == 0x0a || last == 0x0d || isSpace(last) { line.removeLast() }
@@ -69,7 +69,8 @@ public struct ResponseHead: Sendable, Equatable {
 
   private mutating func note(_ name: String, value: some Collection<UInt8>) {
     guard malformation == nil else { return }
-    malformation = "\(name) '\(printable(String(decoding: value, as: UTF8.self), limit: 80))'"
+    let found = printable(String(decoding: value, as: UTF8.self), limit: 80)
+    malformation = "\(name) '\(found)' is not valid"
   }
 
   private enum Header: String, CaseIterable {

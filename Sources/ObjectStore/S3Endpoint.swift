@@ -11,9 +11,9 @@ import PrintableText
 /// The address of a store.
 public struct S3Endpoint: Sendable, Hashable, CustomStringConvertible {
   private enum Addressing: Hashable {
-    /// The bucket as part of the host, as AWS wants it.
+    /// The bucket is part of the host name, as AWS requires.
     case virtualHosted
-    /// The bucket as the path's first part, which servers on one host's name need.
+    /// The bucket is the path's first part, as servers with a single host name require.
     case path
   }
 
@@ -24,18 +24,18 @@ public struct S3Endpoint: Sendable, Hashable, CustomStringConvertible {
   public init(region: String) throws(S3EndpointError) {
     guard Region.isValid(region) else {
       throw S3EndpointError(
-        text: region, found: "is not a region", next: "Name one such as eu-west-1 with --region.")
+        text: region, found: "is not a region", next: "Set --region to one such as eu-west-1.")
     }
     service = ServiceEndpoint(service: "s3", region: region)
     addressing = .virtualHosted
   }
 
-  /// The address that was configured for other stores than AWS, in the order of AWS's own tools:
-  /// what the flag says, else AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's for S3, the
-  /// profile's `endpoint_url`. Empty ones count as absent; AWS_IGNORE_CONFIGURED_ENDPOINT_URLS
-  /// leaves the flag alone.
+  /// The address configured for a store other than AWS, in the order of AWS's own tools: the flag's
+  /// value, else AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's address for S3, or the
+  /// profile's `endpoint_url`. Empty values count as absent; with
+  /// AWS_IGNORE_CONFIGURED_ENDPOINT_URLS only the flag counts.
   ///
-  /// - Throws: what reading the profile's settings throws (`SharedFiles.s3EndpointURL`).
+  /// - Throws: the errors of reading the profile's settings (`SharedFiles.s3EndpointURL`).
   public static func configuredURL(
     explicit: String?, environment: [String: String], profile: SharedFiles.Profile?,
     in files: SharedFiles
@@ -59,7 +59,7 @@ public struct S3Endpoint: Sendable, Hashable, CustomStringConvertible {
     } catch {
       throw S3EndpointError(
         text: url, found: error.problem,
-        next: "Write --endpoint-url, or AWS_ENDPOINT_URL, as http://host:port or https://host.")
+        next: "Set --endpoint-url, or AWS_ENDPOINT_URL, to http://host:port or https://host.")
     }
     addressing = .path
   }
@@ -78,8 +78,8 @@ public struct S3Endpoint: Sendable, Hashable, CustomStringConvertible {
     return service.target(path: "/\(bucket)/\(key)", query: query)
   }
 
-  /// The endpoint for a bucket in another region: AWS has one for each. Any other store has one
-  /// address, and no word of an answer makes us send a signed request elsewhere.
+  /// The endpoint for a bucket in another region: AWS has one for each region. Any other store has
+  /// one address, and no response makes us send a signed request elsewhere.
   func endpoint(inRegion region: String) -> S3Endpoint {
     guard addressing == .virtualHosted,
       service.authority.hasSuffix(".\(Region.domain(of: region))"),

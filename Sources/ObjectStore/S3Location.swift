@@ -1,13 +1,13 @@
 import PrintableText
 
-/// An object in a store, as people write it: `s3://bucket/key`.
+/// The location of an object in a store, written `s3://bucket/key`.
 ///
 /// The key is any text and is kept verbatim: "%20" stays three characters, and "..", "//" or a
 /// leading slash mean nothing. Only `description` alters it, so that it cannot disturb a terminal
 /// or a log.
 public struct S3Location: Sendable, Hashable, CustomStringConvertible {
   public let bucket: String
-  /// Empty for a request that concerns the bucket itself.
+  /// The object's key; empty for a request that concerns the bucket itself.
   public let key: String
 
   public init(bucket: String, key: String) {

@@ -1,4 +1,4 @@
-// What can go wrong in talking to a store, in the words of whoever has to mend it.
+// The failures of requests to a store, described for the person who has to mend them.
 //
 // Stores report the same mistake in different ways: AWS sends a code in XML, but none to HEAD;
 // others send a status and no body. So the kind is decided in one place, by the code where there is
@@ -12,15 +12,15 @@ import PrintableText
 /// A request to a store that failed.
 public struct StoreError: Error, Sendable, Equatable {
   public let kind: Kind
-  /// What was asked for.
+  /// The object that was requested.
   public let object: S3Location
-  /// The HTTP status; nil if there was no answer.
+  /// The HTTP status; nil if there was no response.
   public let httpStatus: Int?
-  /// The store's own word for it, such as "AccessDenied".
+  /// The store's error code, such as "AccessDenied".
   public let code: String?
-  /// The store's explanation.
+  /// The store's error message.
   public let message: String?
-  /// For the store's support.
+  /// The request's ID, which the store's support needs.
   public let requestID: String?
 
   public init(
@@ -40,7 +40,7 @@ public struct StoreError: Error, Sendable, Equatable {
     case expiredToken
     case noSuchKey
     case noSuchBucket
-    /// `expected` is the bucket's region, if the store says it.
+    /// The bucket is in another region; `expected` is that region, if the store says it.
     case wrongRegion(expected: String?)
     /// The object is not the version that If-Match named.
     case preconditionFailed
@@ -50,30 +50,30 @@ public struct StoreError: Error, Sendable, Equatable {
     case wrongSize(expectedInBytes: UInt64, foundInBytes: UInt64)
     /// The store does not know the access key, or the secret is not that key's.
     case invalidCredentials
-    /// No credentials could be had, so nothing was sent.
+    /// No credentials could be obtained, so no request was sent.
     case noCredentials(CredentialsError)
-    /// The clocks differ by more than 15 minutes; `storeTime` is the store's, in its notation.
+    /// The clocks differ by more than 15 minutes; `storeTime` is the store's time, in its notation.
     case clockSkew(storeTime: String?)
     /// The object is in an archive and has to be restored first.
     case archived
     case throttled(retryAfterInSeconds: Int?)
-    /// The store's own failure, or its impatience: a status from 500, or 408.
+    /// The store failed or gave up waiting for the request: a status from 500, or 408.
     case serverError
-    /// No connection, or one that broke; with the HTTP client's text.
+    /// The connection failed or broke; `text` is the HTTP client's explanation.
     case connection(ConnectionProblem, text: String)
-    /// An answer that cannot be right, and what is wrong with it.
+    /// The response is invalid; the text says what was expected and what was found.
     case malformedAnswer(String)
-    /// More bytes than the asker is ready to take.
+    /// The object has more bytes than the caller accepts.
     case tooLarge(limitInBytes: UInt64)
-    /// Any other status.
+    /// The store responded with any other status.
     case refused
-    /// Nobody waits for the answer any more.
+    /// The request was cancelled, because its response is no longer needed.
     case cancelled
   }
 
   public typealias ConnectionProblem = HTTPTransfer.ConnectionProblem
 
-  /// Whether the same request may succeed a little later, without anybody doing anything.
+  /// Whether the same request may succeed a little later without any action.
   public var isRetryable: Bool {
     switch kind {
     case .throttled, .serverError: true
@@ -85,9 +85,9 @@ public struct StoreError: Error, Sendable, Equatable {
 }
 
 extension StoreError {
-  /// Reads an answer that is not a success.
+  /// Reads a response that is not a success.
   ///
-  /// - Parameter body: the answer's body, or its beginning; empty for HEAD.
+  /// - Parameter body: the response's body, or its beginning; empty for HEAD.
   public static func answer(to object: S3Location, head: ResponseHead, body: [UInt8]) -> StoreError
   {
     let details = S3ErrorBody(parsing: body)
@@ -118,7 +118,7 @@ extension StoreError {
     case "InvalidObjectState": return .archived
     case "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests":
       return .throttled(retryAfterInSeconds: retryAfter(head))
-    // S3 answers this with 400, where the request came too slowly.
+    // S3 responds so, with 400, when the request arrives too slowly.
     case "RequestTimeout": return .serverError
     default: return kind(ofStatus: head)
     }
@@ -132,10 +132,10 @@ extension StoreError {
     case 412: .preconditionFailed
     case 416: .rangeNotSatisfiable(objectSizeInBytes: objectSize(head))
     case 429, 503: .throttled(retryAfterInSeconds: retryAfter(head))
-    case 501, 505: .refused  // It will not learn to.
+    case 501, 505: .refused  // The store does not support the request, so a retry cannot succeed.
     case 408, 500...599: .serverError
     case 300...: .refused
-    default: .malformedAnswer("status \(head.status), where a success or a refusal was expected")
+    default: .malformedAnswer("expected a success or a refusal, found status \(head.status)")
     }
   }
 
@@ -143,8 +143,8 @@ extension StoreError {
     head.contentRange?.totalSizeInBytes
   }
 
-  /// Retry-After is a number of seconds, or a date, which is compared with the answer's own: only
-  /// the store's clock counts.
+  /// Reads Retry-After, a number of seconds or a date. A date is compared with the response's own
+  /// date: only the store's clock counts.
   private static func retryAfter(_ head: ResponseHead) -> Int? {
     guard let text = head.retryAfter else { return nil }
     if let seconds = UInt64(decimalDigits: text.utf8) { return Int(clamping: seconds) }
@@ -153,14 +153,14 @@ extension StoreError {
     return Int(clamping: max(0, then.secondsSinceEpoch - now.secondsSinceEpoch))
   }
 
-  /// Whether a server says what it was sent, as some do that look into a problem: the token is then
-  /// a part of it.
+  /// Whether the text repeats the request, as some servers do for debugging: it then contains the
+  /// session token.
   private static func repeatsRequest(_ text: String) -> Bool {
     let text = text.lowercased()
     return ["security-token", "authorization", "aws4-hmac"].contains { text.contains($0) }
   }
 
-  /// What an answer that is not S3's says, such as a proxy's page.
+  /// The text of a response that is not S3's, such as a proxy's page.
   private static func beginning(of body: [UInt8]) -> String? {
     let text = String(decoding: body.prefix(160), as: UTF8.self).trimmedOfSpaces
     return text.isEmpty ? nil : printable(text, limit: 120)
@@ -171,10 +171,10 @@ extension StoreError: CustomStringConvertible {
   /// The object, what happened, what the store said, and what to do next, on one line.
   public var description: String {
     let (problem, advice) = problemAndAdvice
-    return "\(object): \(problem)\(answer). \(advice)"
+    return "\(object): \(problem)\(answer)\(advice.map { ". \($0)" } ?? "")"
   }
 
-  /// What the store answered, in brackets; empty if it did not.
+  /// The store's response, in brackets; empty if there was none.
   private var answer: String {
     var parts = httpStatus.map { ["HTTP \($0)"] } ?? []
     if let code { parts.append(printable(code, limit: 64)) }
@@ -183,14 +183,15 @@ extension StoreError: CustomStringConvertible {
     return parts.isEmpty ? "" : " (\(parts.joined(separator: ", ")))"
   }
 
-  private var problemAndAdvice: (String, String) {
+  /// The advice is nil where the problem's text ends with its own.
+  private var problemAndAdvice: (String, String?) {
     let bucket = printable(object.bucket, limit: 255)
     switch kind {
     case .accessDenied:
       return (
         "access denied",
-        "The credentials need s3:GetObject on it, and kms:Decrypt if it is encrypted with a key of KMS; "
-          + "without s3:ListBucket, S3 also answers so if there is no such key."
+        "The credentials need s3:GetObject on this object, and kms:Decrypt if it is encrypted with a KMS key; "
+          + "without s3:ListBucket, S3 also denies access to keys that do not exist."
       )
     case .expiredToken:
       return (
@@ -198,44 +199,45 @@ extension StoreError: CustomStringConvertible {
       )
     case .noSuchKey:
       return (
-        "there is no such object",
-        "Check bucket and key, for example with 'aws s3 ls \(object)'; it may also have been deleted."
+        "the object does not exist",
+        "Check bucket and key, for example with 'aws s3 ls \(object)' (with --endpoint-url URL if the store is not AWS); the object may also have been deleted."
       )
     case .noSuchBucket:
       return (
-        "there is no bucket '\(bucket)'",
-        "Check its name, and --endpoint-url if the store is not AWS; --bucket overrides the manifest's."
+        "bucket '\(bucket)' does not exist",
+        "Check its name, and --endpoint-url if the store is not AWS; set --bucket to override the manifest's destinationBucket."
       )
     case .wrongRegion(let expected?):
       let region = printable(expected, limit: 64)
-      return ("bucket '\(bucket)' is in region \(region)", "Use --region \(region).")
+      return ("bucket '\(bucket)' is in region \(region)", "Set --region \(region).")
     case .wrongRegion(nil):
       return (
         "bucket '\(bucket)' is in another region or at another endpoint",
-        "Name its region with --region, or its endpoint with --endpoint-url."
+        "Set --region to its region, or --endpoint-url to its endpoint."
       )
     case .preconditionFailed:
       return (
-        "it was overwritten after it was first read",
-        "Its versions are never mixed: close it and open it again to read the new one."
+        "the object was overwritten after it was first read",
+        "Versions are never mixed: close the file and open it again to read the new version."
       )
     case .rangeNotSatisfiable(let size):
       let length = size.map { "has only \($0) bytes" } ?? "is shorter than expected"
       return (
-        "it \(length)", "It was overwritten, or the manifest is not its own: check the manifest."
+        "the object \(length)",
+        "It was overwritten, or the manifest is of another inventory: check the manifest."
       )
     case .wrongSize(let expected, let found):
       return (
         "the manifest says \(expected) bytes, the object has \(found)",
-        "It is not the object that the inventory was made of: it was overwritten, or the manifest is not its own."
+        "It was overwritten after the inventory was made, or the manifest is of another inventory: check the manifest."
       )
     case .invalidCredentials:
       return (
         "the store does not accept the credentials",
-        "Check access key, secret and session token, and that they belong to this store."
+        "Check the access key, the secret key and the session token, and that they belong to this store."
       )
     case .noCredentials(let error):
-      return ("the request cannot be signed", "\(error)")
+      return ("the request cannot be signed: \(error)", nil)
     case .clockSkew(let storeTime):
       let time = storeTime.map { ", which says \(printable($0, limit: 64))," } ?? ""
       return (
@@ -243,31 +245,36 @@ extension StoreError: CustomStringConvertible {
         "Set this machine's clock, for example with NTP."
       )
     case .archived:
-      return ("it is archived", "Restore it first, for example with 'aws s3api restore-object'.")
+      return (
+        "the object is archived", "Restore it first, for example with 'aws s3api restore-object'."
+      )
     case .throttled(let seconds):
       let wait = seconds.map { " and asks to wait \($0) s" } ?? ""
-      return ("the store asks for fewer requests\(wait)", "Lower --max-connections if it goes on.")
+      return (
+        "the store asks for fewer requests\(wait)", "If this continues, lower --max-connections."
+      )
     case .serverError:
-      return ("the store failed", "Try again; if it goes on, ask whoever runs the store.")
+      return ("the store failed", "Try again; if this continues, ask the store's operator.")
     case .connection(let problem, let text):
       let (meaning, advice) = Self.meaning(of: problem)
       return ("\(meaning): \(printable(text, limit: 300))", advice)
     case .malformedAnswer(let what):
       return (
-        "the store's answer cannot be right: \(printable(what, limit: 300))",
-        "Check that --endpoint-url names an S3 server and that no proxy alters its answers."
+        "the store's response is invalid: \(printable(what, limit: 300))",
+        "Check that --endpoint-url names an S3 server and that no proxy alters its responses."
       )
     case .tooLarge(let limit):
       return (
-        "it is larger than the \(limit) bytes allowed for it", "Check that it is the right object."
+        "the object is larger than the \(limit) bytes allowed for it",
+        "Check that the URL names the right object."
       )
     case .refused:
       return (
         "the store refused the request",
-        "Check bucket, key, --region and --endpoint-url against what the store says."
+        "Check bucket, key, --region and --endpoint-url against the store's message."
       )
     case .cancelled:
-      return ("the request was cancelled", "Nothing is to be done.")
+      return ("the request was cancelled", "No action needed.")
     }
   }
 
@@ -275,27 +282,30 @@ extension StoreError: CustomStringConvertible {
     switch problem {
     case .unknownHost:
       return (
-        "the store's host is unknown", "Check --endpoint-url or --region, and the name server."
+        "the store's host name cannot be resolved",
+        "Check --endpoint-url or --region, and the name server."
       )
     case .refused:
       return (
         "the store cannot be reached or refused the connection",
-        "Check that it runs at --endpoint-url, and the network."
+        "Check that the store is running at --endpoint-url, and check the network."
       )
     case .timeout:
-      return ("the store does not answer in time", "Check the network, firewalls and proxies.")
+      return ("the store did not respond in time", "Check the network, firewalls and proxies.")
     case .handshake:
       return (
-        "the TLS handshake with the store broke off",
-        "Try again; if it goes on, check that --endpoint-url speaks https, the network and proxies."
+        "the TLS handshake with the store failed",
+        "Try again; if this continues, check that the server at --endpoint-url speaks https, and check the network and proxies."
       )
     case .tls:
       return (
-        "no secure connection to the store",
-        "Check its certificate and this machine's certificate authorities and clock."
+        "a secure connection to the store cannot be made",
+        "Check the store's certificate, and this machine's certificate authorities and clock."
       )
     case .broken:
-      return ("the connection to the store broke", "Try again; if it goes on, check the network.")
+      return (
+        "the connection to the store broke", "Try again; if this continues, check the network."
+      )
     }
   }
 }

@@ -4,7 +4,7 @@ import Locks
 /// Jobs for one or more threads, which take them in the order in which they came.
 public final class JobQueue<Job: Sendable>: Sendable {
   private let jobs = Lock<[Job]>([])
-  /// One for each job, and one that says that it is the end.
+  /// Counts one for each job, and one more for the end.
   private let count = DispatchSemaphore(value: 0)
 
   public init() {}
@@ -26,7 +26,7 @@ public final class JobQueue<Job: Sendable>: Sendable {
   /// Lets the threads end, once the jobs that are here have been taken.
   public func end() { count.signal() }
 
-  /// Forgets the jobs that nobody has taken. To be followed by `end()`, because the threads may
-  /// take it for that.
+  /// Forgets the jobs that no thread has taken. The caller must call `end()` next, because the
+  /// threads take an empty queue for the end.
   public func removeAll() { jobs.withLock { $0 = [] } }
 }

@@ -38,14 +38,15 @@ public final class PosixThread: Sendable {
     self.thread = thread
   }
 
-  /// Waits for the thread to end. To be called once.
+  /// Waits for the thread to end. It must be called once at most.
   public func join() { pthread_join(thread, nil) }
 
   /// Sends the thread a signal, which ends a system call it is blocked in.
   public func signal(_ number: Int32) { pthread_kill(thread, number) }
 
   private final class Start: Sendable {
-    /// Ends with a zero. As bytes, because the cut may go through a character.
+    /// The thread's name, ended by a zero. It is cut as bytes, because the cut may split a
+    /// character.
     let name: [CChar]
     let body: @Sendable () -> Void
 

@@ -178,7 +178,7 @@ import Testing
         .kind == .wrongRegion(expected: "eu-west-3"))
     let redirect = answer(status: 301, headers: ["x-amz-bucket-region: eu-west-2"])
     #expect(redirect.kind == .wrongRegion(expected: "eu-west-2"))
-    #expect(redirect.description.contains("Use --region eu-west-2."))
+    #expect(redirect.description.contains("Set --region eu-west-2."))
     #expect(
       answer(status: 503, code: "SlowDown", headers: ["Retry-After: 7"]).kind
         == .throttled(retryAfterInSeconds: 7))
@@ -230,7 +230,7 @@ import Testing
     #expect(
       error.description
         == "s3://b/inv/manifest.json: the store cannot be reached or refused the connection: connect to 127.0.0.1 port 1 failed. "
-        + "Check that it runs at --endpoint-url, and the network.")
+        + "Check that the store is running at --endpoint-url, and check the network.")
     #expect(
       StoreError(.clockSkew(storeTime: "Thu, 22 Oct 2015"), object: object).description.contains(
         "this machine's clock and the store's, which says Thu, 22 Oct 2015, differ by more"))
