@@ -2,7 +2,7 @@ import CLinux
 import Glibc
 import Posix
 
-/// Runs a command and takes what it prints.
+/// Runs a command and returns its standard output.
 package enum CommandOutput {
   package typealias Runner =
     @Sendable (_ command: String, _ timeout: Duration) throws(Failure) -> [UInt8]
@@ -13,17 +13,18 @@ package enum CommandOutput {
 
   static let largestInBytes = 64 << 10
 
-  /// Runs a command by `sh -c`, with nothing to read and our standard error.
+  /// Runs a command by `sh -c`, with an empty standard input and with our standard error.
   ///
   /// - Parameters:
-  ///   - timeout: how long it may take before it is killed, with all that it has started.
-  ///   - folder: where it runs, if it is still there.
+  ///   - timeout: how long the command may take before it is killed, with all processes that it has
+  ///     started.
+  ///   - folder: the folder in which the command runs, if that still exists.
   package static func run(
     _ command: String, timeout: Duration, in folder: String
   ) throws(Failure) -> [UInt8] {
     var ends: [Int32] = [-1, -1]
     guard pipe(&ends) == 0 else {
-      throw Failure(problem: "no pipe: \(String(cString: strerror(errno)))")
+      throw Failure(problem: "cannot create a pipe: \(String(cString: strerror(errno)))")
     }
     for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
     defer { close(ends[0]) }
@@ -81,7 +82,9 @@ package enum CommandOutput {
     var buffer = [UInt8](repeating: 0, count: 4096)
     while true {
       let remaining = deadline - SuspendingClock.now
-      guard remaining > .zero else { throw Failure(problem: "it took too long, and was ended") }
+      guard remaining > .zero else {
+        throw Failure(problem: "the command took too long and was killed")
+      }
       var descriptor = pollfd(fd: end, events: Int16(POLLIN), revents: 0)
       guard poll(&descriptor, 1, Int32(clamping: remaining.inMilliseconds + 1)) > 0 else {
         continue
@@ -91,7 +94,7 @@ package enum CommandOutput {
       guard count > 0 else { return bytes }
       bytes += buffer[..<count]
       guard bytes.count <= largestInBytes else {
-        throw Failure(problem: "it printed more than \(largestInBytes) bytes")
+        throw Failure(problem: "the command printed more than \(largestInBytes) bytes")
       }
     }
   }

@@ -4,17 +4,18 @@ package import HTTPTransfer
 import PrintableText
 import XMLFields
 
-/// What sources of credentials look at.
+/// The inputs of the sources of credentials: environment, shared files, services and commands.
 public struct CredentialSources: Sendable {
   public let environment: [String: String]
   public let sharedFiles: SharedFiles
   package let send: HTTPRequest.Sender
   package let run: CommandOutput.Runner
   package let secondsSinceEpoch: @Sendable () -> Int64
-  /// That a flag names.
+  /// The region that a flag names; nil if none does.
   private let explicitRegion: String?
 
-  /// - Parameter region: what a flag says, for services that are asked in a region.
+  /// - Parameter region: the region that a flag names, for services that have one endpoint per
+  ///   region.
   public init(environment: [String: String], sharedFiles: SharedFiles, region: String?) {
     self.init(
       environment: environment, sharedFiles: sharedFiles, region: region,
@@ -29,7 +30,7 @@ public struct CredentialSources: Sendable {
     if let run {
       self.run = run
     } else {
-      // That of the mount command, which a background process leaves.
+      // The command runs in the mount command's folder, which a background process leaves.
       let folder = SharedFiles.currentFolder()
       self.run = { command, timeout throws(CommandOutput.Failure) in
         try CommandOutput.run(command, timeout: timeout, in: folder)
@@ -51,7 +52,7 @@ public struct CredentialSources: Sendable {
     Region.name(explicit: explicitRegion, environment: environment, profile: profile)
   }
 
-  /// Asks a service for credentials, as JSON.
+  /// Requests credentials from a service, which returns them as JSON.
   ///
   /// - Parameter source: the service, for messages.
   func credentials(from source: String, _ request: HTTPRequest) throws(CredentialsError)
@@ -73,14 +74,14 @@ public struct CredentialSources: Sendable {
       return answer
     } catch {
       throw .failed(
-        source: source, problem: "no answer: \(error.text)", advice: "It is asked again.",
+        source: source, problem: "no response: \(error.text)", advice: "The request is retried.",
         isTemporary: true)
     }
   }
 }
 
 extension CredentialsError {
-  /// A service's refusal. Its answer is not shown but for an error's code and message.
+  /// A service's refusal. Only an error's code and message are shown of its response.
   static func refused(_ source: String, _ answer: HTTPRequest.Response) -> CredentialsError {
     let xml = XMLFields(parsing: answer.body, within: "Error")
     let json = try? JSONDecoder().decode(JSONRefusal.self, from: Data(answer.body))
@@ -88,16 +89,18 @@ extension CredentialsError {
     let words = [code, xml?["Message"] ?? json?.message].compactMap {
       $0.map { printable($0, limit: 300) }
     }
-    // The token service says so with status 400.
+    // The token service reports these with status 400.
     let isTemporary = code == "Throttling" || code == "IDPCommunicationError"
     return .failed(
       source: source,
       problem: (["HTTP \(answer.status)"] + words).joined(separator: ", "),
-      advice: isTemporary ? "It is asked again." : "Check that it may be asked, and for what.",
+      advice: isTemporary
+        ? "The request is retried."
+        : "Check that access to this service is allowed, and that the requested role exists.",
       isTemporary: isTemporary)
   }
 
-  /// How containers' services and the portal of logins put it.
+  /// An error as the containers' services and the portal of logins report it.
   private struct JSONRefusal: Decodable {
     let code: String?
     let message: String?

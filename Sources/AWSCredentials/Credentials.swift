@@ -1,16 +1,16 @@
-// Who signs the requests.
+// The credentials that requests are signed with.
 //
-// Credentials are a value that can change under way, for a session token expires while the file
-// system stays mounted: a `CredentialsProvider` says where they come from, and `CredentialsKeeper`
-// when it is asked.
+// Credentials can change under way, because a session token expires while the file system stays
+// mounted. A `CredentialsProvider` gets them from one source; `CredentialsKeeper` decides when to
+// ask it.
 
 /// A key pair, with a token if it is temporary. It never shows its secrets when printed.
 public struct Credentials: Sendable, Hashable {
   public let accessKeyID: String
   public let secretAccessKey: String
   public let sessionToken: String?
-  /// When they cease to work, in seconds since 1970-01-01T00:00:00Z; nil if they do not, or it is
-  /// unknown.
+  /// When the credentials expire, in seconds since 1970-01-01T00:00:00Z; nil if they do not expire
+  /// or the time is unknown.
   public let expiration: Int64?
 
   public init(
@@ -23,7 +23,7 @@ public struct Credentials: Sendable, Hashable {
     self.expiration = expiration
   }
 
-  /// Takes the settings of one source, which may be all absent (nil), but not half there.
+  /// Takes the settings of one source. Returns nil when all are absent; half of a pair is an error.
   ///
   /// - Throws: `CredentialsError.incomplete` or `.malformed`, the latter because a line break in a
   ///   value would otherwise become a line break in a request's header.
@@ -59,21 +59,21 @@ extension Credentials: CustomStringConvertible, CustomDebugStringConvertible, Cu
   public var customMirror: Mirror { Mirror(self, children: ["redacted": description]) }
 }
 
-/// Something that may know credentials. Called from any thread, which it may keep for some seconds.
+/// A source that may have credentials. It is called from any thread, which it may block for some
+/// seconds.
 public protocol CredentialsProvider: Sendable {
   /// Where this provider looks, for the message that no credentials were found.
   var whereItLooks: String { get }
 
-  /// The credentials of this source as they are now; nil if it has none, so that the next source is
-  /// asked.
+  /// The current credentials of this source; nil if it has none, so that the next source is asked.
   ///
-  /// - Throws: if the source is there, but cannot be used: asking another one would hide the
-  ///   mistake.
+  /// - Throws: `CredentialsError` if the source exists but cannot be used: asking another one would
+  ///   hide the mistake.
   func credentials() throws(CredentialsError) -> Credentials?
 }
 
-/// No credentials on purpose (`--no-sign-request`): requests go out unsigned, as a public bucket
-/// allows.
+/// The provider for `--no-sign-request`: it has no credentials, so requests are sent unsigned, as a
+/// public bucket allows.
 public struct AnonymousCredentials: CredentialsProvider {
   public init() {}
   public var whereItLooks: String { "nowhere: requests are not signed" }

@@ -1,7 +1,8 @@
 import Locks
 
-/// Asks several sources in order, and takes the first answer. From then on only that source is
-/// asked, as by the AWS SDKs: a file that is missing for a moment must not make us somebody else.
+/// Asks several sources in order, and takes the first credentials. From then on it asks only that
+/// source, as the AWS SDKs do: a file that is missing for a moment must not switch to another
+/// identity.
 public final class CredentialsChain: CredentialsProvider {
   private let providers: [any CredentialsProvider]
   private let chosen = Lock<(any CredentialsProvider)?>(nil)
@@ -10,10 +11,10 @@ public final class CredentialsChain: CredentialsProvider {
 
   public var whereItLooks: String { providers.map(\.whereItLooks).joined(separator: "; ") }
 
-  /// Never nil.
+  /// The credentials of the first source that has any; never nil.
   ///
-  /// - Throws: `CredentialsError.notFound` if no source has any, or what the first unusable source
-  ///   throws.
+  /// - Throws: `CredentialsError.notFound` if no source has any, or the error of the first unusable
+  ///   source.
   public func credentials() throws(CredentialsError) -> Credentials? {
     let providers = chosen.withLock { $0 }.map { [$0] } ?? providers
     for provider in providers {
@@ -26,8 +27,9 @@ public final class CredentialsChain: CredentialsProvider {
 }
 
 extension CredentialsChain {
-  /// A profile named by flag and nothing else; or the environment's keys, the environment's web
-  /// identity, the profile of AWS_PROFILE or "default", the container's, the EC2 instance's.
+  /// The standard order of sources: only the profile that a flag names, if one does; otherwise the
+  /// environment's keys, the environment's web identity, the profile of AWS_PROFILE or "default",
+  /// the container's role, the EC2 instance's role.
   public static func standard(
     profileNamed name: String?, _ sources: CredentialSources
   ) -> CredentialsChain {

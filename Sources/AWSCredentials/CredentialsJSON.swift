@@ -2,15 +2,15 @@ import FoundationEssentials
 import PrintableText
 
 extension Credentials {
-  /// What services and commands answer: the same fields, with other names for the token.
+  /// The JSON that services and commands return: the same fields, with other names for the token.
   private struct Answer: Decodable {
     let accessKeyID: String?
     let secretAccessKey: String?
     let token: String?
     let expiration: Expiration?
-    /// Of the instance metadata service, where it is not "Success".
+    /// The instance metadata service's result code; other values than "Success" are errors.
     let code: String?
-    /// Of commands.
+    /// The version of the format that a command prints.
     let version: Int?
 
     private enum CodingKeys: String, CodingKey, CaseIterable {
@@ -46,30 +46,33 @@ extension Credentials {
     }
   }
 
-  /// Reads an answer with AccessKeyId, SecretAccessKey, Token or SessionToken, and Expiration.
+  /// Reads JSON with AccessKeyId, SecretAccessKey, Token or SessionToken, and Expiration.
   ///
   /// - Parameters:
-  ///   - source: who answered, for messages, which never show the answer itself.
-  ///   - version: what its Version must be; nil where it has none.
+  ///   - source: the name of the service or command, for messages, which never show the JSON
+  ///     itself.
+  ///   - version: the expected value of Version; nil where the format has none.
   init(from source: String, json: [UInt8], version: Int? = nil) throws(CredentialsError) {
     func error(_ problem: String) -> CredentialsError {
       .failed(
-        source: source, problem: problem, advice: "Check that it is what it should be.",
+        source: source, problem: problem,
+        advice: "Expected JSON with AccessKeyId, SecretAccessKey and optionally "
+          + "\(version == nil ? "Token" : "SessionToken") and Expiration.",
         isTemporary: false)
     }
     guard let answer = try? JSONDecoder().decode(Answer.self, from: Data(json)) else {
-      throw error("its answer is not JSON with the fields of credentials")
+      throw error("its response is not JSON with the fields of credentials")
     }
     if let code = answer.code, code != "Success" {
-      throw error("it answered \(printable(code, limit: 64)) instead of credentials")
+      throw error("it returned \(printable(code, limit: 64)) instead of credentials")
     }
     if let version, answer.version != version {
-      throw error("its answer's Version is not \(version)")
+      throw error("its response's Version is not \(version)")
     }
     var expiration: Int64?
     switch answer.expiration {
     case .at(let time): expiration = time
-    case .unreadable: throw error("its answer's Expiration is not a time as ISO 8601 writes it")
+    case .unreadable: throw error("its response's Expiration is not an ISO 8601 time")
     case nil: break
     }
     guard
@@ -77,11 +80,12 @@ extension Credentials {
         from: source, accessKeyID: ("AccessKeyId", answer.accessKeyID),
         secretAccessKey: ("SecretAccessKey", answer.secretAccessKey),
         sessionToken: ("SessionToken", answer.token), expiration: expiration)
-    else { throw error("its answer has no AccessKeyId and no SecretAccessKey") }
+    else { throw error("its response has no AccessKeyId and no SecretAccessKey") }
     self = found
   }
 
-  /// "2026-11-28T13:00:00Z", also with a fraction of a second or another time zone.
+  /// Reads a time such as "2026-11-28T13:00:00Z", also with a fraction of a second or another time
+  /// zone; nil for other text.
   static func secondsSinceEpoch(iso8601 text: String) -> Int64? {
     let styles = [
       Date.ISO8601FormatStyle(), Date.ISO8601FormatStyle(includingFractionalSeconds: true),

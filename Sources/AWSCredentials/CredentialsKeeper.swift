@@ -1,37 +1,39 @@
 import Dispatch
 import Locks
 
-/// The credentials in use.
+/// Keeps the credentials in use, and renews them.
 ///
-/// As long as they hold they are known at once. They are looked for on a queue of its own, because
-/// a source may take seconds: a file on a server, a command, a service. Who asks meanwhile is told
-/// when they are there. Five minutes before they expire they are looked for again, while the old
-/// ones are still used: a source that fails then is asked again, and nobody notices.
+/// Until they expire, the keeper hands them over at once. It gets new ones on a queue of its own,
+/// because a source may take seconds: a file on a server, a command, a service. Requests that need
+/// them meanwhile wait until they are there. The keeper renews credentials from five minutes before
+/// they expire, while the old ones are still used: a source that fails then is asked again, and no
+/// request fails.
 package final class CredentialsKeeper: Sendable {
-  /// Nil for requests that are not signed.
+  /// Receives the credentials; nil for requests that are not signed.
   package typealias Answer = Result<Credentials?, CredentialsError>
 
-  /// AWS's SDKs renew in the last five minutes too, and a request that was signed before must still
-  /// arrive.
+  /// How long before their expiration credentials are renewed. AWS's SDKs renew in the last five
+  /// minutes too, and a request that was signed before must still arrive.
   private static let renewalMarginInSeconds: Int64 = 300
-  /// How often a source is asked at most for what still holds.
+  /// The shortest time between two renewals of credentials that are still valid.
   private static let pauseInSeconds = 10
-  /// How often it is asked at most where it has just failed, or a store refuses what it gives.
+  /// The shortest time between two renewals after a source has failed, or after a store has refused
+  /// its credentials.
   private static let shortPauseInSeconds = 1
 
   private struct State {
-    /// What was found last. Kept until others are found: those in use may be good although a store
-    /// refused one request.
+    /// The last credentials found. They are kept until others are found, since they may be valid
+    /// although a store refused one request.
     var known: Credentials??
     var foundAt: Int64 = 0
-    /// Why the source gave none when it was last asked.
+    /// Why the source gave no credentials when it was last asked; nil if it gave some.
     var failure: (error: CredentialsError, at: Int64)?
-    /// When a refusal last made us ask.
+    /// When a refusal last caused a renewal.
     var renewedAt: Int64?
     var askedAt: Int64 = 0
     var isAsking = false
     var isStopped = false
-    /// Nil: told when nothing is looked for any more.
+    /// The callbacks of requests that wait for credentials; `stop` calls them with nil.
     var waiting: [@Sendable (Answer?) -> Void] = []
   }
 
@@ -45,15 +47,16 @@ package final class CredentialsKeeper: Sendable {
     self.clock = clock
   }
 
-  /// Hands over the credentials: at once where they are known, else on the queue. Nil after `stop`.
+  /// Hands over the credentials: at once where they are known, else on the queue. The handed-over
+  /// value is nil after `stop`.
   package func get(_ completion: @escaping @Sendable (Answer?) -> Void) {
     let now = clock()
     let answer: Answer?? = state.withLock { state in
       if state.isStopped { return .some(nil) }
       if let known = state.known {
         guard let expiration = known?.expiration, now >= expiration else { return .success(known) }
-        // Where they seem to have expired as soon as they came, this machine's clock is wrong
-        // rather than the source.
+        // If credentials seem to have expired as soon as they arrived, this machine's clock is
+        // wrong rather than the source.
         if Self.isWithin(Self.pauseInSeconds, now, state.foundAt) { return .success(known) }
       }
       if let failure = state.failure, Self.isWithin(Self.shortPauseInSeconds, now, failure.at) {
@@ -66,9 +69,10 @@ package final class CredentialsKeeper: Sendable {
     askIfDue(now)
   }
 
-  /// Looks for other credentials than those that a store refused; nil where there are none. On the
-  /// queue, or at once where they are known already: of many requests that are refused together the
-  /// first one has them looked for. Those in use stay so meanwhile, and where no others are found.
+  /// Gets other credentials than those that a store refused, and hands over nil where there are
+  /// none. It calls back on the queue, or at once where others are known already: of many requests
+  /// that are refused together, only the first one asks the source. The credentials in use stay in
+  /// use meanwhile, and also where no others are found.
   package func renew(
     _ refused: Credentials, _ completion: @escaping @Sendable (Credentials?) -> Void
   ) {
@@ -83,7 +87,7 @@ package final class CredentialsKeeper: Sendable {
         state.renewedAt = now
       }
       state.waiting.append { answer in
-        // What cannot be had now is no reason of its own: the store's refusal says more.
+        // A source's failure is not reported here: the store's refusal says more.
         let found = try? answer?.get()
         completion(found == refused ? nil : found)
       }
@@ -93,13 +97,13 @@ package final class CredentialsKeeper: Sendable {
     askIfDue(now)
   }
 
-  /// Whether so little time lies between the two. A clock that is set back does not make a pause
-  /// longer.
+  /// Whether less than this pause lies between the two times. A clock that is set back does not
+  /// make a pause longer.
   private static func isWithin(_ seconds: Int, _ now: Int64, _ then: Int64) -> Bool {
     (now - then).magnitude < UInt64(seconds)
   }
 
-  /// Tells all who wait that nothing comes.
+  /// Hands over nil to all requests that wait, and to later ones.
   package func stop() {
     let waiting = state.withLock { state in
       state.isStopped = true

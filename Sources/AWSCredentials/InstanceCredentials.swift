@@ -2,20 +2,20 @@ import HTTPTransfer
 import Locks
 import PrintableText
 
-/// The role of the EC2 instance that this runs on, from its metadata service.
+/// The role of the EC2 instance that this process runs on, from its metadata service.
 ///
-/// Version 2 of the service alone, which wants a token with each request: it is never asked without
-/// one. Source: "Access instance metadata for an EC2 instance" and "Retrieve security credentials"
-/// in the Amazon EC2 User Guide; the variables are those of the AWS SDKs and Tools Reference Guide
-/// ("IMDS credential provider").
+/// Only version 2 of the service is used, which requires a token with each request. Source: "Access
+/// instance metadata for an EC2 instance" and "Retrieve security credentials" in the Amazon EC2
+/// User Guide; the variables are those of the AWS SDKs and Tools Reference Guide ("IMDS credential
+/// provider").
 public final class InstanceCredentials: CredentialsProvider {
   private let sources: CredentialSources
-  /// Whether there is such a service: its silence is then a failure.
+  /// Whether the service is known to exist: its silence is then a failure.
   private let isThere: Lock<Bool>
 
   public convenience init(_ sources: CredentialSources) { self.init(sources, isThere: false) }
 
-  /// - Parameter isThere: whether somebody has said that there is such a service.
+  /// - Parameter isThere: whether the configuration says that the service exists.
   init(_ sources: CredentialSources, isThere: Bool) {
     self.sources = sources
     self.isThere = Lock(isThere)
@@ -33,8 +33,7 @@ public final class InstanceCredentials: CredentialsProvider {
     return isIPv6 ? "http://[fd00:ec2::254]" : "http://169.254.169.254"
   }
 
-  /// AWS's command line waits so long where nothing else is said: elsewhere than on EC2 nobody
-  /// answers.
+  /// The timeout, which defaults to that of AWS's command line: outside of EC2 no service responds.
   private var timeout: Duration {
     let seconds = sources.variable("AWS_METADATA_SERVICE_TIMEOUT").flatMap { Double($0) } ?? 1
     return .seconds(min(max(0.1, seconds), 60))
@@ -47,7 +46,7 @@ public final class InstanceCredentials: CredentialsProvider {
   public var whereItLooks: String {
     isDisabled
       ? "not the EC2 instance's role, because of AWS_EC2_METADATA_DISABLED"
-      : "the role of the EC2 instance (no answer at \(printable(endpoint, limit: 100)), or no role)"
+      : "the role of the EC2 instance (no response at \(printable(endpoint, limit: 100)), or no role)"
   }
 
   public func credentials() throws(CredentialsError) -> Credentials? {
@@ -56,7 +55,7 @@ public final class InstanceCredentials: CredentialsProvider {
     let headers = [HTTPHeader("X-aws-ec2-metadata-token", token)]
     let roles = try sources.answer(
       from: source, HTTPRequest(url: folder, headers: headers, timeout: timeout))
-    // An instance without a role.
+    // The instance has no role.
     if roles.status == 404 { return nil }
     let role = String(decoding: roles.body.prefix { $0 != 10 }, as: UTF8.self).trimmedOfSpaces
     guard roles.status == 200, !role.isEmpty else { throw .refused(source, roles) }
@@ -67,7 +66,7 @@ public final class InstanceCredentials: CredentialsProvider {
       ))
   }
 
-  /// Nil where there is no such service.
+  /// The token for further requests; nil where the service does not exist.
   private func token() throws(CredentialsError) -> String? {
     let request = HTTPRequest(
       method: "PUT", url: "\(endpoint)/latest/api/token",
@@ -83,7 +82,7 @@ public final class InstanceCredentials: CredentialsProvider {
     guard answer.status == 200, !token.isEmpty,
       token.utf8.allSatisfy({ (0x21...0x7e).contains($0) })
     else {
-      // Switched off, or something else that listens there.
+      // The service is switched off, or another one listens there.
       if [403, 404, 405].contains(answer.status) { return nil }
       throw .refused(source, answer)
     }

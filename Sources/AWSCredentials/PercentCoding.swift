@@ -2,8 +2,8 @@ import Digests
 import PrintableText
 
 extension String {
-  /// Each UTF-8 byte but the unreserved ones of RFC 3986 as %XX, in capitals, as the signature
-  /// wants it ("UriEncode" in Amazon's description of Signature Version 4).
+  /// The text with each UTF-8 byte but the unreserved ones of RFC 3986 written as %XX, in capitals,
+  /// as the signature requires ("UriEncode" in Amazon's description of Signature Version 4).
   package func percentEncoded(keepingSlashes: Bool) -> String {
     if utf8.allSatisfy({ $0.isUnreserved || (keepingSlashes && $0 == UInt8(ascii: "/")) }) {
       return self
@@ -24,7 +24,7 @@ extension String {
 }
 
 extension UInt8 {
-  /// A letter, a digit, or one of - . _ ~
+  /// Whether the byte is a letter, a digit, or one of - . _ ~
   var isUnreserved: Bool {
     isDigit || (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(self | 0x20)
       || self == UInt8(ascii: "-") || self == UInt8(ascii: ".") || self == UInt8(ascii: "_")

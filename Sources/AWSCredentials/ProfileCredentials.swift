@@ -1,10 +1,10 @@
 import PrintableText
 
-/// The credentials of a profile, however it gets them: by a role, a login, its keys, or a command,
-/// in this order, which is that of the AWS SDKs. Source: "Settings reference" in the AWS SDKs and
-/// Tools Reference Guide.
+/// The credentials of a profile, which come from a role, a login, its keys, or a command, in this
+/// order, which is that of the AWS SDKs. Source: "Settings reference" in the AWS SDKs and Tools
+/// Reference Guide.
 public struct ProfileCredentials: CredentialsProvider {
-  /// A command may ask a service.
+  /// The timeout of a `credential_process`, which may wait for a service.
   private static let commandTimeout = Duration.seconds(60)
 
   private let name: String?
@@ -41,7 +41,9 @@ public struct ProfileCredentials: CredentialsProvider {
       takers.isEmpty || !Self.hasKeys(profile)
     {
       guard !takers.contains(profile.name) else {
-        throw error(profile, "its role is to be taken with itself", "Check its source_profile.")
+        throw error(
+          profile, "its role would be assumed with its own credentials",
+          "Check the profile's source_profile.")
       }
       return try roleCredentials(of: profile, takers + [profile.name])
     }
@@ -76,7 +78,8 @@ public struct ProfileCredentials: CredentialsProvider {
       output = try sources.run(command, Self.commandTimeout)
     } catch {
       throw .failed(
-        source: source, problem: error.problem, advice: "Run it by hand to see what it says.",
+        source: source, problem: error.problem,
+        advice: "Run the command by hand to see its messages.",
         isTemporary: false)
     }
     return try Credentials(from: source, json: output, version: 1)
@@ -100,13 +103,13 @@ public struct ProfileCredentials: CredentialsProvider {
     }
     guard let credentials = try sourceCredentials(of: profile, takers) else {
       throw error(
-        profile, "there are no credentials to take its role with",
-        "Check its source_profile or credential_source.")
+        profile, "there are no credentials to assume its role with",
+        "Check the profile's source_profile or credential_source.")
     }
     return try request.assume(with: credentials)
   }
 
-  /// What the profile's role is taken with.
+  /// The credentials with which the profile's role is assumed.
   private func sourceCredentials(
     of profile: SharedFiles.Profile, _ takers: [String]
   ) throws(CredentialsError) -> Credentials? {
@@ -136,8 +139,8 @@ public struct ProfileCredentials: CredentialsProvider {
       let region = session?["sso_region"] ?? profile["sso_region"]
     else {
       throw error(
-        profile, "it has not all of sso_account_id, sso_role_name, sso_start_url and sso_region",
-        "Set it up with 'aws configure sso'.")
+        profile, "one of sso_account_id, sso_role_name, sso_start_url and sso_region is missing",
+        "Set up the profile with 'aws configure sso'.")
     }
     return SSOLogin(
       sources: sources, profile: profile.name, cacheKey: sessionName ?? startURL, region: region,

@@ -2,11 +2,11 @@ import PrintableText
 
 /// The region that requests are signed for.
 public enum Region {
-  /// Also right for most stores that are not AWS, which accept or expect this one.
+  /// The default region, which most stores other than AWS accept or expect too.
   public static let fallback = "us-east-1"
 
-  /// What the flag says, else AWS_REGION, AWS_DEFAULT_REGION, the profile's `region`, `fallback`;
-  /// empty ones count as absent.
+  /// The flag's value, else AWS_REGION, AWS_DEFAULT_REGION, the profile's `region`, or `fallback`;
+  /// empty values count as absent.
   public static func name(
     explicit: String?, environment: [String: String], profile: SharedFiles.Profile?
   ) -> String {
@@ -14,8 +14,8 @@ public enum Region {
       .lazy.compactMap { $0?.trimmedOfSpaces }.first { !$0.isEmpty } ?? fallback
   }
 
-  /// Whether it can be part of a host's name. Everything else about a region is for the store to
-  /// judge.
+  /// Whether the region can be part of a host name. The store checks everything else about a
+  /// region.
   package static func isValid(_ name: String) -> Bool { name.isHostLabel }
 
   /// The domain of the AWS partition that the region belongs to (`partitions.json` of the AWS
@@ -30,8 +30,8 @@ public enum Region {
 }
 
 extension String {
-  /// Whether it is lower-case letters, digits and inner hyphens, at most 63: one part of a host's
-  /// name.
+  /// Whether the text is at most 63 lower-case letters, digits and inner hyphens: one part of a
+  /// host name.
   package var isHostLabel: Bool {
     let hyphen = UInt8(ascii: "-")
     return (1...63).contains(utf8.count) && utf8.first != hyphen && utf8.last != hyphen

@@ -12,7 +12,7 @@ import Digests
 public import HTTPTransfer
 import Locks
 
-/// Signs requests. Called from any thread.
+/// Signs requests. It may be called from any thread.
 public final class RequestSigner: Sendable {
   private let service: String
   private let lastKey = Lock<DatedKey?>(nil)
@@ -21,7 +21,7 @@ public final class RequestSigner: Sendable {
     self.service = service
   }
 
-  /// What the signature says about the body: SHA-256 of nothing.
+  /// The body's digest in the signature: SHA-256 of an empty body.
   private static let digestOfBody =
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -29,7 +29,7 @@ public final class RequestSigner: Sendable {
   /// credentials `x-amz-security-token`, and `Authorization`.
   ///
   /// - Parameters:
-  ///   - headers: what else is to be signed, such as Range; the host comes from `target`. A header
+  ///   - headers: further headers to sign, such as Range; the host comes from `target`. A header
   ///     that the HTTP client or a proxy may alter should not be among them.
   ///   - secondsSinceEpoch: the time of the request, which must be within 15 minutes of the store's
   ///     clock.
@@ -95,7 +95,8 @@ public final class RequestSigner: Sendable {
 }
 
 extension String {
-  /// Trimmed, and each run of inner spaces made one, as the signature wants a header's value.
+  /// The text trimmed, with each run of inner spaces replaced by one space, as the signature
+  /// requires for a header's value.
   fileprivate var withSpacesCollapsed: String {
     guard hasPrefix(" ") || hasSuffix(" ") || utf8.containsDoubleSpace else { return self }
     return split(separator: " ").joined(separator: " ")

@@ -8,7 +8,7 @@ public struct QueryItem: Sendable, Hashable {
     self.value = value
   }
 
-  /// The items sorted and encoded, as the signature wants it; also what a form's body is.
+  /// The items sorted and encoded, as the signature and the body of a form require.
   package static func encoded(_ items: [QueryItem]) -> String {
     items.map { item in
       (
@@ -21,7 +21,8 @@ public struct QueryItem: Sendable, Hashable {
   }
 }
 
-/// Where one request goes, in the forms that the HTTP client and the signature need. All are ASCII.
+/// The target of one request, in the forms that the HTTP client and the signature need. All are
+/// ASCII.
 public struct RequestTarget: Sendable, Hashable {
   public let scheme: String
   /// The Host header's value.

@@ -10,12 +10,12 @@ struct RoleRequest {
   let sources: CredentialSources
   let region: String
   let role: String
-  /// Shown in AWS's logs.
+  /// The session's name, which AWS's logs show.
   var sessionName: String?
   var externalID: String?
   var durationInSeconds: String?
 
-  /// Asks in the name of who has `credentials`.
+  /// Assumes the role with `credentials`, which sign the request.
   func assume(with credentials: Credentials) throws(CredentialsError) -> Credentials {
     var items = parameters("AssumeRole")
     if let externalID { items.append(QueryItem("ExternalId", externalID)) }
@@ -26,9 +26,9 @@ struct RoleRequest {
     return try send(HTTPRequest(url: target.url, headers: signed, mayUseProxy: true))
   }
 
-  /// Asks in the name of whom the token names.
+  /// Assumes the role with a web identity token, which names the identity.
   func assume(withToken token: String) throws(CredentialsError) -> Credentials {
-    // A token belongs into a body: addresses are written into logs.
+    // A token belongs in a body, because URLs are written to logs.
     let items = parameters("AssumeRoleWithWebIdentity") + [QueryItem("WebIdentityToken", token)]
     let target = try endpoint.target()
     return try send(
@@ -50,7 +50,8 @@ struct RoleRequest {
       guard Region.isValid(region) else {
         throw .failed(
           source: Self.source, problem: "'\(printable(region, limit: 64))' is not a region",
-          advice: "Name one with AWS_REGION, or as the profile's region.", isTemporary: false)
+          advice: "Set AWS_REGION, or the profile's region, to one such as eu-west-1.",
+          isTemporary: false)
       }
       guard let url = sources.variable("AWS_ENDPOINT_URL_STS") else {
         return ServiceEndpoint(service: "sts", region: region)
@@ -61,7 +62,7 @@ struct RoleRequest {
         throw .failed(
           source: Self.source,
           problem: "AWS_ENDPOINT_URL_STS '\(printable(url, limit: 200))' \(error.problem)",
-          advice: "Write it as https://host, or unset it.", isTemporary: false)
+          advice: "Set the variable to https://host, or unset it.", isTemporary: false)
       }
     }
   }
@@ -82,8 +83,8 @@ struct RoleRequest {
         expiration: expiration)
     else {
       throw .failed(
-        source: source, problem: "its answer has no credentials",
-        advice: "Check that AWS_ENDPOINT_URL_STS names such a service, and proxies.",
+        source: source, problem: "its response has no credentials",
+        advice: "Check AWS_ENDPOINT_URL_STS, and that no proxy alters responses.",
         isTemporary: false)
     }
     return found

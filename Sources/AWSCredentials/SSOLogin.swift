@@ -10,7 +10,7 @@ import PrintableText
 struct SSOLogin {
   let sources: CredentialSources
   let profile: String
-  /// The name of the session, or the address to log in at: the token's file is named by its SHA-1.
+  /// The session's name or its start URL, whose SHA-1 names the token's file.
   let cacheKey: String
   let region: String
   let accountID: String
@@ -41,7 +41,7 @@ struct SSOLogin {
     guard Region.isValid(region) else {
       throw .failed(
         source: source, problem: "sso_region '\(printable(region, limit: 64))' is not a region",
-        advice: "Set it up with 'aws configure sso'.", isTemporary: false)
+        advice: "Set up the profile with 'aws configure sso'.", isTemporary: false)
     }
     var url =
       sources.variable("AWS_ENDPOINT_URL_SSO")
@@ -52,7 +52,7 @@ struct SSOLogin {
       HTTPRequest(
         url: "\(url)/federation/credentials?\(query)",
         headers: [HTTPHeader("x-amz-sso_bearer_token", try token())], mayUseProxy: true))
-    if answer.status == 401 { throw loginNeeded("it is not accepted any more") }
+    if answer.status == 401 { throw loginNeeded("the login's token is no longer accepted") }
     guard answer.status == 200 else { throw .refused(source, answer) }
     guard
       let answer = try? JSONDecoder().decode(Answer.self, from: Data(answer.body)).roleCredentials,
@@ -63,23 +63,26 @@ struct SSOLogin {
         expiration: answer.expiration / 1000)
     else {
       throw .failed(
-        source: source, problem: "the answer has no credentials",
-        advice: "Check the profile's sso settings, and proxies.", isTemporary: false)
+        source: source, problem: "the portal's response has no credentials",
+        advice: "Check the profile's sso settings, and that no proxy alters responses.",
+        isTemporary: false)
     }
     return found
   }
 
-  /// Read anew each time: logging in replaces it.
+  /// The login's token; its file is read each time, because logging in replaces it.
   private func token() throws(CredentialsError) -> String {
     let name = Hexadecimal.text(SHA1.digest(of: cacheKey))
     guard let folder = sources.sharedFiles.homeFolder,
       let text = try sources.sharedFiles.read("\(folder)/.aws/sso/cache/\(name).json")
-    else { throw loginNeeded("there is none") }
+    else { throw loginNeeded("no login was found") }
     guard let token = try? JSONDecoder().decode(Token.self, from: Data(text.utf8)),
       token.accessToken.utf8.allSatisfy({ (0x21...0x7e).contains($0) }),
       let expiration = Credentials.secondsSinceEpoch(iso8601: token.expiresAt)
-    else { throw loginNeeded("its file \(name).json makes no sense") }
-    guard expiration > sources.secondsSinceEpoch() else { throw loginNeeded("it has expired") }
+    else { throw loginNeeded("its file \(name).json has no valid token and expiration time") }
+    guard expiration > sources.secondsSinceEpoch() else {
+      throw loginNeeded("it has expired")
+    }
     return token.accessToken
   }
 

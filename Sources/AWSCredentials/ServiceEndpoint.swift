@@ -4,9 +4,9 @@ import PrintableText
 /// The address of a service that signed requests go to.
 package struct ServiceEndpoint: Sendable, Hashable, CustomStringConvertible {
   package let scheme: String
-  /// Host and, if it is not the scheme's own, port.
+  /// The host and, if it is not the scheme's default, the port.
   package let authority: String
-  /// Empty, or a path without a slash at its end.
+  /// The path before the service's own, without a slash at its end; may be empty.
   package let basePath: String
 
   /// AWS's own address of a service.
@@ -41,8 +41,8 @@ package struct ServiceEndpoint: Sendable, Hashable, CustomStringConvertible {
     basePath = path.isEmpty ? "" : "/\(path)"
   }
 
-  /// `host`, `host:port` or `[address]:port`, without a port that goes without saying; nil for
-  /// anything else.
+  /// Reads `host`, `host:port` or `[address]:port`, and drops the scheme's default port; nil for
+  /// other text.
   private static func authority(_ text: String, scheme: String) -> String? {
     var host = Substring(text)
     var port: Substring?
@@ -89,7 +89,8 @@ package struct ServiceEndpoint: Sendable, Hashable, CustomStringConvertible {
   package var description: String { "\(scheme)://\(authority)\(basePath)" }
 }
 
-/// Text that is no endpoint's address, and why, as what follows the text in a sentence.
+/// Why a text is not the address of an endpoint; the problem continues a sentence that begins with
+/// the text.
 package struct MalformedEndpoint: Error, Sendable, Equatable {
   package let problem: String
 }

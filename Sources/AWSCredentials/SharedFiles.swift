@@ -9,22 +9,22 @@ import Glibc
 import Posix
 import PrintableText
 
-/// Where the shared files are and how to read them.
+/// The paths of the shared files, and how to read them.
 public struct SharedFiles: Sendable {
   /// Returns a file's text, nil if there is no such file.
   public typealias Reader = @Sendable (_ path: String) throws(CredentialsError) -> String?
 
-  /// HOME, if it is set.
+  /// The value of HOME; nil if it is not set.
   let homeFolder: String?
-  /// Nil if HOME is not set and no variable names the file.
+  /// The path of the credentials file; nil if HOME is not set and no variable names the file.
   let credentialsPath: String?
   let configPath: String?
-  /// AWS_PROFILE, if it is set.
+  /// The value of AWS_PROFILE; nil if it is not set.
   let profileFromEnvironment: String?
   let read: Reader
 
-  /// - Parameter environment: HOME, AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE and AWS_PROFILE
-  ///   are used.
+  /// - Parameter environment: the variables, of which HOME, AWS_SHARED_CREDENTIALS_FILE,
+  ///   AWS_CONFIG_FILE and AWS_PROFILE are used.
   public init(
     environment: [String: String], read: @escaping Reader = SharedFiles.readFile
   ) {
@@ -56,8 +56,9 @@ public struct SharedFiles: Sendable {
   /// One profile's settings from both files.
   ///
   /// - Parameter name: the profile that a flag names; nil for that of AWS_PROFILE, or "default".
-  /// - Returns: nil if nobody named a profile and there is no "default".
-  /// - Throws: `CredentialsError.noSuchProfile` if somebody did, and neither file has it.
+  /// - Returns: the profile; nil if neither flag nor variable names one and "default" does not
+  ///   exist.
+  /// - Throws: `CredentialsError.noSuchProfile` if one is named, and neither file has it.
   public func profile(named name: String?) throws(CredentialsError) -> Profile? {
     let chosen = name ?? profileFromEnvironment
     let wanted = chosen ?? "default"
@@ -121,7 +122,7 @@ public struct SharedFiles: Sendable {
   /// These files hold a few lines for each profile; one larger than 1 MiB is not one of them.
   static let maximumSizeInBytes = 1 << 20
 
-  /// Reads a file of the disk.
+  /// Reads a file on disk; nil if it does not exist.
   @Sendable public static func readFile(_ path: String) throws(CredentialsError) -> String? {
     func failure(_ code: Int32) -> CredentialsError {
       .unreadableFile(path: path, reason: String(cString: strerror(code)))

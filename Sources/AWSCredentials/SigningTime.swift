@@ -1,9 +1,9 @@
-/// A moment as the signature writes it, in UTC. By arithmetic: a formatter costs more than the
-/// signature.
+/// A moment as the signature writes it, in UTC. It is formatted by arithmetic, because a formatter
+/// costs more than the signature.
 struct SigningTime {
-  /// "20130524"
+  /// The day, such as "20130524".
   let day: String
-  /// "20130524T000000Z"
+  /// The day and time, such as "20130524T000000Z".
   let timestamp: String
 
   init(secondsSinceEpoch: Int64) {

@@ -14,7 +14,7 @@ public struct WebIdentityCredentials: CredentialsProvider {
     guard let role = sources.variable("AWS_ROLE_ARN") else {
       throw .failed(
         source: "the environment",
-        problem: "it has AWS_WEB_IDENTITY_TOKEN_FILE, but not AWS_ROLE_ARN",
+        problem: "AWS_WEB_IDENTITY_TOKEN_FILE is set, but AWS_ROLE_ARN is not",
         advice: "Set both or neither.", isTemporary: false)
     }
     let request = RoleRequest(
@@ -25,13 +25,13 @@ public struct WebIdentityCredentials: CredentialsProvider {
 }
 
 extension CredentialSources {
-  /// Read anew each time, because it is replaced.
+  /// The token in a file, which is read each time, because it is replaced.
   func webIdentityToken(_ path: String) throws(CredentialsError) -> String {
     guard let token = try sharedFiles.read(path)?.trimmedOfSpaces, !token.isEmpty else {
       throw .failed(
         source: "web identity token file \(printable(path, limit: 1024))",
         problem: "it does not exist, or is empty",
-        advice: "Name another with AWS_WEB_IDENTITY_TOKEN_FILE or web_identity_token_file.",
+        advice: "Set AWS_WEB_IDENTITY_TOKEN_FILE or web_identity_token_file to another.",
         isTemporary: false)
     }
     return token

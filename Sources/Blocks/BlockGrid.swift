@@ -1,4 +1,4 @@
-/// How a chunk of a given size is cut up.
+/// The division of a chunk of a given size into blocks and segments.
 ///
 /// A *block* (64 KiB) is what is present or absent in the cache and what carries a checksum: small
 /// enough that a Parquet column or a random read drags in little, large enough that a terabyte of
@@ -12,8 +12,8 @@ public struct BlockGrid: Sendable, Hashable {
   public static let blocksPerSegment = 16
   public static let segmentSizeInBytes = blockSizeInBytes * blocksPerSegment
 
-  /// What the disk allocates in: a final block that is cut short by the chunk's end is rounded up
-  /// to this.
+  /// The disk's allocation unit: a final block that is cut short by the chunk's end is rounded up
+  /// to it.
   public static let allocationUnitInBytes = 4 << 10
 
   /// The chunk's length; 0 is allowed and has no blocks.
@@ -68,14 +68,15 @@ public struct BlockGrid: Sendable, Hashable {
     return min(start, blockCount)..<min(start + Self.blocksPerSegment, blockCount)
   }
 
-  /// What `blocks` take on disk: their bytes, rounded up to the allocation unit at the chunk's end.
+  /// The space that `blocks` take on disk: their bytes, rounded up to the allocation unit at the
+  /// chunk's end.
   public func allocatedBytes(of blocks: Range<Int>) -> Int {
     let bytes = bytes(of: blocks)
     let unit = Self.allocationUnitInBytes
     return (bytes.upperBound + unit - 1) / unit * unit - bytes.lowerBound / unit * unit
   }
 
-  /// The segments that hold any of these blocks, and what each takes on disk.
+  /// The segments that hold any of these blocks, and the space that each takes on disk.
   public func segments(holding present: BlockSet) -> [(index: Int, allocatedInBytes: Int)] {
     var found: [(index: Int, allocatedInBytes: Int)] = []
     for run in present.presentRuns(in: 0..<blockCount) {

@@ -5,7 +5,7 @@ public struct EntryID: Hashable, Sendable {
   public init(number: Int) { self.number = number }
 }
 
-/// A segment of a chunk in the cache (`BlockGrid`): what is evicted at once.
+/// A segment of a chunk in the cache (`BlockGrid`): the unit of eviction.
 public struct Segment: Hashable, Sendable {
   public let entry: EntryID
   /// The segment's index in its chunk.

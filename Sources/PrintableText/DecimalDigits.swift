@@ -1,5 +1,5 @@
 extension UInt64 {
-  /// Digits only, unlike `UInt64("+1")`; nil if there are none or the number does not fit.
+  /// Reads digits only, unlike `UInt64("+1")`; nil if there are none or the number does not fit.
   package init?(decimalDigits digits: some Collection<UInt8>) {
     guard !digits.isEmpty else { return nil }
     var number: UInt64 = 0
@@ -15,6 +15,6 @@ extension UInt64 {
 }
 
 extension UInt8 {
-  /// Whether it is the ASCII code of a decimal digit.
+  /// Whether the byte is the ASCII code of a decimal digit.
   package var isDigit: Bool { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(self) }
 }

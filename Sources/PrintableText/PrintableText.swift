@@ -1,5 +1,5 @@
-/// Text from outside made fit for one line of a terminal or a log: control characters escaped as
-/// `\u{…}`, and cut after `limit` scalars.
+/// Returns text from outside in a form fit for one line of a terminal or a log: control characters
+/// are escaped as `\u{…}`, and the text is cut after `limit` scalars.
 public func printable(_ text: some StringProtocol, limit: Int) -> String {
   var result = ""
   for (count, scalar) in text.unicodeScalars.enumerated() {

@@ -1,5 +1,5 @@
 extension StringProtocol {
-  /// Without spaces, tabs and line breaks at both ends.
+  /// The text without spaces, tabs and line breaks at both ends.
   package var trimmedOfSpaces: String {
     var trimmed = Substring(self)
     while trimmed.first?.isWhitespace == true { trimmed.removeFirst() }

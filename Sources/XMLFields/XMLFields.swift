@@ -3,14 +3,14 @@ import PrintableText
 
 /// The texts of the elements within one element of a small XML document.
 package struct XMLFields {
-  /// Real ones have some hundred bytes.
+  /// The largest document that is read; real ones have some hundred bytes.
   package static let largestDocumentInBytes = 64 << 10
 
   private let fields: [String: String]
 
-  /// Nil if the document is too large, not XML in UTF-8, or none that AWS would write: that is one
-  /// with a document type or a processing instruction, or with elements more than eight deep. One
-  /// that is cut off has the fields that came whole.
+  /// Reads a document. Returns nil if it is too large, is not XML in UTF-8, or has what AWS never
+  /// writes: a document type, a processing instruction, or elements more than eight deep. A
+  /// document that is cut off has the fields that are complete.
   package init?(parsing document: [UInt8], within element: String) {
     guard document.count <= Self.largestDocumentInBytes else { return nil }
     let collector = FieldCollector(within: element)

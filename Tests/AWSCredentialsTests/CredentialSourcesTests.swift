@@ -281,7 +281,8 @@ import Testing
       try CommandOutput.run("exec 9>\(file); \(command)", timeout: .seconds(5), in: "/")
     }
     #expect(
-      error?.problem == "it took too long, and was ended" || error?.problem == "ended by signal 9")
+      error?.problem == "the command took too long and was killed"
+        || error?.problem == "the command was ended by signal 9")
     let text = try #require(try SharedFiles.readFile(file)).trimmedOfSpaces
     let pid = try #require(pid_t(text))
     // A zombie until init has seen it.
@@ -395,7 +396,8 @@ import Testing
     #expect(services.requests.dropFirst(2) == [url("middle"), url("last")])
     #expect(services.headers(3)["x-amz-security-token"] == "T", "the first role's")
     for (name, part) in [
-      ("a", "is to be taken with itself"), ("nothing", "no credentials to take its role with"),
+      ("a", "would be assumed with its own credentials"),
+      ("nothing", "no credentials to assume its role with"),
       ("mfa", "mfa_serial"),
     ] {
       #expect(error(ProfileCredentials(profileNamed: name, sources)).contains(part))
@@ -431,7 +433,7 @@ import Testing
       """
     for (answer, part) in [
       ((403, refusal), "HTTP 403, AccessDenied, not you"),
-      ((400, refusal.replacing("AccessDenied", with: "Throttling")), "It is asked again."),
+      ((400, refusal.replacing("AccessDenied", with: "Throttling")), "The request is retried."),
       ((400, #"{"message":"not you"}"#), "HTTP 400, not you."),
       ((200, "<x/>"), "has no credentials"),
       ((200, "SECRET"), "has no credentials"),
@@ -452,7 +454,7 @@ import Testing
   @Test(
     "What is not a region or an address of the token service is not asked, and says which it is",
     arguments: [
-      (["AWS_REGION": "example.com/x"], "'example.com/x' is not a region. Name one with"),
+      (["AWS_REGION": "example.com/x"], "'example.com/x' is not a region. Set AWS_REGION"),
       (["AWS_ENDPOINT_URL_STS": "sts.test"], "AWS_ENDPOINT_URL_STS 'sts.test' does not start with"),
     ] as [([String: String], String)])
   func oddTokenService(environment: [String: String], part: String) {

@@ -184,7 +184,7 @@ func sharedFiles(
     #expect(
       description.contains(
         "profile 'wrok' is not in /home/u/.aws/credentials or /home/u/.aws/config"))
-    #expect(description.contains("There is default, work."))
+    #expect(description.contains("The profiles there are default, work."))
     let named = sharedFiles(environment: ["AWS_PROFILE": "x"])
     #expect(error(profile(nil, named)).contains("'x'"))
   }
@@ -203,7 +203,7 @@ func sharedFiles(
     let process = sharedFiles(credentials: pair + "\ncredential_process = p")
     #expect(try profile(nil, process).credentials() != nil)
     let role = sharedFiles(credentials: pair + "\nrole_arn = arn:aws:iam::1:role/r")
-    #expect(error(profile(nil, role)).contains("no credentials to take its role with"))
+    #expect(error(profile(nil, role)).contains("no credentials to assume its role with"))
   }
 
   @Test("A file that cannot be read is an error with its path")
