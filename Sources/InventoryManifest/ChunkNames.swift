@@ -1,8 +1,8 @@
-// Keys to file names.
+// Turns keys into file names.
 //
 // A key is any text: it may hold "..", NUL, or a thousand bytes without a slash, and two keys may
-// end in the same name. The file in data/ is named for the last part of its key, and where that
-// will not do, for a cleaned form of it with a hash of the whole key before the extension:
+// end in the same name. The file in data/ has the last part of its key as its name. Where that is
+// not usable, the name is a cleaned form of it with a hash of the whole key before the extension:
 // `part.1a2b3c4d.csv.gz`. The extension stays last so that globs work. The hash, rather than a
 // counter, keeps a name from depending on the order of the other entries; every key of a group that
 // shares a basename gets one, so that none of them is "first".
@@ -18,8 +18,8 @@ public enum ChunkNames {
   ///
   /// Each name is valid UTF-8 of 1 to 255 bytes, neither "." nor "..", without "/", NUL or control
   /// characters. All are distinct, even as canonically equivalent Unicode. The same keys give the
-  /// same names in every run, and a key whose basename is clean and unique keeps it. Takes time in
-  /// proportion to the keys.
+  /// same names in every run, and a key whose basename is clean and unique keeps it. The time is
+  /// proportional to the number of keys.
   public static func names(forKeys keys: some Collection<String>) -> [String] {
     let basenames = keys.map(basename(of:))
     var uses: [Substring: Int] = [:]
@@ -36,9 +36,9 @@ public enum ChunkNames {
     for (key, basename) in zip(keys, basenames) where keepsBasename(key, basename) {
       taken.insert(String(basename))
     }
-    // How many names were tried for a key. It only matters to one that occurs twice, or whose hash
-    // meets another's, and keeps a manifest of 100,000 equal keys from trying each name 100,000
-    // times.
+    // How many names were tried for a key. The count only matters for a key that occurs twice, or
+    // whose hash equals another's, and keeps a manifest of 100,000 equal keys from trying each name
+    // 100,000 times.
     var attempts: [String: Int] = [:]
     return zip(keys, basenames).map { key, basename in
       if keepsBasename(key, basename) { return String(basename) }
@@ -86,8 +86,8 @@ public enum ChunkNames {
     Hexadecimal.text(SHA256.digest(of: key).prefix(8))
   }
 
-  /// 8 digits; all 16 if those are taken (among 100,000 keys with one basename, two will share 8);
-  /// and a number behind them for a key that occurs again.
+  /// The hash's first 8 digits; all 16 if those are taken (among 100,000 keys with one basename,
+  /// two will share 8); and a number after them for a key that occurs again.
   private static func tag(from digest: String, attempt: Int) -> String {
     switch attempt {
     case 0: String(digest.prefix(8))

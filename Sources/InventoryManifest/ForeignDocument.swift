@@ -1,11 +1,11 @@
-// Calls by its name what was given instead of a manifest. People do mix these up: several AWS
+// Recognizes documents that were given instead of a manifest. Users do mix these up: several AWS
 // services write a "manifest.json", and a wrong URL often yields a chunk or an error page.
 
 import PrintableText
 
 /// Bytes that are not a JSON object.
 enum ForeignBytes {
-  /// Judges by the first bytes; nil if they may begin a JSON object.
+  /// The problem with bytes that do not start like a JSON object; nil if they do.
   static func problem(with bytes: [UInt8]) -> ManifestError.Problem? {
     for (magic, name) in magics where bytes.starts(with: magic) {
       return .notJSON(found: "is \(name)")
@@ -22,7 +22,7 @@ enum ForeignBytes {
     }
   }
 
-  /// What is probably wrong with bytes that began as a JSON object and did not decode.
+  /// The probable damage to bytes that start like a JSON object and did not decode.
   static func likelyDamage(to bytes: [UInt8]) -> String {
     let length = bytes.lastIndex { !whiteSpace.contains($0) }.map { $0 + 1 } ?? 0
     let content = bytes.prefix(length)

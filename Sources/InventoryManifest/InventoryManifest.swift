@@ -26,11 +26,12 @@ public struct InventoryManifest: Sendable, Equatable {
 
   public var fileFormat: FileFormat
 
-  /// The columns, in a notation that depends on `fileFormat`: a comma list for CSV, a `struct<…>`
-  /// for ORC, a `message … { … }` for Parquet.
+  /// The columns, in a notation that depends on `fileFormat`: a comma-separated list for CSV, a
+  /// `struct<…>` for ORC, a `message … { … }` for Parquet.
   public var fileSchema: String?
 
-  /// The chunk files in the manifest's order, which is not the order of their names. May be empty.
+  /// The chunk files in the manifest's order, which is not the order of their names. The array may
+  /// be empty.
   public var chunks: [Chunk]
 
   public init(
@@ -47,8 +48,8 @@ public struct InventoryManifest: Sendable, Equatable {
 
   /// One chunk file of the inventory.
   public struct Chunk: Sendable, Hashable {
-    /// The largest size believed, 50 TiB, whoever says it: an object of S3 has at most 10,000 parts
-    /// of 5 GiB, 48.8 TiB ("Amazon S3 objects overview" in the Amazon S3 user guide).
+    /// The largest size accepted, 50 TiB: an object of S3 has at most 10,000 parts of 5 GiB, 48.8
+    /// TiB ("Amazon S3 objects overview" in the Amazon S3 user guide).
     public static let maximumSizeInBytes: UInt64 = 50 << 40
 
     /// The object's key, verbatim: never decoded, never built from parts.
@@ -90,7 +91,7 @@ public struct InventoryManifest: Sendable, Equatable {
 
     private static let endOfYear9999: Int64 = 253_402_300_799_999
 
-    /// Nil outside the bounds.
+    /// Returns nil for a time outside these bounds.
     public init?(millisecondsSinceEpoch: Int64) {
       guard (0...Self.endOfYear9999).contains(millisecondsSinceEpoch) else { return nil }
       self.millisecondsSinceEpoch = millisecondsSinceEpoch

@@ -24,9 +24,10 @@ public enum ManifestChecksum {
     return digest
   }
 
+  /// Compares a manifest's MD5 with the expected one.
+  ///
   /// - Parameter location: the manifest's URL or path, for messages.
-  /// - Throws: `ManifestError` with both digests if the manifest is not what the checksum was made
-  ///   of.
+  /// - Throws: `ManifestError` with both digests if they differ.
   public static func verify(
     _ manifest: [UInt8], is expected: MD5Digest, at location: String
   ) throws(ManifestError) {

@@ -1,8 +1,8 @@
-// Bytes to `InventoryManifest`.
+// Decodes bytes to an `InventoryManifest`.
 //
 // The bytes come from outside and may be anything. Size is checked first, then the first bytes, so
-// that a gzip file or an error page is called by its name; only then does JSONDecoder see them,
-// which stops at 512 levels of nesting. Where a field may be odd (a size that is a string), the
+// that the error names a gzip file or an error page; only then does JSONDecoder see them, which
+// stops at 512 levels of nesting. Where a field may be odd (a size that is a string), the
 // usual type is tried first: a failed attempt builds a DecodingError, too slow to be the normal
 // case for 100,000 entries.
 
@@ -33,14 +33,14 @@ extension InventoryManifest {
     } catch let unusable as Unusable {
       throw ManifestError(location: location, problem: unusable.problem)
     } catch {
-      // FoundationEssentials does not say where or why.
+      // The error of FoundationEssentials has neither place nor reason.
       throw ManifestError(
         location: location, problem: .invalidJSON(reason: ForeignBytes.likelyDamage(to: bytes)))
     }
   }
 }
 
-/// What the types below throw through JSONDecoder, which passes it on untouched.
+/// The error that the types below throw through JSONDecoder, which passes it on unchanged.
 private struct Unusable: Error {
   let problem: ManifestError.Problem
 }
@@ -172,7 +172,7 @@ private struct FileEntry: Decodable {
     do {
       guard let number = try fields.decodeIfPresent(UInt64.self, forKey: .size) else { return nil }
       size = number
-    } catch {  // Not only DecodingError: a number that does not fit is another, private type.
+    } catch {  // A number that does not fit throws another, private type than DecodingError.
       if let text = fields.text(.size) {
         guard let number = UInt64(text) else { throw damage("'\(printable(text, limit: 40))'") }
         size = number

@@ -1,7 +1,7 @@
 import PrintableText
 
-/// Why a manifest cannot be used. The description is for the person who named the manifest: it says
-/// where, what was found, what was expected and what to do next.
+/// Why a manifest cannot be used. The description is for the person who named the manifest: it
+/// gives the location, what was found, what was expected and what to do next.
 public struct ManifestError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The manifest's URL or path, as given.
   public let location: String
@@ -13,15 +13,15 @@ public struct ManifestError: Error, Sendable, Equatable, CustomStringConvertible
   }
 
   public enum Problem: Sendable, Equatable {
-    /// More bytes than `InventoryManifest.maximumSizeInBytes`.
+    /// The manifest has more bytes than `InventoryManifest.maximumSizeInBytes`.
     case tooLarge(sizeInBytes: Int)
-    /// Not JSON at all, judged by how it starts.
+    /// The document is not JSON, judged by its first bytes.
     case notJSON(found: String)
-    /// It starts as a JSON object, but is cut off, damaged, or nested without end.
+    /// The document starts as a JSON object, but is cut off, damaged, or nested too deeply.
     case invalidJSON(reason: String)
-    /// JSON, but not an object.
+    /// The document is JSON, but not an object.
     case notAnObject(found: String)
-    /// A JSON object that is known to be something else.
+    /// The document is a JSON object of another known kind.
     case anotherKind(found: String)
     /// A required field is absent or of the wrong type.
     case field(name: String, found: String, expected: String)
@@ -46,7 +46,7 @@ public struct ManifestError: Error, Sendable, Equatable, CustomStringConvertible
     case .invalidJSON(let reason):
       return """
         \(place): is not valid JSON: \(reason); a whole JSON object was expected. Download it again; if \
-        it stays so, it was not written completely: use another date's manifest.
+        this does not help, it was not written completely: use another date's manifest.
         """
     case .notAnObject(let found):
       return "\(place): holds \(found), but a manifest is a JSON object. \(Self.nameTheManifest)"

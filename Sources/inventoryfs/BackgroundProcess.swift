@@ -2,14 +2,14 @@ import CLinux
 import Glibc
 import Posix
 
-/// Putting the mount in the background.
+/// Puts the mount in the background.
 ///
-/// The program starts itself again and waits for one message on a pipe: "ready", or what went
-/// wrong. The second process becomes a session of its own once it has mounted, and not before:
-/// while the kernel waits for the mount of an autofs mountpoint, only the automounter's process
-/// group may look at that. It does not fork: a forked process has none of the threads that the
-/// runtime may have started by then. Standard error stays the user's until the mount is ready, so
-/// that warnings are seen.
+/// The program starts itself again and waits for one message on a pipe: "ready", or an error. The
+/// second process starts a session of its own once it has mounted, and not before: while the kernel
+/// waits for the mount of an autofs mountpoint, only the automounter's process group may access
+/// that. The program does not fork: a forked process has none of the threads that the runtime may
+/// have started by then. Standard error stays the user's until the mount is ready, so that warnings
+/// are seen.
 enum BackgroundProcess {
   private static let readyDescriptor: Int32 = 3
   private static let ready = UInt8(ascii: "+")
@@ -25,7 +25,7 @@ enum BackgroundProcess {
       throw Failure("cannot create a pipe: \(String(cString: strerror(errno)))")
     }
     defer { close(ends[0]) }
-    // Only the copy that the second process is given stays open in it.
+    // Only the copy made for the second process stays open there.
     for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
     let spawned = Result { () throws(Failure) in try spawn(readyEnd: ends[1]) }
     close(ends[1])
@@ -39,17 +39,19 @@ enum BackgroundProcess {
     switch message.first {
     case ready: return
     case failed:
-      // Nothing of it is left once we return.
+      // The second process must have ended before we return.
       _ = ending(of: child)
       throw Failure(String(decoding: message.dropFirst(), as: UTF8.self))
     default:
-      throw Failure("the background process ended \(ending(of: child)) before it had mounted")
+      throw Failure(
+        "the background process ended \(ending(of: child)) before it had mounted; mount with --foreground to see its messages"
+      )
     }
   }
 
   private static func spawn(readyEnd: Int32) throws(Failure) -> ChildProcess {
     var arguments = MountOptionList(Array(CommandLine.arguments.dropFirst())).arguments
-    // After the command, and before a `--`, behind which it would be no option.
+    // The option goes after the command and before a `--`, which ends the options.
     let place = arguments.firstIndex(of: "mount").map { $0 + 1 } ?? arguments.endIndex
     arguments.insert("--\(readyOption)=\(readyDescriptor)", at: place)
     arguments.insert(CommandLine.arguments.first ?? "inventoryfs", at: 0)
@@ -75,7 +77,8 @@ enum BackgroundProcess {
   // MARK: In the second process
 
   /// Leaves the session of the first process, whose terminal may send signals, and tells that
-  /// process that the mount answers. False when it is gone: nobody wants the mount then.
+  /// process that the mount works. Returns false when that process has ended, so that the mount
+  /// must end too.
   static func reportReady(to descriptor: Int32) -> Bool {
     defer { close(descriptor) }
     setsid()
@@ -88,9 +91,9 @@ enum BackgroundProcess {
     close(descriptor)
   }
 
-  /// What the second process was given beside its standard descriptors and its pipe: a lock that
-  /// the caller holds, say. To be called before anything is opened. That which the runtime has
-  /// opened is closed in programs that it starts; what was given was not.
+  /// The descriptors that the second process inherited beside its standard descriptors and its
+  /// pipe, such as a lock that the caller holds. It must be called before any file is opened.
+  /// Descriptors that the runtime has opened are close-on-exec; inherited ones are not.
   static func inheritedDescriptors() -> [Int32] {
     guard let folder = opendir("/proc/self/fd") else { return [] }
     defer { closedir(folder) }
@@ -104,8 +107,8 @@ enum BackgroundProcess {
     return found
   }
 
-  /// Lets go of the terminal, of the directory it was started in, and of what it was given: by now
-  /// anything that was named as /dev/fd/N has been read.
+  /// Lets go of the terminal, of the directory that the process was started in, and of the
+  /// inherited descriptors: by now any file that was named as /dev/fd/N has been read.
   static func detach(closing inherited: [Int32]) {
     chdir("/")
     for descriptor in inherited { close(descriptor) }

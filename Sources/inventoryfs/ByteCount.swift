@@ -1,6 +1,6 @@
-/// A size on the command line: `512MiB`, `20GiB`, `1.5G`, `1000000`. Letters alone and with `iB`
-/// are powers of 1024, with `B` powers of 1000. Less than 1024 PiB, so that it can be reckoned
-/// with.
+/// A size on the command line: `512MiB`, `20GiB`, `1.5G`, `1000000`. A letter alone or with `iB`
+/// stands for a power of 1024, with `B` for a power of 1000. Sizes are less than 1024 PiB, so that
+/// sums do not overflow.
 struct ByteCount: OptionValue, Equatable {
   static let expectation = "a size of less than 1024PiB, such as 512MiB, 20GiB, 1.5G or 500MB"
 

@@ -1,7 +1,7 @@
-/// Where the cache is when the user does not say: in a folder for this mountpoint, so that mounts
-/// side by side do not meet and each finds its own again.
+/// The default cache folder: one for each mountpoint, so that parallel mounts do not collide and
+/// each finds its own cache again.
 enum DefaultCacheFolder {
-  /// - Throws: when the environment names no folder for it to be in.
+  /// - Throws: `Failure` when the environment names no folder that could hold the cache.
   static func path(
     forMountpoint mountpoint: String, environment: [String: String]
   ) throws(Failure) -> String {
@@ -12,21 +12,22 @@ enum DefaultCacheFolder {
       base = home + "/.cache"
     } else {
       throw Failure(
-        "neither XDG_CACHE_HOME nor HOME is set, and the user has no home; say where the cache is with --cache-dir"
+        "neither XDG_CACHE_HOME nor HOME is set, and the user has no home; set --cache-dir to a directory for the cache"
       )
     }
     return "\(base)/inventoryfs/\(name(forMountpoint: mountpoint))"
   }
 
-  /// A name may have 255 bytes.
+  /// The longest name that is not cut; the limit of a file name is 255 bytes.
   private static let longestNameInBytes = 200
 
-  /// The mountpoint's path with `/` written as `%2F`. Where that is too long, its end, after a hash
-  /// of the whole path: two paths never share a name, because such a name is longer than any that
-  /// is not cut.
+  /// The mountpoint's path with `/` written as `%2F`. Where that is too long, the name is a hash of
+  /// the whole path followed by the path's end. A cut name never equals an uncut one, because it is
+  /// longer than any of those.
   static func name(forMountpoint mountpoint: String) -> String {
     var name = String.UnicodeScalarView()
-    // As scalars: a mark after "/" makes one character of the two.
+    // The path is taken apart by scalars, because a combining mark after "/" forms one character
+    // with it.
     for scalar in mountpoint.unicodeScalars.drop(while: { $0 == "/" }) {
       switch scalar {
       case "%": name.append(contentsOf: "%25".unicodeScalars)

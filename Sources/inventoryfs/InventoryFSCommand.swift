@@ -21,7 +21,8 @@ struct InventoryFSCommand: ParsableCommand {
       failure.report()
       Glibc.exit(1)
     } catch {
-      // ArgumentParser's own: usage errors, and requests for help, which are no failures.
+      // The error is one of ArgumentParser's: a usage error, or a request for help, which is no
+      // failure.
       let text = list.inUsersWords(fullMessage(for: error))
       let isRequest = exitCode(for: error) == .success
       if !text.isEmpty {
@@ -31,8 +32,8 @@ struct InventoryFSCommand: ParsableCommand {
     }
   }
 
-  /// Where the caller has closed 0, 1 or 2, what is opened next would get the number, and messages
-  /// would go there.
+  /// Opens those of the descriptors 0, 1 and 2 that the caller has closed. Otherwise the next file
+  /// opened would get the number, and messages would be written to it.
   private static func fillStandardDescriptors() {
     while true {
       let descriptor = open("/dev/null", O_RDWR)
@@ -44,7 +45,7 @@ struct InventoryFSCommand: ParsableCommand {
   }
 }
 
-/// What ends the program with status 1 and one message.
+/// An error that ends the program with status 1 and one message.
 struct Failure: Error, CustomStringConvertible {
   let description: String
 
@@ -57,7 +58,7 @@ struct Failure: Error, CustomStringConvertible {
   }
 }
 
-/// Runs a throwing call and turns what it throws into the program's failure.
+/// Runs a throwing call and turns its error into the program's failure.
 func failing<T>(_ body: () throws -> T) throws(Failure) -> T {
   do {
     return try body()

@@ -4,9 +4,9 @@ import Locks
 import Logging
 import PrintableText
 
-/// Where log lines go: standard error at first, so that what goes wrong while mounting is seen, and
-/// the file that was named, if one was; then the file alone, or the system's log when there is no
-/// terminal to write to.
+/// The destination of log lines. At first it is standard error, so that problems while mounting are
+/// seen, and the log file, if one was named; then the file alone, or the system's log when there is
+/// no terminal to write to.
 final class LogOutput: Sendable {
   enum Destination: Sendable {
     case standardError
@@ -21,7 +21,7 @@ final class LogOutput: Sendable {
   func redirect(to new: Destination) { destination.withLock { $0 = new } }
 
   func write(_ level: Logger.Level, _ message: String) {
-    // A log line is one line, and moves nobody's cursor, whatever a key or a path in it holds.
+    // A log line stays one line without control characters, whatever a key or a path in it holds.
     let text = printable(message, limit: .max)
     destination.withLock { destination in
       switch destination {
@@ -38,7 +38,7 @@ final class LogOutput: Sendable {
     }
   }
 
-  /// One write for a line, so that lines of two processes in one file do not mix.
+  /// Appends a line by one write, so that lines of two processes in one file do not mix.
   static func append(_ line: String, to file: Int32) {
     let bytes = Array(line.utf8)
     _ = Glibc.write(file, bytes, bytes.count)

@@ -4,22 +4,23 @@
 ///            + further network threads × (receive buffer + thread)
 ///
 /// Nothing else grows by more than a few MiB: bodies stream to disk, parked reads hold no buffer,
-/// and the kernel's page cache is not ours. Beside it come what follows from the data: some 700
-/// bytes for each chunk of the manifest (names, keys, digests), and the ledger's 120 bytes for each
-/// MiB in the cache. And while the cache's disk is full or fails, reads go through memory: 4 MiB
-/// (`FetchPlanner.mostBlocksInMemory`), in which the default plan of 42 MiB stays below its 64 MiB.
+/// and the kernel's page cache is not ours. The data adds some 700 bytes for each chunk of the
+/// manifest (names, keys, digests), and the ledger's 120 bytes for each MiB in the cache. While the
+/// cache's disk is full or fails, reads go through memory, which takes another 4 MiB
+/// (`FetchPlanner.mostBlocksInMemory`); with them the default plan of 42 MiB stays below its 64
+/// MiB.
 struct MemoryPlan: Sendable, Equatable {
-  /// The program, its libraries (20 MiB of them file-backed, shared with other processes) and what
-  /// they set up. Measured on x86-64: 32.2 MiB with one connection, 36.4 with 16, 40.4 with 32,
-  /// 46.9 with 64.
+  /// The memory of the program, its libraries (20 MiB of them file-backed, shared with other
+  /// processes) and their data. The whole process was measured on x86-64: 32.2 MiB with one
+  /// connection, 36.4 with 16, 40.4 with 32, 46.9 with 64.
   static let baseInBytes = 27 << 20
-  /// What libcurl keeps for a connection beside its receive buffer: 5 KiB measured, some 50 with
-  /// TLS.
+  /// The memory that libcurl keeps for a connection beside its receive buffer: 5 KiB were measured,
+  /// some 50 with TLS.
   static let connectionInBytes = 32 << 10
   /// Each thread that answers the kernel has one buffer of the largest read.
   static let threadBufferInBytes = 1 << 20
 
-  /// What a network thread beyond the first keeps beside its buffer.
+  /// The memory of a network thread beyond the first, beside its buffer.
   static let networkThreadInBytes = 256 << 10
 
   static let largestReceiveBufferInBytes = 256 << 10
@@ -30,16 +31,16 @@ struct MemoryPlan: Sendable, Equatable {
   let threadCount: Int
   let networkThreadCount: Int
 
-  /// What the daemon's resident set may reach, beside the manifest.
+  /// The largest resident set of the daemon, beside the manifest.
   var peakInBytes: Int {
     Self.peak(maxConnections, receiveBufferSizeInBytes, threadCount, networkThreadCount)
   }
 
-  /// The most generous plan within a limit: first the receive buffers shrink, then network threads
-  /// and then connections become fewer.
+  /// Makes the most generous plan within a limit: first the receive buffers shrink, then network
+  /// threads and then connections become fewer.
   ///
-  /// Nil when the limit does not allow even one connection; `smallestLimitInBytes(threadCount:)`
-  /// tells what would.
+  /// Returns nil when the limit does not allow even one connection;
+  /// `smallestLimitInBytes(threadCount:)` is the smallest limit that does.
   ///
   /// - Parameters:
   ///   - threadCount: threads that answer the kernel.
@@ -67,8 +68,8 @@ struct MemoryPlan: Sendable, Equatable {
     self.networkThreadCount = networkThreads
   }
 
-  /// What one connection takes, rounded up to whole MiB: it is named to somebody who is to type it
-  /// in.
+  /// The smallest limit, which allows one connection, rounded up to whole MiB so that users can
+  /// type it.
   static func smallestLimitInBytes(threadCount: Int) -> Int {
     let unit = 1 << 20
     return (peak(1, smallestReceiveBufferInBytes, threadCount, 1) + unit - 1) / unit * unit

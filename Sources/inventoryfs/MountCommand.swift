@@ -11,7 +11,7 @@ struct MountCommand: ParsableCommand {
     commandName: "mount",
     abstract: "Mounts an inventory.",
     discussion: """
-      The command returns once the mount answers; a process in the background serves it. Reads are served by \
+      The command returns once the mount works; a process in the background serves it. Reads are served by \
       parallel range requests through a disk cache of limited size.
 
       Credentials come from the environment, from a profile in ~/.aws/credentials and ~/.aws/config (keys, roles, \
@@ -93,13 +93,14 @@ struct MountCommand: ParsableCommand {
 
     @Option(
       help: ArgumentHelp(
-        "When chunks are compared with the manifest's MD5: background (once a chunk is completely cached and no longer being read), strict (before a reader gets the chunk's last byte; for Parquet and ORC, before any byte), or off.",
+        "When to compare chunks with the manifest's MD5: background (once a chunk is completely cached and no longer being read), strict (before a reader gets the chunk's last byte; for Parquet and ORC, before any byte), or off.",
         valueName: "mode"))
     var verify = VerificationMode.background
 
     @Option(
       help: ArgumentHelp(
-        "Maximum number of requests at once, over all chunks: 1 to 1024.", valueName: "count"))
+        "Maximum number of concurrent requests to the store, over all chunks: 1 to 1024.",
+        valueName: "count"))
     var maxConnections = 32
 
     @Option(
@@ -171,11 +172,13 @@ struct MountCommand: ParsableCommand {
   }
 
   func validate() throws {
-    // Of a shell's variable that is not set.
+    // An empty argument comes from a shell variable that is not set.
     guard !source.isEmpty else { throw ValidationError("<source> is empty") }
     guard !mountpoint.isEmpty else { throw ValidationError("<mountpoint> is empty") }
-    // The others have been taken apart by now (`MountOptionList`).
-    guard mountOptions.isEmpty else { throw ValidationError("write -o by itself: -o OPTIONS") }
+    // `MountOptionList` has taken other lists apart by now.
+    guard mountOptions.isEmpty else {
+      throw ValidationError("-o must be an argument of its own: -o OPTIONS")
+    }
     guard (1...1024).contains(resources.maxConnections) else {
       throw ValidationError("--max-connections must be between 1 and 1024")
     }

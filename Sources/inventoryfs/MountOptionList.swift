@@ -3,17 +3,17 @@ import ArgumentParser
 /// The `-o` of mount(8), so that a mount can be a line of /etc/fstab with the type
 /// `fuse.inventoryfs`.
 ///
-/// For such a line mount.fuse(8) calls the program without a command, and with everything in one
-/// list: `inventoryfs SOURCE MOUNTPOINT -o rw,allow_other,cache-size=1GiB`. An option that is ours
-/// becomes the flag of that name, `--allow-other`; those that every file system is given (mount(8),
-/// "Filesystem-independent mount options") are dropped, because an inventory is read-only, and has
-/// neither devices nor set-user-ID programs, whatever they say.
+/// For such a line mount.fuse(8) calls the program without a command, and with all options in one
+/// list: `inventoryfs SOURCE MOUNTPOINT -o rw,allow_other,cache-size=1GiB`. An option of this
+/// program becomes the flag of that name, `--allow-other`; the options of every file system
+/// (mount(8), "Filesystem-independent mount options") are dropped, because an inventory is
+/// read-only and has neither devices nor set-user-ID programs, whatever the options say.
 struct MountOptionList {
   /// The arguments after the program's name, with `mount` in front where there is no command, and
-  /// each `-o LIST` taken apart. Without a `-o` they stay as they are. What is wrong with them is
-  /// left for the parser to say.
+  /// each `-o LIST` taken apart. Without a `-o` they stay unchanged. The parser reports wrong
+  /// arguments.
   let arguments: [String]
-  /// What the lists call the flags that they became, where only a list has them.
+  /// The names of flags in the lists that they came from, for flags that only a list has.
   private let namesInLists: [String: String]
 
   init(_ given: [String]) {
@@ -50,14 +50,14 @@ struct MountOptionList {
     }
   }
 
-  /// The parser's message about the arguments, in whose first line flags that came from a list are
-  /// called what the list calls them.
+  /// The parser's message about the arguments, whose first line names flags that came from a list
+  /// as the list does.
   func inUsersWords(_ message: String) -> String {
     let end = message.firstIndex(of: "\n") ?? message.endIndex
     var line = String(message[..<end])
     for (flag, name) in namesInLists {
-      // It is quoted, perhaps with its value or its value's name: '--uid', '--uid=x', '--uid
-      // <uid>'.
+      // The message quotes the flag, perhaps with its value or its value's name: '--uid',
+      // '--uid=x', '--uid <uid>'.
       for follower in ["'", "=", " "] {
         guard let found = line.firstRange(of: "'" + flag + follower),
           let quote = line[found.lowerBound...].dropFirst().firstIndex(of: "'")
@@ -85,7 +85,7 @@ struct MountOptionList {
     }
   }
 
-  /// Separated by commas; one that a backslash precedes belongs to the value, as in libfuse's
+  /// Splits a list at its commas. A comma after a backslash belongs to the value, as in libfuse's
   /// lists.
   private static func elements(of list: Substring) -> [String] {
     var elements = [""]
@@ -107,7 +107,7 @@ struct MountOptionList {
     forEveryFileSystem.contains(name) || name.hasPrefix("x-") || name.hasPrefix("X-")
   }
 
-  /// mount(8)'s, and `default_permissions`, which is always on.
+  /// The options of mount(8) that are dropped, and `default_permissions`, which is always on.
   private static let forEveryFileSystem: Set = [
     "defaults", "ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async",
     "dirsync", "atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime",

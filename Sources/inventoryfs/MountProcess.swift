@@ -30,11 +30,12 @@ final class MountProcess {
 
   /// Mounts, serves until unmounted, and cleans up.
   ///
-  /// - Parameter onReady: called once the mount answers; false means that nobody wants it any more.
+  /// - Parameter onReady: called once the mount works; returns false if the mount must end, because
+  ///   the process that asked for it has ended.
   func run(onReady: () -> Bool) throws(Failure) {
-    // Each arena keeps what its threads once needed, and there would be one for nearly each of
-    // them: of 20 MiB of memory that is no file's, 1 to 3 in a soak. Those that the file system
-    // needs are few and seldom malloc at once.
+    // Each malloc arena keeps the memory that its threads once needed, and nearly every thread
+    // would have one: they took 1 to 3 of 20 MiB of anonymous memory in a soak. The file system's
+    // threads are few and seldom call malloc at the same time.
     inventoryfs_limit_malloc_arenas(2)
     signal(SIGPIPE, SIG_IGN)
     termination.watch()
@@ -53,10 +54,11 @@ final class MountProcess {
     termination.startMounting()
     let session: MountSession
     do {
-      // Only now: had anything above failed, the mountpoint would be as it was.
+      // The stale mount is removed only now, so that a failure above leaves the mountpoint
+      // unchanged.
       if let source = try Mountpoint.clear(prepared) {
         logger.notice(
-          "\(mountpoint): took away the mount of \(source) that was left by a process which has ended"
+          "\(mountpoint): removed the stale mount of \(source), whose process has ended"
         )
       }
       session = try MountSession(
@@ -74,7 +76,7 @@ final class MountProcess {
     DispatchQueue.global().async { fileSystem.prepareCache() }
     let answers = Self.answers(mountpoint)
     let isWanted = answers && onReady()
-    // Before the log, which may hang, so that signals are heard.
+    // Signals are handled before the first log line, because the log may hang.
     termination.mounted(session)
     if isWanted {
       leaveTerminal(logFile)
@@ -83,7 +85,11 @@ final class MountProcess {
     if !isWanted { session.unmount() }
     session.waitUntilUnmounted()
     logLast("unmounted \(mountpoint)")
-    if !answers { throw Failure("\(mountpoint) was mounted but does not answer") }
+    if !answers {
+      throw Failure(
+        "\(mountpoint) was mounted but did not respond, and is unmounted again; see the log, and mount again"
+      )
+    }
   }
 
   // MARK: The parts
@@ -101,7 +107,9 @@ final class MountProcess {
     case .file(let path):
       warnOfIdleFlags()
       let inventory = try failing { try loader.load(path) }
-      guard case .folder(let folder) = inventory.place else { throw Failure("\(path): no folder") }
+      guard case .folder(let folder) = inventory.place else {
+        throw Failure("\(path): expected the inventory of a folder")
+      }
       return InventoryFileSystem(inventory, folder: folder, ownership: ownership, logger: logger)
     case .store(let location):
       let store = try makeStore(memory)
@@ -110,7 +118,7 @@ final class MountProcess {
           try loader.load(location, from: store, maxRequests: memory.maxConnections)
         }
         guard case .bucket(let bucket) = inventory.place else {
-          throw Failure("\(location): no bucket")
+          throw Failure("\(location): expected the inventory of a bucket")
         }
         let (cache, size) = try openCache(mountpoint: mountpoint)
         return InventoryFileSystem(
@@ -134,7 +142,7 @@ final class MountProcess {
     ].filter(\.1).map(\.0)
     guard !given.isEmpty else { return }
     logger.warning(
-      "\(given.joined(separator: ", ")): no effect, because chunks of a manifest on disk are files beside it; to read those of the store, mount the manifest's s3:// URL"
+      "\(given.joined(separator: ", ")): no effect, because the chunks of a manifest on disk are read from files beside it; to read chunks from the store, mount the manifest's s3:// URL"
     )
   }
 
@@ -152,7 +160,9 @@ final class MountProcess {
         networkThreadCount: flags.resources.networkThreads ?? Self.usualNetworkThreadCount)
     else {
       let smallest = ByteCount(bytes: MemoryPlan.smallestLimitInBytes(threadCount: threadCount))
-      throw Failure("--memory-limit \(limit) is too little: one connection takes \(smallest)")
+      throw Failure(
+        "--memory-limit \(limit) is too small for one connection; set --memory-limit to at least \(smallest)"
+      )
     }
     if plan.maxConnections < flags.resources.maxConnections {
       logger.warning(
@@ -185,7 +195,9 @@ final class MountProcess {
         networkThreadCount: memory.networkThreadCount,
         receiveBufferSizeInBytes: memory.receiveBufferSizeInBytes, readTimeout: readTimeout)
       guard let store = ObjectStore(configuration, credentials: credentials) else {
-        throw Failure("libcurl cannot be set up: the system has no memory or threads left")
+        throw Failure(
+          "libcurl cannot be set up, because the system has no memory or threads left (see 'ulimit -u')"
+        )
       }
       return store
     }
@@ -197,17 +209,17 @@ final class MountProcess {
         try DefaultCacheFolder.path(
           forMountpoint: mountpoint, environment: Self.environment())
       }
-    // Each look at the cache's place would be a question to the mount itself.
+    // Each access to such a cache would be a request to the mount itself.
     guard !FilePath(path).lexicallyNormalized().starts(with: FilePath(mountpoint)) else {
       throw Failure(
-        "cache directory \(path) is inside the mountpoint \(mountpoint); choose another with --cache-dir"
+        "cache directory \(path) is inside the mountpoint \(mountpoint); set --cache-dir to another"
       )
     }
-    // Before the directory is made, which takes some.
+    // The default size is computed before the directory is made, which takes some space.
     let size = flags.resources.cacheSize?.bytes ?? Self.defaultCacheSize(path)
     let minFree = flags.resources.cacheMinFree?.bytes ?? BlockCache.usualMinFreeBytes(at: path)
     let cache = try lockCache(path, minFreeInBytes: minFree)
-    // After it, so that a disk that cannot be written is not called full.
+    // The size is checked after that, so that a disk that cannot be written is not called full.
     guard size >= BlockCache.smallestSizeInBytes else {
       throw Failure(Self.tooSmall(path, sizeInBytes: size))
     }
@@ -215,7 +227,7 @@ final class MountProcess {
   }
 
   private func lockCache(_ path: String, minFreeInBytes: Int) throws(Failure) -> BlockCache {
-    // A mount that has just been taken away may still be closing its cache.
+    // The process of a mount that has just been removed may still be closing its cache.
     for attempt in 0... {
       do throws(BlockCacheError) {
         return try BlockCache(path: path, minFreeInBytes: minFreeInBytes, logger: logger)
@@ -224,14 +236,14 @@ final class MountProcess {
         usleep(100_000)
       }
     }
-    throw Failure("cache directory \(path) is in use")
+    throw Failure("cache directory \(path) is in use; set --cache-dir to another")
   }
 
   private static func tooSmall(_ path: String, sizeInBytes: Int) -> String {
     let smallest = BlockCache.smallestSizeInBytes
-    return "cache directory \(path): \(ByteCount(bytes: sizeInBytes * 2)) are free on its disk, "
-      + "and a cache takes half of that, at least \(ByteCount(bytes: smallest)); "
-      + "make room, choose another with --cache-dir, or say --cache-size"
+    return "cache directory \(path): \(ByteCount(bytes: sizeInBytes * 2)) are free on its disk; "
+      + "by default a cache takes half of that, and it needs at least \(ByteCount(bytes: smallest)); "
+      + "make room, set --cache-dir to another directory, or set --cache-size"
   }
 
   private static func defaultCacheSize(_ path: String) -> Int {
@@ -240,7 +252,8 @@ final class MountProcess {
 
   // MARK: The process
 
-  /// Ends the process where the log hangs: by now nobody else would.
+  /// Writes the last log line, and ends the process if the log hangs, since nothing else would end
+  /// it by now.
   private func logLast(_ message: String) {
     let isLogged: Void? = answer(withinMilliseconds: 5000) { [logger] in
       logger.info("\(message)")
@@ -252,7 +265,8 @@ final class MountProcess {
     guard let path = flags.process.logFile else { return nil }
     let file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
     guard file >= 0 else {
-      throw Failure("log file \(path): \(Errno(rawValue: errno)); choose another with --log-file")
+      throw Failure(
+        "log file \(path) cannot be opened: \(Errno(rawValue: errno)); set --log-file to another")
     }
     return file
   }
@@ -263,7 +277,8 @@ final class MountProcess {
     BackgroundProcess.detach(closing: inheritedDescriptors)
   }
 
-  /// Each open chunk takes two descriptors, and the soft limit is often 1024.
+  /// Raises the limit of open files: each open chunk takes two descriptors, and the soft limit is
+  /// often 1024.
   private func raiseDescriptorLimit() {
     var limit = rlimit()
     guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
@@ -271,16 +286,16 @@ final class MountProcess {
     setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
   }
 
-  /// The process holds keys, which must not end up in a file. With a limit of 0 the kernel would
-  /// still hand the dump to a program, where `core_pattern` names one; of 1, it does neither
-  /// (`do_coredump` in Linux's fs/coredump.c). PR_SET_DUMPABLE would do as well, but gives the
-  /// process's files in /proc to root.
+  /// Prevents core dumps, because the process holds keys, which must not end up in a file. With a
+  /// limit of 0 the kernel would still hand the dump to a program if `core_pattern` names one; with
+  /// a limit of 1 it writes no dump either way (`do_coredump` in Linux's fs/coredump.c).
+  /// PR_SET_DUMPABLE would do as well, but gives the process's files in /proc to root.
   private func forbidCoreDumps() {
     var limit = rlimit(rlim_cur: 1, rlim_max: 1)
     setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &limit)
   }
 
-  /// Whether the kernel gets answers: it asks for the statistics every time.
+  /// Whether the mount responds: the kernel passes every statfs on to it.
   private static func answers(_ mountpoint: String) -> Bool {
     var info = statvfs()
     return statvfs(mountpoint, &info) == 0
@@ -289,7 +304,8 @@ final class MountProcess {
   private static func absolute(_ path: String) throws(Failure) -> String {
     if path.hasPrefix("/") { return path }
     guard let folder = getcwd(nil, 0) else {
-      throw Failure("the current directory is gone; give \(path) as an absolute path")
+      throw Failure(
+        "the current directory does not exist any more; give \(path) as an absolute path")
     }
     defer { free(folder) }
     return FilePath(String(cString: folder)).pushing(FilePath(path)).lexicallyNormalized().string
@@ -305,7 +321,7 @@ final class MountProcess {
       }
       place += 1
     }
-    // The system starts services and mounts at boot without it.
+    // Services and mounts at boot are started without HOME.
     if variables["HOME", default: ""].isEmpty { variables["HOME"] = homeInPasswordDatabase() }
     return variables
   }
@@ -314,7 +330,7 @@ final class MountProcess {
     var entry = passwd()
     var found: UnsafeMutablePointer<passwd>?
     let strings = UnsafeMutableBufferPointer<CChar>.allocate(capacity: 16 << 10)
-    // The entry points into them: its text is copied before they are let go.
+    // The entry points into this buffer, so its text is copied before the buffer is freed.
     defer { strings.deallocate() }
     guard let start = strings.baseAddress,
       getpwuid_r(getuid(), &entry, start, strings.count, &found) == 0, found != nil

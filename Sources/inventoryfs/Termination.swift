@@ -5,8 +5,8 @@ import Posix
 
 /// Turns SIGINT, SIGTERM, SIGHUP and SIGQUIT into a clean end.
 ///
-/// The signals are blocked in all threads and waited for by one, so that what they lead to is
-/// ordinary code. Before anything is mounted they end the process; afterwards they unmount.
+/// The signals are blocked in all threads, and one thread waits for them, so that they are handled
+/// by ordinary code. Before the mount they end the process; afterwards they unmount.
 final class Termination: Sendable {
   private enum Phase {
     case loading
@@ -16,8 +16,8 @@ final class Termination: Sendable {
 
   private let phase = Lock(Phase.loading)
 
-  /// Blocks the signals for this thread and those it starts from now on. To be called before there
-  /// are others.
+  /// Blocks the signals for this thread and those it starts from now on. It must be called before
+  /// other threads exist.
   func watch() {
     var signals = sigset_t()
     sigemptyset(&signals)
@@ -34,7 +34,7 @@ final class Termination: Sendable {
     }
   }
 
-  /// From here on a signal waits for the mount to be complete.
+  /// Makes signals from here on wait until the mount is complete.
   func startMounting() {
     phase.withLock { $0 = .mounting(isRequested: false) }
   }

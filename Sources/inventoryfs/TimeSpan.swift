@@ -1,5 +1,5 @@
-/// A duration on the command line: `60` and `60s` are seconds, `500ms`, `2m`, `1h`. More than
-/// nothing, at most a day.
+/// A duration on the command line: `60` or `60s` for seconds, `500ms`, `2m`, `1h`. It is more than
+/// zero and at most a day.
 struct TimeSpan: OptionValue {
   static let expectation = "more than 0 and at most 24h, such as 60, 90s, 500ms, 2m or 1h"
 
@@ -14,11 +14,11 @@ struct TimeSpan: OptionValue {
       value * unit <= 86_400
     else { return nil }
     duration = .seconds(value * unit)
-    // What is less than an attosecond has become nothing.
+    // A value of less than an attosecond has become zero.
     guard duration > .zero else { return nil }
   }
 
-  /// In whole seconds, or else milliseconds.
+  /// The duration in whole seconds, or else in milliseconds.
   var description: String {
     let (seconds, attoseconds) = duration.components
     return attoseconds == 0

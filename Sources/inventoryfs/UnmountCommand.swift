@@ -13,7 +13,7 @@ struct UnmountCommand: ParsableCommand {
 
   @Flag(
     name: [.long, .customShort("z")],
-    help: "Unmount even if files are open; they can be read until they are closed.")
+    help: "Unmount even if files are open; open files stay readable until they are closed.")
   var lazy = false
 
   func validate() throws {
@@ -28,7 +28,7 @@ struct UnmountCommand: ParsableCommand {
     guard mount.type == Mountpoint.fileSystemType else {
       throw Failure(MountError.notOurs(path: mountpoint, type: mount.type))
     }
-    // Found before, because by the mount: afterwards it is gone.
+    // The process is found by its mount, so it must be found before that is gone.
     let process = lazy ? nil : ServingProcess(of: mount)
     try failing { try Mountpoint.detach(path, lazily: lazy) }
     if let process { try waitForEnd(of: process, mount) }
@@ -39,7 +39,7 @@ struct UnmountCommand: ParsableCommand {
   private func waitForEnd(
     of process: ServingProcess, _ mount: MountTable.Mount
   ) throws(Failure) {
-    // An end takes some milliseconds; only what lasts is looked into.
+    // Ending takes some milliseconds; the reasons are examined only if it takes longer.
     if process.waitForEnd(milliseconds: 500) { return }
     if let places = OtherPlaces(of: mount) {
       throw Failure(
@@ -52,6 +52,6 @@ struct UnmountCommand: ParsableCommand {
     }
   }
 
-  /// A little more than the process gives itself (`MountSession`).
+  /// The longest wait, which is a little more than the process gives itself (`MountSession`).
   private static let longestEndInMilliseconds: Int32 = 12_000
 }

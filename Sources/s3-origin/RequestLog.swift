@@ -1,8 +1,8 @@
 import EmbeddedS3Origin
 import Glibc
 
-/// A file with one line per request, tab separated, each written at once by one write(2), so that
-/// whoever reads along sees whole lines.
+/// A file with one line of tab-separated fields per request. Each line is written by one write(2),
+/// so that a program that follows the file sees whole lines.
 final class RequestLog: Sendable {
   static let columns = [
     "number", "connection", "client", "method", "bucket", "key", "range", "if-match", "status",
@@ -11,7 +11,7 @@ final class RequestLog: Sendable {
 
   private let descriptor: Int32
 
-  /// Nil if the file cannot be written; errno says why.
+  /// Opens the file for appending; returns nil if it cannot be written, and errno tells why.
   init?(path: String) {
     descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else { return nil }
@@ -32,7 +32,7 @@ final class RequestLog: Sendable {
     _ = Array(line.utf8).withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
   }
 
-  /// A key may hold anything, also what separates fields and lines.
+  /// Escapes a text, because a key may hold the characters that separate fields and lines.
   private static func inOneField(_ text: String) -> String {
     var field = ""
     for scalar in text.unicodeScalars {

@@ -12,10 +12,10 @@ struct S3OriginCommand: AsyncParsableCommand {
     commandName: "s3-origin",
     abstract: "Serve folders as S3 buckets on 127.0.0.1, and misbehave on demand.",
     discussion: """
-      Prints "listening on http://127.0.0.1:PORT" once it answers, and serves until SIGINT or \
-      SIGTERM. Its own resources, which need no signature:
+      The server prints "listening on http://127.0.0.1:PORT" once it accepts requests, and serves until SIGINT or \
+      SIGTERM. Its own resources need no signature:
 
-        GET  /-/stats[?records=1]  what was asked for and sent, as JSON
+        GET  /-/stats[?records=1]  requests received and bytes sent, as JSON
         POST /-/reset              start the account over
         GET  /-/faults             the fault plan
         PUT  /-/faults             replace the fault plan
@@ -48,47 +48,48 @@ struct S3OriginCommand: AsyncParsableCommand {
   @Option(help: "Region of the buckets.")
   var region = "us-east-1"
 
-  @Option(help: "Milliseconds that every answer waits before it begins.")
+  @Option(help: "Delay of every response, in milliseconds.")
   var firstByteDelayMs = 0
 
-  @Option(help: "Bytes per second that every answer's body goes out at, at most.")
+  @Option(help: "Maximum rate of every response's body, in bytes per second.")
   var bytesPerSecond: Int?
 
   @Option(help: "Event loop threads.")
   var threads = 1
 
-  @Option(help: "File that gets one line per answered request.")
+  @Option(help: "File to which one line per request is appended.")
   var requestLog: String?
 
-  @Option(help: "File that gets the port once the server answers.")
+  @Option(help: "File to which the port is written once the server accepts requests.")
   var portFile: String?
 
   @Option(help: "JSON file with the fault plan.")
   var faults: String?
 
-  @Flag(help: "Write to stderr also what is only of interest when looking for a fault.")
+  @Flag(help: "Write debug messages to stderr too.")
   var verbose = false
 
   func validate() throws {
     if root == nil && bucket.isEmpty {
-      throw ValidationError("Nothing to serve: give --root DIR or --bucket NAME=DIR.")
+      throw ValidationError("There is nothing to serve: set --root DIR or --bucket NAME=DIR.")
     }
     if (accessKey == nil) != (secretKey == nil) {
-      throw ValidationError("--access-key and --secret-key go together.")
+      throw ValidationError("Set both --access-key and --secret-key, or neither.")
     }
     if accessKey == nil && !anonymous {
-      throw ValidationError("Who may read? Give --access-key and --secret-key, or --anonymous.")
+      throw ValidationError(
+        "No client could read: set --access-key and --secret-key, or --anonymous.")
     }
     if accessKey == nil && sessionToken != nil {
-      throw ValidationError("--session-token goes with --access-key.")
+      throw ValidationError("--session-token needs --access-key: set both.")
     }
     guard (0...65_535).contains(port), firstByteDelayMs >= 0, bytesPerSecond ?? 1 >= 1,
       (1...64).contains(threads)
     else {
       throw ValidationError(
         """
-        --port is 0 to 65535, --first-byte-delay-ms at least 0, --bytes-per-second at least 1, \
-        --threads 1 to 64.
+        Expected --port from 0 to 65535, --first-byte-delay-ms of at least 0, --bytes-per-second of at \
+        least 1, and --threads from 1 to 64.
         """)
     }
     for folder in [root].compactMap(\.self) + bucket.map(\.path) {
@@ -143,7 +144,8 @@ struct S3OriginCommand: AsyncParsableCommand {
     return configuration
   }
 
-  /// Renamed into place, so that whoever waits for the file finds the whole number in it.
+  /// Writes a file and renames it into place, so that a program that waits for the file finds the
+  /// whole number in it.
   private func writeAtomically(_ text: String, to path: String) throws {
     do {
       try Data(text.utf8).write(to: URL(filePath: path), options: .atomic)
@@ -153,9 +155,10 @@ struct S3OriginCommand: AsyncParsableCommand {
   }
 }
 
-/// SIGINT and SIGTERM as a stream, for as long as this value is kept.
+/// SIGINT and SIGTERM as a stream, for as long as this value exists.
 ///
-/// Not sigwait(3): Dispatch runs a thread that takes the signals which all others block.
+/// It does not use sigwait(3), because Dispatch runs a thread that takes the signals which all
+/// others block.
 private struct EndSignals {
   let stream: AsyncStream<Int32>
   private let sources: [any DispatchSourceSignal]
@@ -173,7 +176,7 @@ private struct EndSignals {
   }
 }
 
-/// `NAME=DIR`.
+/// A bucket and its folder, written `NAME=DIR`.
 struct BucketFolder: ExpressibleByArgument {
   let name: String
   let path: String

@@ -129,7 +129,7 @@ def test_a_dead_mount_stays_when_the_new_one_cannot_be_made(lab, csv_inventory):
 def test_clearing_a_dead_mount_is_logged(lab, csv_inventory):
     lab.mount(csv_inventory.manifest_path).kill()
     second = lab.mount(csv_inventory.manifest_path)
-    second.logged("was left by a process which has ended")
+    second.logged("whose process has ended")
 
 
 # Processes that do not answer, and mounts that are held elsewhere
