@@ -5,19 +5,19 @@ import Locks
 public import Logging
 import SystemPackage
 
-/// The cache on disk: opens and creates entries, finds what earlier runs left, punches and removes.
+/// The cache on disk: opens and creates entries, finds those of earlier runs, punches and removes.
 ///
-/// It decides nothing: what is evicted, and when, is the planner's (`CacheLedger`). The one thing
-/// it guards is that the files of an entry that somebody has open are never removed.
+/// It makes no decisions: the planner decides what is evicted, and when (`CacheLedger`). The cache
+/// guarantees only that the files of an open entry are never removed.
 public final class BlockCache: Sendable {
   public let path: String
   private let minFreeInBytes: Int
   private let logger: Logger
   private let hook: CacheStepHook?
-  /// Nil after it was deleted by somebody and could not be made anew.
+  /// The directory; nil after another program deleted it and it could not be created again.
   private let directory: Lock<CacheDirectory?>
-  /// An entry's, by its name, is held while its files are opened, created, punched or removed, so
-  /// that no other entry waits for that. Taken before `directory` and `state`.
+  /// One lock per entry, by its name, which is held while its files are opened, created, punched or
+  /// removed, so that no other entry waits for that. It is taken before `directory` and `state`.
   private let entries = KeyedLock<String>()
   private let state = Lock(State())
 
@@ -26,8 +26,8 @@ public final class BlockCache: Sendable {
     var ids: [String: EntryID] = [:]
     var names: [EntryID: String] = [:]
     var open: [EntryID: (entry: CacheEntry, count: Int)] = [:]
-    /// Entries that nobody but this process has open: a reader of an earlier mount may still have
-    /// one through the kernel, which would see the holes that are punched in it.
+    /// Entries that no other process has open. A reader of an earlier mount may still have an entry
+    /// open through the kernel, and would see the holes that are punched in it.
     var ours: Set<EntryID> = []
 
     mutating func id(of name: String) -> EntryID {
@@ -50,7 +50,7 @@ public final class BlockCache: Sendable {
     }
   }
 
-  /// What an earlier run left of one chunk.
+  /// The bytes that an earlier run left of one chunk.
   public struct Found: Sendable {
     public let entry: EntryID
     public let overheadInBytes: Int
@@ -59,7 +59,7 @@ public final class BlockCache: Sendable {
 
   /// Takes the directory for this process, creating it (mode 0700) if need be.
   ///
-  /// - Parameter minFreeInBytes: how much of its file system is to be left free; see
+  /// - Parameter minFreeInBytes: the space to leave free on the directory's file system; see
   ///   `roomInBytes()`.
   public convenience init(
     path: String, minFreeInBytes: Int = 0, logger: Logger
@@ -77,54 +77,57 @@ public final class BlockCache: Sendable {
     directory = Lock(try CacheDirectory(in: path, hook: hook))
   }
 
-  /// The smallest cache that works: a part being written, one being read, and some room between.
+  /// The size of the smallest cache that works: it holds a part being written, one being read, and
+  /// some room between.
   public static let smallestSizeInBytes = 16 << 20
 
-  /// What remains for blocks and indexes of a cache of a given size: the rest is for the
-  /// directory's own files, and for the indexes of chunks that are opened before something has left
-  /// for them.
+  /// The space for blocks and indexes in a cache of a given size: the rest is for the directory's
+  /// own files, and for the indexes of chunks that are opened before an eviction makes room for
+  /// them.
   public static func boundForBlocks(cacheSizeInBytes: Int) -> Int {
     cacheSizeInBytes - max(1 << 20, cacheSizeInBytes / 64)
   }
 
-  /// Bytes free on the file system of `path`, which need not exist yet.
+  /// The bytes free on the file system of `path`, which need not exist yet.
   public static func freeBytes(at path: String) -> Int? { CacheDirectory.freeBytes(at: path) }
 
-  /// What is left free by default on the file system of `path`: a twentieth of it, and at most 1
-  /// GiB.
+  /// The space that the cache leaves free by default on the file system of `path`: a twentieth of
+  /// it, and at most 1 GiB.
   public static func usualMinFreeBytes(at path: String) -> Int {
     min(1 << 30, (CacheDirectory.fileSystemSize(at: path) ?? 0) / 20)
   }
 
-  /// How much more the cache may take on its file system; negative when less than is to be left
-  /// free is free. Nil where that cannot be told.
+  /// How many more bytes the cache may take on its file system; negative when fewer bytes are free
+  /// than should be left free. Nil where the file system does not tell.
   public func roomInBytes() -> Int? { Self.freeBytes(at: path).map { $0 - minFreeInBytes } }
 
   // MARK: The directory
 
-  /// Whether the cache can be written: tries it. A directory that was deleted is made anew.
+  /// Tests by writing whether the cache can be written. A directory that was deleted is created
+  /// again.
   public func probe() throws(BlockCacheError) {
     let directory = try currentDirectory()
     try directory.writeProbe()
   }
 
-  /// The directory, made anew where it is gone from its place.
+  /// The directory, created again if it was deleted or moved.
   private func currentDirectory() throws(BlockCacheError) -> CacheDirectory {
     let (current, isNew) = try directory.withLock { directory throws(BlockCacheError) in
       if let directory, directory.isInPlace { return (directory, false) }
-      // Its lock goes first: where the lock's file is left, the new one would wait for us.
+      // Its lock is released first: where the lock's file still exists, the new directory would
+      // wait for us.
       directory = nil
       let made = try CacheDirectory(in: path, hook: hook)
       directory = made
       return (made, true)
     }
     if isNew {
-      logger.warning("cache directory \(path) was deleted under this mount; it is made anew")
+      logger.warning("cache directory \(path) was deleted while mounted; creating it again")
     }
     return current
   }
 
-  /// The directory as it was when last looked at.
+  /// The directory as it was when last checked.
   private var lastDirectory: CacheDirectory? { directory.withLock { $0 } }
 
   // MARK: Entries
@@ -149,14 +152,14 @@ public final class BlockCache: Sendable {
         let present = Self.presentBlocks(in: files, header), isOurs || !hasForeignReader(files)
       {
         let grid = BlockGrid(sizeInBytes: identity.sizeInBytes)
-        // The scan, which would do it, passes by what is open.
+        // The scan, which would do this, skips open entries.
         if !isOurs { trim(files, grid, present, allocatedInBytes: measured.allocatedInBytes) }
         let entry = CacheEntry(id: id, name: name, files: files, header: header, present: present)
         state.withLock { $0.opened(entry) }
         return entry
       }
-      // New files and a new id, so that nobody takes their blocks for those of the entry that was
-      // there.
+      // The entry gets new files and a new id, so that its blocks are not taken for those of the
+      // previous entry.
       remove(name, in: directory)
       state.withLock { $0.forget(id) }
       let header = IndexFormat.Header(
@@ -177,7 +180,7 @@ public final class BlockCache: Sendable {
     }
   }
 
-  /// An entry that has no files, for when they cannot be opened. Nobody else gets it.
+  /// Makes an entry without files, for when they cannot be opened. Each caller gets its own.
   public func openInMemory(_ identity: CacheIdentity) -> CacheEntry {
     let id = state.withLock { state in
       defer { state.nextEntry += 1 }
@@ -186,7 +189,7 @@ public final class BlockCache: Sendable {
     return CacheEntry(id: id, sizeInBytes: identity.sizeInBytes)
   }
 
-  /// The entry of a chunk, where the cache knows one.
+  /// The entry of a chunk; nil where the cache knows none.
   public func find(_ identity: CacheIdentity) -> EntryID? {
     let name = Self.name(identity.digest)
     return state.withLock { $0.ids[name] }
@@ -194,7 +197,7 @@ public final class BlockCache: Sendable {
 
   func openEntry(_ id: EntryID) -> CacheEntry? { state.withLock { $0.open[id]?.entry } }
 
-  /// The files of an entry that need not be open. Nil where there are none.
+  /// The files of an entry, which need not be open; nil where none exist.
   func openFiles(of identity: CacheIdentity) throws(BlockCacheError) -> EntryFiles? {
     guard let directory = lastDirectory else { return nil }
     return try EntryFiles.open(Self.name(identity.digest), in: directory)
@@ -210,8 +213,8 @@ public final class BlockCache: Sendable {
     if isLast { entry.touch() }
   }
 
-  /// Removes an entry's files now, even if it is open: what has them open keeps reading them, a
-  /// later `open` starts empty. For an entry whose object has changed.
+  /// Removes an entry's files now, even if it is open, because its object has changed: present
+  /// users keep reading the removed files, and a later `open` starts empty.
   public func discard(_ entry: CacheEntry) {
     entries.withLock(of: entry.name) {
       guard state.withLock({ $0.names[entry.id] != nil }) else { return }
@@ -220,7 +223,7 @@ public final class BlockCache: Sendable {
     }
   }
 
-  /// Removes an entry's files unless somebody has opened it meanwhile.
+  /// Removes an entry's files unless it has been opened meanwhile.
   ///
   /// - Returns: whether they are gone.
   public func removeIfIdle(_ id: EntryID) -> Bool {
@@ -240,8 +243,8 @@ public final class BlockCache: Sendable {
     let id = segment.entry
     let known = state.withLock { $0.names[id] ?? $0.open[id]?.entry.name }
     guard let name = known else { return }
-    // Meanwhile nobody opens the entry, who would take the blocks for present, and none takes its
-    // place.
+    // Meanwhile no thread can open the entry and take the blocks for present, and no entry can take
+    // its place.
     try entries.withLock(of: name) { () throws(BlockCacheError) in
       let (open, isKnown) = state.withLock { ($0.open[id]?.entry, $0.names[id] != nil) }
       if let open { return try open.remove(blocks: open.grid.blocks(ofSegment: segment.index)) }
@@ -257,9 +260,9 @@ public final class BlockCache: Sendable {
 
   // MARK: What earlier runs left
 
-  /// Reads the indexes of all entries, most recently used first, and hands each to `adopt`.
-  /// Reclaims on the way what a crash left: files without their other half, indexes that make no
-  /// sense, space that no index names.
+  /// Reads the indexes of all entries, most recently used first, and hands each to `adopt`. On the
+  /// way it reclaims leftovers of a crash: files without their other half, invalid indexes, space
+  /// that no index names.
   public func scan(_ adopt: (Found) -> Void) {
     var names: [(name: String, lastUse: timespec)] = []
     var hasData: Set<String> = []
@@ -294,9 +297,9 @@ public final class BlockCache: Sendable {
 
   private enum Inspection {
     case found(Found)
-    /// Open already, or it cannot be told now what it is.
+    /// The entry stays: it is open already, or cannot be read now.
     case leftAlone
-    /// It was of no use.
+    /// The entry was unusable and has been removed.
     case removed
   }
 
@@ -306,7 +309,7 @@ public final class BlockCache: Sendable {
         let id = state.id(of: name)
         return (id, state.open[id] != nil, state.ours.contains(id))
       }
-      // What is open was adopted by whoever opened it.
+      // An open entry was adopted when it was opened.
       guard !isOpen else { return .leftAlone }
       do throws(BlockCacheError) {
         if let files = try EntryFiles.open(name, in: directory),
@@ -316,7 +319,8 @@ public final class BlockCache: Sendable {
           return .found(found)
         }
       } catch {
-        // Says nothing about the entry, which stays; it is not counted until somebody opens it.
+        // The error says nothing about the entry, which stays; it is not counted until it is
+        // opened.
         logger.warning("\(error)")
         return .leftAlone
       }
@@ -326,8 +330,8 @@ public final class BlockCache: Sendable {
     }
   }
 
-  /// What an entry holds, once space that its index does not name has been given back. Nil when it
-  /// is of no use.
+  /// The blocks that an entry holds, after space that its index does not name has been given back.
+  /// Nil when the entry is unusable.
   private func measure(_ files: EntryFiles, _ name: String, _ id: EntryID) -> Found? {
     guard let header = files.readHeader(), Self.name(header.identityDigest) == name,
       let measured = files.measureData(), measured.sizeInBytes == header.sizeInBytes,
@@ -341,8 +345,7 @@ public final class BlockCache: Sendable {
   }
 
   /// The blocks that the index names. Nil where their version has not reached the disk with them:
-  /// the store's next answer would be taken for it, although the object may have become another
-  /// one.
+  /// the next response's ETag would be taken for it, although the object may have changed.
   private static func presentBlocks(
     in files: EntryFiles, _ header: IndexFormat.Header
   ) -> BlockSet? {
@@ -350,7 +353,7 @@ public final class BlockCache: Sendable {
     return present.isEmpty || header.eTag != nil ? present : nil
   }
 
-  /// Punches what is allocated but named by no index entry.
+  /// Punches the space that is allocated but named by no index entry.
   private func trim(
     _ files: EntryFiles, _ grid: BlockGrid, _ present: BlockSet, allocatedInBytes: Int
   ) {
@@ -369,8 +372,8 @@ public final class BlockCache: Sendable {
     }
   }
 
-  /// Whether a reader of an earlier mount has the file through the kernel. A process that is just
-  /// being spawned, by whatever part of this one, has all its files too until it executes: that
+  /// Whether a reader of an earlier mount has the file open through the kernel. A child process
+  /// that any part of this process is just spawning has all its files too until it executes; that
   /// passes.
   private func hasForeignReader(_ files: borrowing EntryFiles) -> Bool {
     for _ in 0..<20 {
@@ -396,7 +399,7 @@ public final class BlockCache: Sendable {
 
   private func remove(_ name: String, in directory: CacheDirectory?) {
     guard let directory else { return }
-    // The index first: bytes without one are nobody's.
+    // The index is removed first, because bytes without an index belong to no entry.
     if hook?(.removeIndex) == nil { unlinkat(directory.chunks.raw, "\(name).index", 0) }
     if hook?(.removeData) == nil { unlinkat(directory.chunks.raw, "\(name).data", 0) }
   }

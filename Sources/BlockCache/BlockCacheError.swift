@@ -1,14 +1,14 @@
 public import SystemPackage
 
-/// Why the cache on disk cannot be used, or could not do what it was asked.
+/// Why the cache on disk cannot be used, or why one of its operations failed.
 public enum BlockCacheError: Error, Sendable, CustomStringConvertible {
-  /// Another process has the directory.
+  /// Another process uses the directory.
   case inUse(path: String, holder: Int32?)
-  /// The directory cannot be what it must be; `found` says what was in the way.
+  /// The directory cannot hold the cache; `found` says why, and `remedy` what to do.
   case unusableDirectory(path: String, found: String, remedy: String)
   /// A system call failed on a file of the cache.
   case system(operation: String, path: String, Errno)
-  /// Stored bytes ended early: the file was changed by somebody else.
+  /// The stored bytes ended early, because another program changed the file.
   case truncated(path: String, byteOffset: Int)
 
   public var description: String {
@@ -16,11 +16,14 @@ public enum BlockCacheError: Error, Sendable, CustomStringConvertible {
     case .inUse(let path, let holder):
       let (who, end) =
         holder.map {
-          ("process \($0)", " (or end it with 'kill \($0)' if it is mounted nowhere any more)")
+          (
+            "process \($0)",
+            " (or, if it is mounted nowhere any more, end the process with 'kill \($0)')"
+          )
         }
         ?? ("another process", "")
       return "cache directory \(path) is in use by \(who); unmount that inventory first\(end), "
-        + "or give this mount another --cache-dir"
+        + "or set another --cache-dir for this mount"
     case .unusableDirectory(let path, let found, let remedy):
       return "cache directory \(path): \(found); \(remedy)"
     case .system(let operation, let path, let errno):

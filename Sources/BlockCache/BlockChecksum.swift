@@ -7,11 +7,12 @@ internal import CZlib
 /// CRC-32; the latter where there is no such instruction
 /// ([0001](../../docs/decisions/0001-checksum-of-a-block.md)).
 public struct BlockChecksum: Sendable {
-  /// Their names are part of a folder's name on disk (`CacheDirectory`).
+  /// The checksum algorithms, whose names are part of a folder's name on disk (`CacheDirectory`).
   enum Algorithm: String, CaseIterable {
     case crc32c, crc32
 
-    /// Same for the whole run, and for all runs on one kind of processor.
+    /// The algorithm to use, which is the same for the whole run, and for all runs on one kind of
+    /// processor.
     static let preferred: Algorithm = inventoryfs_has_crc32c() != 0 ? .crc32c : .crc32
   }
 

@@ -3,8 +3,8 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// The folder of one mount's cache, within the directory that the user names, which may hold
-/// anything else.
+/// The folder of one mount's cache, within the directory that the user names, which may hold other
+/// files too.
 ///
 ///     DIR/inventoryfs-cache/
 ///         CACHEDIR.TAG        tells backup programs to pass it by (https://bford.info/cachedir/), and
@@ -16,10 +16,10 @@ import SystemPackage
 ///             <digest>.index  which blocks those are (`IndexFormat`)
 ///
 /// Nothing outside of that folder is touched, and in it only files with exactly these names are
-/// written or removed (`CacheFileName`): what somebody else has put there stays. A folder of that
-/// name without the tag, but with files, is somebody else's and is refused.
+/// written or removed (`CacheFileName`): other programs' files stay. A folder of that name without
+/// the tag, but with files, belongs to another program and is refused.
 ///
-/// Everything is opened relative to a descriptor of the folder and without following symbolic
+/// All files are opened relative to a descriptor of the folder and without following symbolic
 /// links, so that a link planted there leads nowhere. The lock is `flock`: it ends with the
 /// process, however that ends.
 final class CacheDirectory: Sendable {
@@ -44,7 +44,7 @@ final class CacheDirectory: Sendable {
   /// Creates the folder and the directory above it where they are missing (mode 0700), and locks
   /// it.
   ///
-  /// - Parameter directory: what the user calls the cache directory; nothing else in it is touched.
+  /// - Parameter directory: the cache directory that the user names; nothing else in it is touched.
   init(in directory: String, hook: CacheStepHook? = nil) throws(BlockCacheError) {
     try Self.makeDirectories(directory)
     try Self.checkLink(directory)
@@ -79,8 +79,8 @@ final class CacheDirectory: Sendable {
   func listChunkFolder() -> [String] { Self.list(chunks.raw) }
 
   /// Removes our files in the chunk folders of other versions of the format, and of other
-  /// checksums: nobody can read them, and nobody counts them. A folder in which something else lies
-  /// stays, with that in it.
+  /// checksums: no mount can read them, and none counts them. A folder with other files in it
+  /// stays, with those files.
   func removeOtherVersions() {
     for folder in Self.list(root.raw)
     where CacheFileName.isChunkFolder(folder) && folder != Self.chunkFolderName {
@@ -110,7 +110,7 @@ final class CacheDirectory: Sendable {
     return names
   }
 
-  /// Writes a block to a file of its own, and removes that.
+  /// Tests whether the cache can be written: writes a block to a file of its own, and removes that.
   func writeProbe() throws(BlockCacheError) {
     let file = CacheFileName.probeName
     func failure(_ code: Int32) -> BlockCacheError {
@@ -127,8 +127,8 @@ final class CacheDirectory: Sendable {
     guard count == block.count else { throw failure(count < 0 ? errno : ENOSPC) }
   }
 
-  /// Bytes free to an unprivileged user on the file system that holds `path`, or that will hold it
-  /// once it exists.
+  /// The bytes free to an unprivileged user on the file system that holds `path`, or that will hold
+  /// it once it exists.
   static func freeBytes(at path: String) -> Int? {
     statistics(at: path).map { Int(clamping: UInt64($0.f_bavail) * UInt64($0.f_frsize)) }
   }
@@ -166,12 +166,12 @@ final class CacheDirectory: Sendable {
       if mkdir(made.string, 0o700) == 0 { continue }
       let code = Errno(rawValue: errno)
       if code == .fileExists { continue }
-      // Some file systems answer EROFS or EACCES for a folder that is there.
+      // Some file systems return EROFS or EACCES for a folder that exists.
       var info = stat()
       if stat(made.string, &info) == 0 { continue }
       throw .unusableDirectory(
         path: path, found: "cannot create \(made.string): \(code)",
-        remedy: "create it, or choose another with --cache-dir")
+        remedy: "create it, or set --cache-dir to another")
     }
   }
 
@@ -187,7 +187,7 @@ final class CacheDirectory: Sendable {
       throw .unusableDirectory(
         path: path,
         found: code == .notDirectory ? "is not a directory" : "cannot be opened (\(code))",
-        remedy: "choose another with --cache-dir")
+        remedy: "set --cache-dir to another")
     }
   }
 
@@ -198,7 +198,7 @@ final class CacheDirectory: Sendable {
     {
       throw .unusableDirectory(
         path: path, found: "is a symlink that belongs to user \(link.st_uid)",
-        remedy: "whoever owns it could redirect the cache: choose another with --cache-dir")
+        remedy: "its owner could redirect the cache: set --cache-dir to another")
     }
   }
 
@@ -212,15 +212,15 @@ final class CacheDirectory: Sendable {
     guard info.st_uid == geteuid() else {
       throw .unusableDirectory(
         path: path, found: "belongs to user \(info.st_uid), not to user \(geteuid())",
-        remedy: "choose another with --cache-dir")
+        remedy: "set --cache-dir to another")
     }
     if info.st_mode & 0o022 != 0 {
       throw .unusableDirectory(
         path: path,
         found: "can be written by others (mode \(String(info.st_mode & 0o7777, radix: 8)))",
-        remedy: "run 'chmod 700' on it, or choose another with --cache-dir")
+        remedy: "run 'chmod 700' on it, or set --cache-dir to another")
     }
-    // Fetched bytes are nobody else's to read. A file system without modes stays as it is.
+    // Other users must not read fetched bytes. A file system without modes stays unchanged.
     if info.st_mode & 0o077 != 0 { fchmod(root.raw, 0o700) }
   }
 
@@ -230,7 +230,7 @@ final class CacheDirectory: Sendable {
     let file = openat(root.raw, lockName, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
     guard file >= 0 else { throw unwritable(path, Errno(rawValue: errno)) }
     let lock = OwnedDescriptor(raw: file)
-    // A process that is just being spawned has this one's locks until it executes.
+    // A child process that is just being spawned has this process's locks until it executes.
     var attempts = 1
     while flock(lock.raw, LOCK_EX | LOCK_NB) != 0, errno == EWOULDBLOCK, attempts < 20 {
       usleep(5000)
@@ -266,7 +266,7 @@ final class CacheDirectory: Sendable {
 
   /// Marks a new folder as ours.
   ///
-  /// - Throws: `BlockCacheError.unusableDirectory` where the folder has files but not our mark.
+  /// - Throws: `BlockCacheError.unusableDirectory` where the folder has files but not our tag.
   private static func writeTag(
     _ root: borrowing OwnedDescriptor, path: String
   ) throws(BlockCacheError) {
@@ -274,8 +274,9 @@ final class CacheDirectory: Sendable {
     // A crash may have come between the folder and its tag, or have left a tag without its text.
     guard list(root.raw).allSatisfy({ $0 == tagName }), hasNoOtherTag(root) else {
       throw .unusableDirectory(
-        path: path, found: "has files, but no \(tagName) of inventoryfs: it is not a cache of ours",
-        remedy: "choose another with --cache-dir")
+        path: path,
+        found: "has files, but no \(tagName) of inventoryfs, so inventoryfs did not create it",
+        remedy: "set --cache-dir to another")
     }
     let file = openat(
       root.raw, tagName, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
@@ -292,7 +293,7 @@ final class CacheDirectory: Sendable {
     readTag(root) == tag
   }
 
-  /// Whether no tag is there, or one of which nothing has reached the disk.
+  /// Whether the tag is missing, or is empty because its text has not reached the disk.
   private static func hasNoOtherTag(_ root: borrowing OwnedDescriptor) -> Bool {
     readTag(root).map { tag.starts(with: $0) } ?? true
   }
@@ -306,7 +307,8 @@ final class CacheDirectory: Sendable {
     return Array(bytes.prefix(max(0, count)))
   }
 
-  /// Eviction gives space back by punching holes: without them the bound could not be kept.
+  /// Checks that holes can be punched: eviction gives space back by them, and without them the
+  /// bound could not be kept.
   private static func checkHoles(
     _ chunks: borrowing OwnedDescriptor, path: String
   ) throws(BlockCacheError) {
@@ -323,7 +325,7 @@ final class CacheDirectory: Sendable {
     if code != 0 {
       throw .unusableDirectory(
         path: path, found: "its file system cannot punch holes (\(Errno(rawValue: code)))",
-        remedy: "choose a --cache-dir on ext4, XFS, btrfs or tmpfs")
+        remedy: "set --cache-dir to a directory on ext4, XFS, btrfs or tmpfs")
     }
   }
 
@@ -335,6 +337,6 @@ final class CacheDirectory: Sendable {
       default: ("cannot be written (\(code))", "make it writable, or ")
       }
     return .unusableDirectory(
-      path: path, found: found, remedy: "\(mend)choose another with --cache-dir")
+      path: path, found: found, remedy: "\(mend)set --cache-dir to another")
   }
 }

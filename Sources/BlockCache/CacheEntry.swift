@@ -10,40 +10,40 @@ import SystemPackage
 /// and punched only while it is not (`CacheLedger`). The descriptors live as long as the object.
 ///
 /// While the disk cannot be written, blocks are kept in memory (`keep(_:at:)`) until they are
-/// dropped; how many there are is the planner's to bound. An entry whose files could not even be
-/// opened has nothing else.
+/// dropped; the planner bounds their number. An entry whose files could not even be opened has no
+/// other blocks.
 public final class CacheEntry: Sendable {
   public let id: EntryID
   public let grid: BlockGrid
-  /// The blocks that are whole, and named in the index.
+  /// The blocks that are complete, and named in the index.
   public var presentBlocks: BlockSet { state.withLock { $0.present } }
-  /// What the entry costs besides its blocks.
+  /// The space that the entry takes besides its blocks.
   public var overheadInBytes: Int { Self.overheadInBytes(grid) }
 
   let name: String
-  /// Nil where all is in memory.
+  /// The entry's files; nil where all blocks are in memory.
   let files: EntryFiles?
   let identityDigest: [UInt8]
   let state: Lock<State>
 
   struct State {
     var eTag: String?
-    /// That of the blocks that were found to be the manifest's.
+    /// The seal of the blocks that were found to have the manifest's MD5.
     var seal: EntrySeal?
     /// Follows the index, because an entry may be handed out again while it is open.
     var present: BlockSet
     /// Blocks left by an earlier run that have not been compared with their checksums yet.
     var unchecked: BlockSet
-    /// The version is not in the index yet, because that could not be written.
+    /// Whether the version is missing in the index, because that could not be written.
     var isHeaderStale = false
     var memory: [Int: KeptBlock] = [:]
   }
 
-  /// A block in memory, or as much of it as has arrived: of the rest some may be in the file, where
-  /// a part that failed has left it, and somebody may be reading that.
+  /// A block in memory, or as much of it as has arrived. Some of the rest may be in the file, where
+  /// a failed part has left it, and a reader may be reading that.
   struct KeptBlock {
     var bytes: [UInt8]
-    /// Which of the block's bytes these are, from 0.
+    /// The range of these bytes in the block, from 0.
     var filled = 0..<0
 
     var isWhole: Bool { filled.count == bytes.count }
@@ -75,7 +75,7 @@ public final class CacheEntry: Sendable {
       State(eTag: header.eTag, seal: header.seal, present: present, unchecked: present))
   }
 
-  /// An entry without files.
+  /// Makes an entry without files.
   init(id: EntryID, sizeInBytes: Int) {
     self.id = id
     name = ""
@@ -88,8 +88,8 @@ public final class CacheEntry: Sendable {
 
   public var isMemoryOnly: Bool { files == nil }
 
-  /// The index, the inode and directory entry of two files, and the blocks in which a file system
-  /// keeps the extents of a file with many holes (ext4: one per 340 extents).
+  /// The space of the index, of the inode and directory entry of two files, and of the blocks in
+  /// which a file system keeps the extents of a file with many holes (ext4: one per 340 extents).
   static func overheadInBytes(_ grid: BlockGrid) -> Int {
     let unit = BlockGrid.allocationUnitInBytes
     let index = IndexFormat.fileSize(blockCount: grid.blockCount)
@@ -100,11 +100,11 @@ public final class CacheEntry: Sendable {
   /// The version that all blocks belong to.
   public var eTag: String? { state.withLock { $0.eTag } }
 
-  /// What `record(eTag:)` takes.
+  /// The longest ETag that `record(eTag:)` accepts.
   public static let maximumETagLengthInBytes = IndexFormat.maximumETagLength
 
-  /// Notes the version, before the first block of it is stored. Where the index cannot be written
-  /// now, that is tried again with the first bytes, and until then none are stored.
+  /// Records the version, before the first block of it is stored. Where the index cannot be written
+  /// now, writing it is retried with the first bytes, and until then no bytes are stored.
   public func record(eTag: String) {
     state.withLock { state in
       state.eTag = eTag
@@ -133,8 +133,8 @@ public final class CacheEntry: Sendable {
     try files?.writeData(bytes, at: byteOffset)
   }
 
-  /// Declares blocks complete, one for each checksum. All their bytes have been written, so that
-  /// none are needed in memory.
+  /// Declares blocks complete, one for each checksum. All their bytes have been written to the
+  /// file, so their memory is freed.
   public func commit(from firstBlock: Int, checksums: [UInt32]) throws(BlockCacheError) {
     guard !checksums.isEmpty else { return }
     try files?.writeEntries(from: firstBlock, checksums: checksums)
@@ -195,10 +195,10 @@ public final class CacheEntry: Sendable {
     }
   }
 
-  /// Frees the memory of a block that nobody reads.
+  /// Frees the memory of a block that no reader uses.
   public func drop(block: Int) { state.withLock { $0.memory[block] = nil } }
 
-  /// What is in memory at this moment.
+  /// The blocks that are in memory at this moment.
   public var blockCountInMemory: Int { state.withLock { $0.memory.count } }
 
   private func blocksInMemory(of blocks: Range<Int>) -> [Int] {
@@ -211,7 +211,7 @@ public final class CacheEntry: Sendable {
 
   /// Compares blocks left by an earlier run with their checksums, once.
   ///
-  /// - Returns: the first block whose bytes are not what was stored; nil when all are right.
+  /// - Returns: the first block whose bytes differ from its checksum; nil when all are right.
   public func firstCorruptBlock(in blocks: Range<Int>) throws(BlockCacheError) -> Int? {
     let unchecked = state.withLock { state in
       state.unchecked.firstPresent(in: blocks) == nil
@@ -227,29 +227,30 @@ public final class CacheEntry: Sendable {
 
   // MARK: Passthrough
 
-  /// Whether every block was written by this object, or has been compared with its checksum by it.
+  /// Whether this object has written every block, or compared it with its checksum.
   public var isWhollyChecked: Bool { state.withLock { $0.present.isFull && $0.unchecked.isEmpty } }
 
-  /// The data file, for the kernel to read from; open as long as this object lives.
+  /// The data file's descriptor, for the kernel to read from; it is open as long as this object
+  /// lives.
   public var dataDescriptor: Int32 { files?.data.raw ?? -1 }
 
-  /// Whether somebody reads the data file without this object. Nil where the file system cannot
+  /// Whether a reader reads the data file without this object. Nil where the file system cannot
   /// tell.
   public func isOpenElsewhere() -> Bool? { files?.isDataOpenElsewhere() }
 
   // MARK: The cache's side
 
-  /// Makes blocks absent, and their space free.
+  /// Makes blocks absent, and frees their space.
   func remove(blocks: Range<Int>) throws(BlockCacheError) {
     state.withLock { state in
       state.present.remove(blocks)
-      // What arrives in their place is checked by whoever receives it.
+      // The receiver checks the bytes that arrive in their place.
       state.unchecked.remove(blocks)
     }
     try files?.remove(blocks, grid)
   }
 
-  /// Notes that the entry was used, for the order of eviction in a later run.
+  /// Records that the entry was used, for the order of eviction in a later run.
   func touch() { if let files { futimens(files.index.raw, nil) } }
 
   private func isIntact(_ block: Int) throws(BlockCacheError) -> Bool {

@@ -1,18 +1,18 @@
-/// The names that this program gives to files in a chunk folder, and to chunk folders: whatever is
-/// named otherwise is somebody else's, and is neither read nor removed.
+/// The names that this program gives to files in a chunk folder, and to chunk folders. Files with
+/// other names belong to other programs, and are neither read nor removed.
 enum CacheFileName: Equatable {
-  /// The bytes of an entry.
+  /// The file with the bytes of an entry.
   case data(entry: String)
-  /// Which blocks of an entry are present.
+  /// The file that says which blocks of an entry are present.
   case index(entry: String)
-  /// What is written to find out whether the cache can be written.
+  /// The file that is written to test whether the cache can be written.
   case probe
 
   static let probeName = "probe"
-  /// Half of a SHA-256 in hexadecimal.
+  /// The length of an entry's name, half of a SHA-256 in hexadecimal.
   static let entryNameLength = 32
 
-  /// Nil for a name that this program does not give.
+  /// Reads a name; nil for one that this program does not give.
   init?(_ name: String) {
     if name == Self.probeName {
       self = .probe

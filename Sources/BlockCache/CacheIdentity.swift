@@ -1,6 +1,7 @@
 import Digests
 
-/// What a cached chunk is a copy of. Two mounts that name the same object version share its bytes.
+/// The object version that a cached chunk is a copy of. Two mounts that name the same object
+/// version share its bytes.
 ///
 /// The manifest's MD5 stands for the version, because the ETag is not known before the first
 /// request; where the manifest has none, the ETag that the store gives now does.
@@ -22,7 +23,7 @@ public struct CacheIdentity: Sendable, Hashable {
   var digest: [UInt8] {
     var hash = SHA256()
     for field in [endpoint, bucket, key, String(sizeInBytes), version] {
-      // The length keeps neighbouring fields apart.
+      // Each field is preceded by its length, so that neighbouring fields cannot be confused.
       hash.update("\(field.utf8.count):\(field)")
     }
     return hash.digest()

@@ -12,6 +12,6 @@ package enum CacheStep: Sendable, CaseIterable {
   case writeProbe
 }
 
-/// Called before each step; the error that it returns is the step's. For tests, which have no
-/// failing disk.
+/// A hook for tests, which have no failing disk: it is called before each step, and the step fails
+/// with the error that it returns.
 package typealias CacheStepHook = @Sendable (CacheStep) -> Errno?

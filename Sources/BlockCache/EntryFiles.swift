@@ -3,7 +3,7 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// The two files of a cached chunk, open, and what can be done to them.
+/// The two open files of a cached chunk, and the operations on them.
 final class EntryFiles: Sendable {
   let data: OwnedDescriptor
   let index: OwnedDescriptor
@@ -23,10 +23,10 @@ final class EntryFiles: Sendable {
     self.index = index
   }
 
-  /// Opens files that exist. Nil when either does not, or is something else than a file of ours.
+  /// Opens existing files. Returns nil when either does not exist, or is not a file of ours.
   ///
-  /// - Throws: what else can go wrong (no descriptors left, a failing disk) says nothing about the
-  ///   files.
+  /// - Throws: `BlockCacheError` for other failures (no descriptors left, a failing disk), which
+  ///   say nothing about the files.
   static func open(
     _ name: String, in directory: CacheDirectory
   ) throws(BlockCacheError) -> EntryFiles? {
@@ -49,7 +49,7 @@ final class EntryFiles: Sendable {
     }
   }
 
-  /// Creates both, with no block present.
+  /// Creates both files, with no block present.
   static func create(
     _ name: String, in directory: CacheDirectory, header: IndexFormat.Header
   ) throws(BlockCacheError) -> EntryFiles {
@@ -90,7 +90,7 @@ final class EntryFiles: Sendable {
     try Self.writeAll(IndexFormat.encode(header).span.bytes, to: index.raw, at: 0, path: indexPath)
   }
 
-  /// Nil unless the header is whole and of this version.
+  /// The header; nil unless it is whole and of this version.
   func readHeader() -> IndexFormat.Header? {
     var bytes = [UInt8](repeating: 0, count: IndexFormat.headerSizeInBytes)
     guard pread(index.raw, &bytes, bytes.count, 0) == bytes.count else { return nil }
@@ -130,7 +130,8 @@ final class EntryFiles: Sendable {
     return present
   }
 
-  /// Hands out all entries as they are stored, some at a time, with the number of the first block.
+  /// Hands all entries to `body` as they are stored, some at a time, with the number of their first
+  /// block.
   ///
   /// - Returns: whether all could be read and `body` always returned true.
   @discardableResult
@@ -156,14 +157,14 @@ final class EntryFiles: Sendable {
 
   // MARK: The data
 
-  /// The data file's length and what it takes on disk.
+  /// The data file's length and the space that it takes on disk.
   func measureData() -> (sizeInBytes: Int, allocatedInBytes: Int)? {
     var info = stat()
     guard fstat(data.raw, &info) == 0 else { return nil }
     return (Int(info.st_size), Int(info.st_blocks) * 512)
   }
 
-  /// Whether somebody reads the data file without us: through the kernel's passthrough, or a
+  /// Whether a reader reads the data file without us: through the kernel's passthrough, or a
   /// mapping made through it, which outlives both the handle and the mount. Nil where the file
   /// system cannot tell.
   func isDataOpenElsewhere() -> Bool? {
@@ -211,7 +212,7 @@ final class EntryFiles: Sendable {
     try Self.writeAll(zeros.span.bytes, to: index.raw, at: offset, path: indexPath)
   }
 
-  /// Makes a hole where blocks were.
+  /// Punches a hole where the blocks were.
   func punch(_ blocks: Range<Int>, _ grid: BlockGrid) throws(BlockCacheError) {
     try step(.punch, "punch a hole in", dataPath)
     let start = grid.bytes(of: blocks).lowerBound

@@ -1,17 +1,17 @@
 import Blocks
 import Digests
 
-/// Names the bytes of a whole chunk by the checksums of all its blocks.
+/// A digest that identifies the bytes of a whole chunk by the checksums of all its blocks.
 ///
-/// It is written to the index when the chunk was found to have the manifest's MD5, so that a later
-/// run, or one that has fetched evicted blocks again, need not hash the chunk anew: a kilobyte of
-/// index for each eight megabytes instead.
+/// It is written to the index when the chunk was found to have the manifest's MD5. A later run, or
+/// one that has fetched evicted blocks again, then hashes a kilobyte of index for each eight
+/// megabytes instead of the chunk.
 public struct EntrySeal: Sendable, Equatable {
   static let sizeInBytes = 32
 
   let digest: [UInt8]
 
-  /// Nil for zeros, which are no seal.
+  /// Reads a seal; nil for zeros, which are no seal.
   init?(_ digest: [UInt8]) {
     guard digest.contains(where: { $0 != 0 }) else { return nil }
     self.digest = digest
@@ -19,7 +19,7 @@ public struct EntrySeal: Sendable, Equatable {
 }
 
 extension EntryFiles {
-  /// The seal of what the index has now; nil unless it names every block.
+  /// The seal of the index's present entries; nil unless the index names every block.
   func makeSeal(_ grid: BlockGrid) -> EntrySeal? {
     var hash = SHA256()
     let isWhole = forEachEntry(grid) { entries, first in
@@ -35,19 +35,19 @@ extension EntryFiles {
 }
 
 extension CacheEntry {
-  /// The seal of the blocks as they are; nil unless all are present.
+  /// The seal of the present blocks; nil unless all are present.
   public func makeSeal() -> EntrySeal? { files?.makeSeal(grid) }
 
-  /// Whether all blocks are present, and were found to be the manifest's.
+  /// Whether all blocks are present, and were found to have the manifest's MD5.
   public var isVerified: Bool {
     guard let seal = state.withLock({ $0.seal }) else { return false }
     return seal == makeSeal()
   }
 
-  /// Notes that the blocks were found to be the manifest's.
+  /// Records that the blocks were found to have the manifest's MD5.
   ///
-  /// - Parameter seal: from before they were hashed, so that none that came meanwhile is taken for
-  ///   one of them.
+  /// - Parameter seal: the seal from before they were hashed, so that no block that arrived
+  ///   meanwhile is taken for one of them.
   public func record(verified seal: EntrySeal) throws(BlockCacheError) {
     let header = state.withLock { state in
       state.seal = seal
@@ -56,8 +56,8 @@ extension CacheEntry {
     try files?.write(header)
   }
 
-  /// Makes all blocks absent in the index, and leaves their bytes to those who are just copying
-  /// them: what comes in their place is written over them.
+  /// Makes all blocks absent in the index, and leaves their bytes in the file for readers that are
+  /// just copying them: new bytes overwrite them.
   public func forgetAllBlocks() throws(BlockCacheError) {
     let blocks = 0..<grid.blockCount
     state.withLock { state in
@@ -70,7 +70,7 @@ extension CacheEntry {
 }
 
 extension BlockCache {
-  /// Whether the cache has all of a chunk, found to be the manifest's.
+  /// Whether the cache has all of a chunk, with the manifest's MD5.
   public func isVerified(_ identity: CacheIdentity) -> Bool {
     if let open = find(identity).flatMap({ openEntry($0) }) { return open.isVerified }
     guard let files = try? openFiles(of: identity), let header = files.readHeader(),

@@ -60,8 +60,8 @@ enum IndexFormat {
   static let headerSizeInBytes = 4096
   static let entrySizeInBytes = 8
   static let maximumETagLength = 1024
-  /// The largest chunk, 50 TiB, as the manifest's format has it too: a header that says more is
-  /// none.
+  /// The size of the largest chunk, 50 TiB, which is also the manifest's limit: a header with a
+  /// larger size is invalid.
   static let maximumChunkSizeInBytes = 50 << 40
 
   private static let magic = Array("IFSINDEX".utf8)
@@ -88,7 +88,7 @@ enum IndexFormat {
     append(UInt64(header.sizeInBytes), to: &bytes)
     bytes += header.identityDigest
     var eTag = Array((header.eTag ?? "").utf8)
-    // The beginning of one would be another.
+    // A truncated ETag would be another ETag.
     if eTag.count > maximumETagLength { eTag = [] }
     append(UInt16(eTag.count), to: &bytes)
     bytes += eTag
@@ -98,7 +98,7 @@ enum IndexFormat {
     return bytes
   }
 
-  /// Nil for anything but a whole header of this version.
+  /// Reads a header; nil unless it is whole and of this version.
   static func decodeHeader(_ bytes: [UInt8]) -> Header? {
     guard bytes.count >= headerSizeInBytes, bytes.starts(with: magic),
       integer(UInt32.self, bytes, at: 8) == version,
@@ -125,7 +125,8 @@ enum IndexFormat {
     return UInt32(truncatingIfNeeded: entry >> 32) == checksum ^ salt(block) ? checksum : nil
   }
 
-  /// Never zero, so that a hole in the index is no entry.
+  /// The number mixed into a block's entry. It is never zero, so that a hole in the index is no
+  /// entry.
   private static func salt(_ block: Int) -> UInt32 {
     (UInt32(truncatingIfNeeded: block) &* 2 &+ 1) ^ entrySalt
   }
