@@ -1,27 +1,28 @@
 import InventoryFileSystem
 import Locks
 
-/// Where files are registered for the kernel to read by itself; `FuseDevice`, but for tests.
+/// Registers files for the kernel to read by itself. `FuseDevice` implements it, and so do tests.
 protocol BackingDevice: Sendable {
-  /// Whether the kernel takes files at all.
+  /// Whether the kernel accepts files at all.
   var isPassthroughOn: Bool { get }
-  /// The kernel's number for a file; nil when it does not take it.
+  /// Registers a file and returns the kernel's number for it; nil when the kernel does not accept
+  /// it.
   func openBacking(_ file: Int32) -> UInt32?
   func closeBacking(_ id: UInt32)
 }
 
-/// Which files the kernel reads by itself.
+/// Keeps track of the files that the kernel reads by itself.
 ///
 /// The kernel has each file open either in passthrough or in cached mode, and fails an open that
 /// mixes the two with EIO. So the first open of a file decides, and later ones follow until the
 /// last has been released. A file in passthrough has one backing id, for all its handles, from the
 /// first open to the last release.
 ///
-/// What we count as open is never less than what the kernel does: an open counts before it is
-/// answered, and a release arrives after the kernel has let go.
+/// We never count fewer opens than the kernel does: an open counts before the reply to it, and a
+/// release arrives after the kernel has let go of the file.
 final class BackingFiles: Sendable {
   private struct Use {
-    /// Nil in cached mode.
+    /// The backing id; nil in cached mode.
     let backing: UInt32?
     var count = 1
   }
@@ -35,9 +36,9 @@ final class BackingFiles: Sendable {
     self.device = device
   }
 
-  /// Counts an open that is about to be answered; undone by `closed(_:)`.
+  /// Counts an open before the reply to it; `closed(_:)` undoes that.
   ///
-  /// - Returns: the backing id to answer with, or nil for cached mode.
+  /// - Returns: the backing id for the reply, or nil for cached mode.
   func opened(_ file: OpenFile) -> UInt32? {
     var isRefused = false
     let backing = uses.withLock { uses in
@@ -53,13 +54,13 @@ final class BackingFiles: Sendable {
       uses[file.node] = Use(backing: backing)
       return backing
     }
-    // Not under the lock: both may begin requests.
+    // These calls are made without the lock, because both may begin requests.
     if isRefused { fileSystem.takeBack(file) }
     if backing != nil { fileSystem.kernelServes(file) }
     return backing
   }
 
-  /// To be called before the file system closes the file.
+  /// Undoes `opened`. It must be called before the file system closes the file.
   func closed(_ file: OpenFile) {
     let unused: Use? = uses.withLock { uses in
       guard let use = uses[file.node] else { return nil }

@@ -15,7 +15,7 @@ struct DirectoryListing {
     bytes = [UInt8](repeating: 0, count: sizeInBytes)
   }
 
-  /// False when there is no room for the item.
+  /// Appends an item; returns false when there is no room for it.
   mutating func append(_ item: DirectoryItem, nextOffset: Int) -> Bool {
     // The kernel must not count references to "." and "..": inode 0 stands for "no lookup".
     var entry = item.attributes.entry

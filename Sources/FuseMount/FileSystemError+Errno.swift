@@ -2,7 +2,7 @@ import Glibc
 import InventoryFileSystem
 
 extension FileSystemError {
-  /// The one place that chooses what a reader's system call fails with.
+  /// The error that a reader's system call fails with; the only place where it is chosen.
   var errno: Int32 {
     switch self {
     case .notFound: ENOENT

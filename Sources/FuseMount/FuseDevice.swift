@@ -6,19 +6,20 @@ import Locks
 import Logging
 import Synchronization
 
-/// The mount's connection to the kernel, where we and not libfuse have opened it: what passthrough
-/// needs, for which libfuse has an interface from 3.17 on only (`fuse_passthrough_open`; to be used
-/// instead where that is what we are built with, `FUSE_CAP_PASSTHROUGH` being set in `initialise`).
+/// The mount's connection to the kernel, opened by us and not by libfuse, as passthrough requires.
+/// libfuse has an interface for passthrough only from 3.17 on (`fuse_passthrough_open`), which
+/// should be used instead in builds with that version (with `FUSE_CAP_PASSTHROUGH` set in
+/// `initialise`).
 ///
-/// Only root can do this. libfuse reads and writes through two callbacks, which pass everything on
-/// as it is, except for the reply to the first request, in which passthrough is accepted
+/// Only root can open it. libfuse reads and writes through two callbacks, which pass all messages
+/// on unchanged, except for the reply to the first request, in which passthrough is accepted
 /// (`InitExchange`).
 final class FuseDevice: BackingDevice, Sendable {
   // Dependencies
   private let fileSystem: InventoryFileSystem
   private let logger: Logger
   // Constants
-  /// libfuse gets a duplicate, which it closes with its session.
+  /// The device's descriptor. libfuse gets a duplicate, which it closes with its session.
   private let descriptor: Int32
   // Mutable state
   /// The INIT request in which the kernel offers passthrough, until it is answered.
@@ -26,11 +27,11 @@ final class FuseDevice: BackingDevice, Sendable {
   private let isOn = Atomic(false)
   private let isClosed = Atomic(false)
 
-  /// Opens the device and mounts. Nil when this is not possible here, and libfuse should try its
-  /// own ways.
+  /// Opens the device and mounts. Returns nil when this is not possible here, so that libfuse
+  /// should try its own ways.
   init?(_ options: MountOptions, _ fileSystem: InventoryFileSystem, logger: Logger) {
     guard geteuid() == 0 else {
-      logger.debug("passthrough: off, it takes root")
+      logger.debug("passthrough is off: it needs root")
       return nil
     }
     let descriptor = Glibc.open("/dev/fuse", O_RDWR | O_CLOEXEC)
@@ -54,14 +55,14 @@ final class FuseDevice: BackingDevice, Sendable {
 
   deinit { disconnect() }
 
-  /// Closes the device; with libfuse's duplicate closed too, the kernel fails who still waits. To
-  /// be called when no requests are served any more.
+  /// Closes the device; with libfuse's duplicate closed too, the kernel fails the requests that
+  /// still wait. It must be called when no requests are served any more.
   func disconnect() {
     if !isClosed.exchange(true, ordering: .relaxed) { close(descriptor) }
   }
 
-  /// Has the session use this device. The session's user data is the `OperationContext` that has
-  /// it.
+  /// Makes the session use this device. The session's user data is the `OperationContext` that owns
+  /// the device.
   func attach(to session: OpaquePointer) -> Bool {
     let duplicate = inventoryfs_duplicate(descriptor)
     guard duplicate >= 0 else { return false }
@@ -75,7 +76,8 @@ final class FuseDevice: BackingDevice, Sendable {
     return true
   }
 
-  /// Whether the kernel still has the other end: it has not once the mount is gone, or was aborted.
+  /// Whether the kernel still has the other end open; it closes that when the mount is gone or was
+  /// aborted.
   var isConnected: Bool {
     var poll = pollfd(fd: descriptor, events: 0, revents: 0)
     return !(Glibc.poll(&poll, 1, 0) == 1 && poll.revents & Int16(POLLERR) != 0)
@@ -85,13 +87,13 @@ final class FuseDevice: BackingDevice, Sendable {
 
   var isPassthroughOn: Bool { isOn.load(ordering: .relaxed) }
 
-  /// Registers a file with the kernel. Nil where that is not possible; it is not tried again when
-  /// it never will be.
+  /// Registers a file with the kernel. Returns nil where that is not possible; passthrough is
+  /// turned off when it never will be.
   func openBacking(_ file: Int32) -> UInt32? {
     let id = inventoryfs_open_backing(descriptor, file)
     if id > 0 { return UInt32(id) }
     if ![EMFILE, ENFILE, ENOMEM, ENOSPC].contains(-id) {
-      turnOff("the kernel refuses the file (\(String(cString: strerror(-id))))")
+      turnOff("the kernel refuses the cache's files (\(String(cString: strerror(-id))))")
     }
     return nil
   }
@@ -101,7 +103,7 @@ final class FuseDevice: BackingDevice, Sendable {
   private func turnOff(_ reason: String) {
     isOn.store(false, ordering: .relaxed)
     fileSystem.offerPassthrough(false)
-    logger.debug("passthrough: off, \(reason)")
+    logger.debug("passthrough is off: \(reason)")
   }
 
   // MARK: libfuse's callbacks
@@ -113,7 +115,8 @@ final class FuseDevice: BackingDevice, Sendable {
     if found == nil { turnOff("the kernel does not offer it") }
   }
 
-  /// The reply with passthrough accepted in it, when it is the one to the offer.
+  /// Returns the reply to the kernel's offer with passthrough accepted in it; nil for other
+  /// replies.
   fileprivate func accepting(_ reply: UnsafeBufferPointer<iovec>) -> [UInt8]? {
     guard let pending = offer.withLock({ $0 }) else { return nil }
     var bytes = reply.flatMap {
@@ -123,7 +126,7 @@ final class FuseDevice: BackingDevice, Sendable {
     offer.withLock { $0 = nil }
     isOn.store(true, ordering: .relaxed)
     fileSystem.offerPassthrough(true)
-    logger.debug("passthrough: on")
+    logger.debug("passthrough is on")
     return bytes
   }
 }

@@ -1,6 +1,6 @@
-/// What has to be changed in the first exchange with the kernel so that it takes files for
-/// passthrough, which libfuse knows from 3.17 on (`FUSE_CAP_PASSTHROUGH`,
-/// `conn->max_backing_stack_depth`). Layouts: linux/fuse.h of 6.9.
+/// The changes to the first exchange with the kernel that make it accept files for passthrough.
+/// libfuse makes them itself from 3.17 on (`FUSE_CAP_PASSTHROUGH`,
+/// `conn->max_backing_stack_depth`). The layouts are those of linux/fuse.h of 6.9.
 ///
 ///     fuse_in_header    0 len  4 opcode  8 unique ... 40
 ///       fuse_init_in    0 major  4 minor  8 max_readahead  12 flags  16 flags2 ...
@@ -32,7 +32,8 @@ enum InitExchange {
       && request.loadUnaligned(fromByteOffset: 4, as: UInt32.self) == initOpcode
   }
 
-  /// Accepts the offer in libfuse's reply to it. False when this is not that reply, or an error.
+  /// Accepts the offer in libfuse's reply to it. Returns false when this is not that reply, or an
+  /// error.
   static func accept(_ offer: UInt64, in reply: inout [UInt8]) -> Bool {
     let flags = outHeaderSize + 12
     let flags2 = outHeaderSize + 32
@@ -48,7 +49,7 @@ enum InitExchange {
       }
       set(extendedFlag, at: flags)
       set(passthroughFlag, at: flags2)
-      // Files on an ordinary file system, not on an overlay.
+      // The backing files are on an ordinary file system, not on an overlay.
       reply.storeBytes(of: 1, toByteOffset: maxStackDepth, as: UInt32.self)
       return true
     }
@@ -58,16 +59,16 @@ enum InitExchange {
 /// The reply to an OPEN whose file the kernel reads by itself: `fuse_open_out`, whose last word
 /// libfuse leaves unused.
 enum PassthroughOpenReply {
-  /// FOPEN_NOFLUSH and FOPEN_PASSTHROUGH. Without FOPEN_KEEP_CACHE: passthrough has no pages of its
-  /// own to keep.
+  /// FOPEN_NOFLUSH and FOPEN_PASSTHROUGH. FOPEN_KEEP_CACHE is not set, because passthrough has no
+  /// pages of its own to keep.
   private static let flags: UInt32 = 1 << 5 | 1 << 7
-  /// FOPEN_DIRECT_IO. It goes before passthrough: reads come to us, and maps still go to the
-  /// backing file.
+  /// FOPEN_DIRECT_IO. It takes precedence over passthrough: reads come to us, and mappings still
+  /// use the backing file.
   private static let directFlag: UInt32 = 1 << 0
 
-  /// - Parameter isDirect: whether the file was opened with O_DIRECT. Read by the kernel itself it
-  ///   would want offsets and buffers aligned as the cache's file system wants them; read from us,
-  ///   it takes any.
+  /// - Parameter isDirect: whether the file was opened with O_DIRECT. If the kernel read it by
+  ///   itself, offsets and buffers would have to be aligned as the cache's file system requires;
+  ///   our reads accept any.
   static func bytes(handle: UInt64, backing: UInt32, isDirect: Bool) -> [UInt8] {
     let flags = isDirect ? flags | directFlag : flags
     var bytes: [UInt8] = []

@@ -24,7 +24,7 @@ func makeOperations() -> fuse_lowlevel_ops {
   return operations
 }
 
-/// The first request: the two sides agree on what they can do.
+/// Handles the first request, in which the two sides agree on their features.
 private func initialise(
   _ context: UnsafeMutableRawPointer?, _ connection: UnsafeMutablePointer<fuse_conn_info>?
 ) {
@@ -32,22 +32,23 @@ private func initialise(
   let operations = OperationContext.from(userData: context)
   let maxRead = UInt32(OperationContext.maxReadInBytes)
   connection.pointee.max_read = maxRead
-  // Nothing is written, but the kernel derives the largest request, reads included, from it.
+  // No data is written, but the kernel derives the largest request, reads included, from this
+  // value.
   connection.pointee.max_write = maxRead
   connection.pointee.max_readahead = maxRead
   connection.pointee.max_background = operations.maxBackground
   connection.pointee.congestion_threshold = operations.maxBackground * 3 / 4
-  // Sizes and times never change under a mount, so nothing has to be invalidated when they are seen
-  // again.
+  // Sizes and times never change under a mount, so no pages have to be invalidated when they are
+  // read again.
   connection.pointee.want &= ~UInt32(FUSE_CAP_AUTO_INVAL_DATA)
   connection.pointee.want |= connection.pointee.capable & UInt32(FUSE_CAP_PARALLEL_DIROPS)
 }
 
-/// A path component that the kernel does not remember.
+/// Looks up a path component that the kernel does not remember.
 private func lookUp(_ raw: fuse_req_t?, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>?) {
   guard let raw, let context = OperationContext.from(raw), let name else { return }
   let request = KernelRequest(raw: raw)
-  // A name that is no UTF-8 is none of ours.
+  // The file system has no names that are not UTF-8.
   guard let name = String(validatingCString: name) else { return request.replyNoEntry() }
   do throws(FileSystemError) {
     request.reply(
@@ -57,7 +58,7 @@ private func lookUp(_ raw: fuse_req_t?, _ parent: fuse_ino_t, _ name: UnsafePoin
   }
 }
 
-/// `stat`, when the kernel does not remember.
+/// Handles `stat` of a node whose attributes the kernel does not remember.
 private func getAttributes(
   _ raw: fuse_req_t?, _ node: fuse_ino_t, _: UnsafeMutablePointer<fuse_file_info>?
 ) {
@@ -71,7 +72,7 @@ private func getAttributes(
   }
 }
 
-/// Every `open`; the kernel has checked permissions.
+/// Handles every `open`; the kernel has checked permissions.
 private func open(
   _ raw: fuse_req_t?, _ node: fuse_ino_t, _ info: UnsafeMutablePointer<fuse_file_info>?
 ) {
@@ -96,7 +97,7 @@ private func open(
   }
 }
 
-/// The last `close` of a file, after all its reads.
+/// Handles the last `close` of a file, after all its reads.
 private func release(
   _ raw: fuse_req_t?, _: fuse_ino_t, _ info: UnsafeMutablePointer<fuse_file_info>?
 ) {
@@ -108,7 +109,7 @@ private func release(
   KernelRequest(raw: raw).reply(errno: 0)
 }
 
-/// Pages that are not in the kernel's page cache: what a reader asked for, or the kernel's own
+/// Reads pages that are not in the kernel's page cache, for a reader or for the kernel's own
 /// read-ahead.
 private func read(
   _ raw: fuse_req_t?, _: fuse_ino_t, _ size: Int, _ offset: off_t,
@@ -164,7 +165,7 @@ private func readDirectoryWithAttributes(
   readDirectory(raw, node, size, offset, withAttributes: true)
 }
 
-/// A part of a directory, from `offset` on: 0 is `.`, 1 is `..`, 2 and on are the items.
+/// Lists a part of a directory, from `offset` on: 0 is `.`, 1 is `..`, 2 and on are the items.
 private func readDirectory(
   _ raw: fuse_req_t?, _ node: fuse_ino_t, _ size: Int, _ offset: off_t, withAttributes: Bool
 ) {
@@ -196,7 +197,7 @@ private func readDirectory(
   }
 }
 
-/// `df` and `statvfs`.
+/// Handles `df` and `statvfs`.
 private func getStatistics(_ raw: fuse_req_t?, _: fuse_ino_t) {
   guard let raw, let context = OperationContext.from(raw) else { return }
   let totals = context.fileSystem.totals

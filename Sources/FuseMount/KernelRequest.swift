@@ -4,13 +4,13 @@ import Glibc
 import InventoryFileSystem
 import Locks
 
-/// A request of the kernel's that is to be answered exactly once. libfuse frees it with the answer.
+/// A request from the kernel, which must get exactly one reply. libfuse frees it with the reply.
 struct KernelRequest: @unchecked Sendable {
-  // libfuse allows a request to be answered by any thread; that it is answered once, and not used
-  // afterwards, is what the users of this type see to.
+  // libfuse allows any thread to reply to a request; the users of this type ensure that each gets
+  // one reply and is not used afterwards.
   let raw: fuse_req_t
 
-  /// What `stat` results may be remembered for: a manifest does not change.
+  /// How long the kernel may remember results of `stat`: a manifest does not change.
   static let forever: Double = 365 * 86400
 
   func reply(_ error: FileSystemError) { reply(errno: error.errno) }
@@ -23,7 +23,7 @@ struct KernelRequest: @unchecked Sendable {
 
   func reply(bytes: [UInt8]) { bytes.withUnsafeBytes { reply(bytes: $0) } }
 
-  /// For getxattr and listxattr: the value, or its size when `limit` is 0.
+  /// Replies to getxattr or listxattr with the value, or with its size when `limit` is 0.
   func reply(attribute value: [UInt8], limit: Int) {
     if limit == 0 {
       fuse_reply_xattr(raw, value.count)
@@ -44,16 +44,16 @@ struct KernelRequest: @unchecked Sendable {
     fuse_reply_entry(raw, &entry)
   }
 
-  /// A name that does not exist, and will not.
+  /// Replies that a name does not exist, and never will.
   func replyNoEntry() {
     var entry = fuse_entry_param()
     entry.entry_timeout = Self.forever
     fuse_reply_entry(raw, &entry)
   }
 
-  /// Hands the open file to the kernel, which gives it back with each read and with the release.
+  /// Hands the open file to the kernel, which passes it back with each read and with the release.
   ///
-  /// - Parameter backing: what the kernel is to read from by itself.
+  /// - Parameter backing: the backing id of the file that the kernel reads by itself; nil for none.
   /// - Returns: false when the opener is gone already and no release will come.
   func reply(opened file: OpenFile, _ info: fuse_file_info, backing: UInt32?) -> Bool {
     var info = info
@@ -120,6 +120,6 @@ extension NodeAttributes {
     return entry
   }
 
-  /// What `cp` and `cat` take as their buffer size.
+  /// The block size that `stat` shows, which `cp` and `cat` use as their buffer size.
   private var preferredReadSizeInBytes: Int { 1 << 20 }
 }

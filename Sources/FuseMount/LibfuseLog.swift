@@ -2,7 +2,7 @@ import CFuse3
 import Glibc
 import Locks
 
-/// What libfuse has to say. It prints to standard error; while a session is set up its words are
+/// The messages of libfuse. It prints them to standard error; while a session is set up they are
 /// collected instead, to become part of one error message.
 enum LibfuseLog {
   private static let collected = Lock<String>("")

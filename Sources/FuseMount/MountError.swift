@@ -6,9 +6,9 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
   case mountpointNotADirectory(path: String)
   case mountpointNotEmpty(path: String, name: String)
   case alreadyMounted(path: String, source: String)
-  /// A mount of ours on the mountpoint whose process is alive but silent.
+  /// A mount of ours is on the mountpoint, and its process is alive but does not respond.
   case doesNotAnswer(path: String, source: String)
-  /// A mount of another FUSE program; `isDead` if its process has ended.
+  /// A mount of another FUSE program is on the mountpoint; `isDead` if its process has ended.
   case mountedByOther(path: String, type: String, source: String, isDead: Bool)
   /// It was unmounted, but its process serves it elsewhere.
   case mountedElsewhere(path: String, process: Int32, places: OtherPlaces)
@@ -46,15 +46,15 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
         + "; name another directory, or unmount it with: "
         + (geteuid() == 0 ? "umount" : "fusermount3 -u") + " \(shellWord(path))"
     case .mountedElsewhere(let path, let process, let places):
-      "\(path) is unmounted, but process \(process) goes on serving the inventory, which is also "
-        + "mounted \(places); unmount it there, or end it everywhere with: kill \(process)"
+      "\(path) is unmounted, but process \(process) still serves the inventory, which is also "
+        + "mounted \(places); unmount it there, or end the process with: kill \(process)"
     case .processLivesOn(let path, let process, let isStopped):
       isStopped
         ? "\(path) is unmounted, but process \(process), which served it, is stopped and cannot end; "
-          + "let it end with: kill -CONT \(process)"
-        : "\(path) is unmounted, but process \(process), which served it, has not ended: a disk, or the "
-          + "log, may keep it, or the inventory is also mounted elsewhere; "
-          + "see what it does in its log, or end it with: kill \(process)"
+          + "continue it with: kill -CONT \(process)"
+        : "\(path) is unmounted, but process \(process), which served it, has not ended: it may wait for a "
+          + "disk or for its log, or the inventory is also mounted elsewhere; "
+          + "see its log, or end it with: kill \(process)"
     case .mountpointUnusable(let path, let errno):
       "mountpoint \(path) cannot be used: \(String(cString: strerror(errno)))"
     case .noFuseDevice:
@@ -74,14 +74,14 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
       "\(path) was mounted by user \(userID); unmount it as that user, or as root"
     case .busy(let path):
       "\(path) is in use; close what has files open there (see 'fuser -vm'), "
-        + "or let it go once they are closed with: inventoryfs unmount --lazy \(shellWord(path))"
+        + "or unmount it now and let them be closed later with: inventoryfs unmount --lazy \(shellWord(path))"
     case .unmountFailed(let path, let detail):
       "cannot unmount \(path): \(detail)"
     }
   }
 }
 
-/// As a shell takes it for one word.
+/// The text quoted so that a shell takes it for one word.
 private func shellWord(_ text: String) -> String {
   let isPlain = text.utf8.allSatisfy {
     switch $0 {

@@ -1,8 +1,8 @@
-/// How a file system is mounted.
+/// The options of a mount.
 public struct MountOptions: Sendable {
-  /// Absolute.
+  /// The absolute path of the mountpoint.
   public let mountpoint: String
-  /// Shown by `mount` and `df`.
+  /// The source that `mount` and `df` show.
   public let source: String
   public let allowOther: Bool
   /// The most read-ahead requests that the kernel sends at once.
@@ -15,7 +15,8 @@ public struct MountOptions: Sendable {
     self.maxBackground = maxBackground
   }
 
-  /// mount(2) takes no source that is longer than a page, its final zero included.
+  /// Cuts a source, because mount(2) accepts none that is longer than a page, its final zero
+  /// included.
   private static func cut(_ source: String) -> String {
     guard source.utf8.count >= 4096 else { return source }
     return String(decoding: source.utf8.prefix(4096 - 4), as: UTF8.self)

@@ -6,21 +6,21 @@ import Locks
 public import Logging
 import Posix
 
-/// A mounted file system: libfuse's session, the threads that serve it, and their end.
+/// A mounted file system: libfuse's session and the threads that serve it.
 ///
 /// The session's threads never wait for the network: a read that has to wait is parked, so a few
 /// threads serve any number of readers, and are enough to keep a local disk busy. Each owns one
 /// buffer of the largest read, because a buffer that stays with its thread is 2.5 times as fast as
 /// one allocated per read (measured on 1 MiB reads).
 ///
-/// They are our own threads rather than libfuse's loop because that ends them by cancellation,
-/// which Swift code does not survive.
+/// They are our own threads rather than libfuse's loop, because libfuse ends threads by
+/// cancellation, which Swift code does not survive.
 public final class MountSession: Sendable {
   /// Threads that receive requests and answer those that need not wait.
   public static let threadCount = 4
   /// Threads that answer reads that had to wait.
   public static let replyThreadCount = 2
-  /// For so long the end waits for threads that a disk, or a log, keeps.
+  /// How long the end waits for threads that are blocked by a disk or a log.
   private static let endTimeoutInSeconds = 10
 
   // libfuse's session may be used from any thread; it is destroyed by `waitUntilUnmounted`, after
@@ -28,7 +28,7 @@ public final class MountSession: Sendable {
   private nonisolated(unsafe) let session: OpaquePointer
   private let context: OperationContext
   private let mountpoint: String
-  /// The mount's, by which it is told from another that has taken its place.
+  /// The mount's device, which differs from that of another mount that has taken its place.
   private let mountedDevice: String?
   private let logger: Logger
   private let giveUp: @Sendable () -> Void
@@ -37,23 +37,23 @@ public final class MountSession: Sendable {
   private let endedThreadCount = Lock(0)
   /// Signalled by each thread as it ends.
   private let threadEnded = DispatchSemaphore(value: 0)
-  /// Whether everything is being freed. Held while `unmount` uses what is then freed.
+  /// Whether the session's resources are being freed. It is locked while `unmount` uses them.
   private let isFinished = Lock(false)
-  /// Whether the end has begun, and the time that it may take runs.
+  /// Whether the end has begun, and its timeout is running.
   private let isEndWatched = Lock(false)
-  /// Whether everything has been freed.
+  /// Whether the session's resources have been freed.
   private let hasEnded = Lock(false)
 
-  /// Mounts. The file system answers once `serve` has started its threads.
+  /// Mounts the file system. It replies to requests once `serve` has started its threads.
   ///
-  /// - Parameter giveUp: ends the process at once. Called where threads do not end in time, whose
-  ///   memory cannot be freed; the cache may be left at any moment.
+  /// - Parameter giveUp: ends the process at once. It is called when threads do not end in time, so
+  ///   that their memory cannot be freed; the cache tolerates an end at any moment.
   public init(
     _ fileSystem: InventoryFileSystem, _ options: MountOptions, logger: Logger,
     giveUp: @escaping @Sendable () -> Void
   ) throws(MountError) {
     self.giveUp = giveUp
-    // Before there is anything that would be left when it throws.
+    // This comes first, because nothing has to be undone yet when it throws.
     try Self.checkDevice()
     guard
       let pool = ReplyPool(
@@ -99,7 +99,7 @@ public final class MountSession: Sendable {
     mountedDevice = MountTable()?.topmost(at: mountpoint)?.device
   }
 
-  /// Starts answering the kernel. On failure nothing is mounted any more.
+  /// Starts the threads that reply to the kernel. On failure the mount is removed.
   public func serve() throws(MountError) {
     for _ in 0..<Self.threadCount {
       guard let thread = PosixThread(named: "fuse", { [self] in serveRequests() }) else {
@@ -112,21 +112,21 @@ public final class MountSession: Sendable {
     raiseKernelReadAhead()
   }
 
-  /// Waits until the file system has been unmounted, by `unmount` or from outside, and frees
-  /// everything.
+  /// Waits until the file system has been unmounted, by `unmount` or from outside, and frees the
+  /// session's resources.
   public func waitUntilUnmounted() {
     let threads = threads.withLock { $0 }
     for _ in threads {
       threadEnded.wait()
       watchEnd()
     }
-    // An `unmount` under way is waited for; a later one finds nothing to do.
+    // This waits for an `unmount` that is under way; a later one does nothing.
     isFinished.withLock { $0 = true }
     for thread in threads { thread.join() }
     context.fileSystem.shutDown()
     context.pool.stop()
-    // Undoes the mount if it is still there, and closes the connection: readers that are left get
-    // ENOTCONN. libfuse does so with what it mounted, and knows nothing of what we did.
+    // This removes the mount if it still exists, and closes the connection: remaining readers get
+    // ENOTCONN. libfuse does so for its own mounts, and does not know ours.
     if isInPlace {
       if context.device?.isConnected == true { try? Mountpoint.detach(mountpoint, lazily: true) }
       fuse_session_unmount(session)
@@ -137,15 +137,15 @@ public final class MountSession: Sendable {
     hasEnded.withLock { $0 = true }
   }
 
-  /// Takes the mount away even if files are open there, and lets `waitUntilUnmounted` return. From
-  /// any thread.
+  /// Removes the mount even if files are open there, and lets `waitUntilUnmounted` return. It may
+  /// be called from any thread.
   public func unmount() {
     isFinished.withLock { isFinished in
       if !isFinished { endThreads() }
     }
   }
 
-  /// Sees to it that a thread which is kept by a hung disk does not keep the process.
+  /// Ensures that a thread which is blocked by a hung disk does not keep the process from ending.
   private func watchEnd() {
     let isFirst = isEndWatched.withLock { isWatched in
       defer { isWatched = true }
@@ -158,15 +158,15 @@ public final class MountSession: Sendable {
       // The log may be what hangs.
       _ = answer(withinMilliseconds: 1000) { [logger, mountpoint] in
         logger.error(
-          "\(mountpoint): threads are kept, perhaps by the cache's disk or the log; the process ends without them"
+          "\(mountpoint): some threads do not end, perhaps because the cache's disk or the log hangs; the process ends without waiting for them"
         )
       }
       giveUp()
     }
   }
 
-  /// Whether this mount is what is seen at its mountpoint: a lazy unmount leaves it to who has
-  /// files open in it, and then another may be there by now.
+  /// Whether this mount is visible at its mountpoint: after a lazy unmount only programs with open
+  /// files use it, and another mount may be there by now.
   private var isInPlace: Bool { MountTable()?.topmost(at: mountpoint)?.device == mountedDevice }
 
   private func endThreads() {
@@ -176,12 +176,12 @@ public final class MountSession: Sendable {
     } catch {
       logger.warning("\(error)")
     }
-    // Reads that wait for the network fail now.
+    // This fails reads that wait for the network.
     context.fileSystem.shutDown()
     fuse_session_exit(session)
-    // With files open the kernel does not hang up, so threads that wait for a request are called
-    // out of it. A signal that comes just before a thread starts to wait is lost, hence the
-    // repetition.
+    // With files open the kernel does not close the connection, so a signal interrupts threads that
+    // wait for a request. A signal that arrives just before a thread starts to wait is lost, hence
+    // the repetition.
     let threads = threads.withLock { $0 }
     while endedThreadCount.withLock({ $0 }) < threads.count {
       for thread in threads { thread.signal(SIGUSR1) }
@@ -198,7 +198,8 @@ public final class MountSession: Sendable {
     var wakeUp = sigset_t()
     sigemptyset(&wakeUp)
     sigaddset(&wakeUp, SIGUSR1)
-    // Does nothing, but ends the system call that it arrives in: without SA_RESTART.
+    // The handler does nothing, but without SA_RESTART the signal ends the system call that it
+    // arrives in.
     var action = sigaction()
     action.__sigaction_handler.sa_handler = { _ in }
     sigaction(SIGUSR1, &action, nil)
@@ -208,7 +209,8 @@ public final class MountSession: Sendable {
       let count = fuse_session_receive_buf(session, &message)
       switch count {
       case 1...: fuse_session_process_buf(session, &message)
-      // The session has ended: the kernel has hung up, or `endThreads` has called.
+      // The session has ended: the kernel has closed the connection, or `endThreads` has sent a
+      // signal.
       case 0: break serving
       case -EINTR: continue
       // The kernel, or malloc, is short of memory for the moment.
@@ -229,7 +231,7 @@ public final class MountSession: Sendable {
 
   // MARK: Mounting
 
-  /// What the session is made with; to be freed by `fuse_opt_free_args`.
+  /// The arguments that the session is made with; `fuse_opt_free_args` must free them.
   static func arguments(_ options: MountOptions) -> fuse_args {
     // A comma would end the option, a backslash escapes it: libfuse's own rule.
     let source = options.source.replacing("\\", with: "\\\\").replacing(",", with: "\\,")
@@ -257,10 +259,10 @@ public final class MountSession: Sendable {
     }
   }
 
-  /// The kernel reads ahead 128 KiB unless told otherwise, which only root may; with 1 MiB a
-  /// sequential reader is half again as fast. Without it everything still works.
+  /// Sets the kernel's read-ahead to 1 MiB, with which a sequential reader is half again as fast as
+  /// with the default of 128 KiB. Only root may set it, and a failure does no harm.
   private func raiseKernelReadAhead() {
-    // By the mount's own device, not by whatever is mounted on the path by now.
+    // The device is the mount's own, not that of another mount on the path by now.
     guard let mountedDevice,
       let file = fopen("/sys/class/bdi/\(mountedDevice)/read_ahead_kb", "we")
     else { return }

@@ -1,18 +1,19 @@
 import Glibc
 import Posix
 
-/// A table of mounts such as `/proc/self/mountinfo` (proc_pid_mountinfo(5)): what is mounted where.
-/// Reading it asks no file system anything, so it works whatever has become of the processes that
-/// serve the mounts.
+/// A table of mounts such as `/proc/self/mountinfo` (proc_pid_mountinfo(5)). Reading it sends no
+/// request to any file system, so it works whatever has become of the processes that serve the
+/// mounts.
 public struct MountTable: Sendable {
   public struct Mount: Sendable {
-    /// As bytes: for the kernel "é" in one character and in two are two names.
+    /// The mountpoint's bytes: for the kernel "é" in one character and in two are two names.
     let mountpoint: [UInt8]
     public let type: String
     public let source: String
-    /// Who mounted, where the file system says it.
+    /// The user who mounted it; nil where the file system does not say.
     let userID: uid_t?
-    /// `major:minor`. It names the mounted file system, wherever and however often that is mounted.
+    /// The device as `major:minor`. It names the mounted file system, wherever and however often
+    /// that is mounted.
     public let device: String
 
     /// The kernel's number of a FUSE connection is the minor number of its device.
@@ -22,7 +23,7 @@ public struct MountTable: Sendable {
     public var path: String { String(decoding: mountpoint, as: UTF8.self) }
   }
 
-  /// In the order of the table: of mounts on one point the last is on top.
+  /// The mounts in the order of the table: of mounts on one point the last is on top.
   let mounts: [Mount]
 
   /// The mounts that a process sees.
@@ -36,10 +37,10 @@ public struct MountTable: Sendable {
     self.init(parsing: table)
   }
 
-  /// A line of another shape is passed over.
+  /// Reads a table; lines of another form are skipped.
   ///
-  /// A field may begin with a mark that Swift would join to the space before it, so that all is
-  /// compared as bytes.
+  /// A field may begin with a combining mark that Swift would join to the space before it, so all
+  /// fields are compared as bytes.
   init(parsing table: [UInt8]) {
     // 36 35 98:0 /root /mountpoint options [optional fields] - type source options
     mounts = table.split(separator: UInt8(ascii: "\n")).compactMap { line in

@@ -3,22 +3,22 @@ import Glibc
 import Posix
 import SystemPackage
 
-/// The directory that is mounted over, seen from outside: what is there, and taking away what is.
+/// The directory that is mounted over: finds the mounts on it, and removes them.
 ///
-/// What is mounted on a path is read from the mount table. The path itself is asked only where
-/// nothing of FUSE is mounted on it, or for a limited time: a process that is stopped or hangs
-/// keeps whoever asks its mount.
+/// Mounts are found in the mount table. The path itself is accessed only where no FUSE file system
+/// is mounted on it, or with a timeout: a serving process that is stopped or hangs blocks every
+/// access to its mount.
 public enum Mountpoint {
   /// The type that `/proc/self/mountinfo` shows for our mounts.
   public static let fileSystemType = "fuse.inventoryfs"
-  /// How long a mount that is in the way may take to say whether it works.
+  /// The timeout for an existing mount to show whether it works.
   private static let answerLimitInMilliseconds = 2000
 
   /// A directory that can be mounted over.
   public struct Prepared: Sendable {
     /// The absolute path, without symbolic links.
     public let path: String
-    /// A mount of ours on it whose process has ended.
+    /// The stale mount of ours on it, whose process has ended; nil if there is none.
     let deadMount: MountTable.Mount?
   }
 
@@ -45,16 +45,16 @@ public enum Mountpoint {
     return Prepared(path: real, deadMount: nil)
   }
 
-  /// Takes away the mount whose process has ended, if `prepare` found one, and checks the directory
-  /// below it. To be called when nothing but mounting is left to do.
+  /// Removes the stale mount, if `prepare` found one, and checks the directory below it. It must be
+  /// called just before mounting, when all other preparations have succeeded.
   ///
-  /// - Returns: what was mounted, for the log; nil if there was nothing to take away.
+  /// - Returns: the source of the removed mount, for the log; nil if there was none.
   public static func clear(_ prepared: Prepared) throws(MountError) -> String? {
     guard let dead = prepared.deadMount else { return nil }
     if MountTable()?.topmost(at: prepared.path)?.device == dead.device {
       try detach(prepared.path, lazily: true)
     }
-    // Another one may lie below it.
+    // Another mount may lie below it.
     let below = try prepare(prepared.path)
     _ = try clear(below)
     return dead.source
@@ -62,8 +62,8 @@ public enum Mountpoint {
 
   private enum State { case works, dead }
 
-  /// A dead mount's root may still be in the kernel's attribute cache: only statfs always asks the
-  /// process.
+  /// The state of a mount. A dead mount's root may still be in the kernel's attribute cache: only
+  /// statfs always sends a request to the process.
   private static func state(of path: String) -> State {
     var statistics = statvfs()
     let isDead = statvfs(path, &statistics) != 0 && (errno == ENOTCONN || errno == ECONNABORTED)
@@ -80,11 +80,11 @@ public enum Mountpoint {
       }
     }
     guard info.st_mode & S_IFMT == S_IFDIR else { throw .mountpointNotADirectory(path: path) }
-    // Mounted over, the root or /proc would take the machine's programs along.
+    // Mounting over the root or /proc would break the machine's programs.
     if let name = firstName(in: real) { throw .mountpointNotEmpty(path: path, name: name) }
   }
 
-  /// Something that a directory holds; nil where it is empty or cannot be listed.
+  /// The name of one item in a directory; nil where it is empty or cannot be listed.
   private static func firstName(in directory: String) -> String? {
     guard let stream = opendir(directory) else { return nil }
     defer { closedir(stream) }
@@ -95,10 +95,10 @@ public enum Mountpoint {
     return nil
   }
 
-  /// Takes the mount away. As an ordinary user through fusermount3.
+  /// Removes the mount; for an ordinary user fusermount3 does so.
   ///
-  /// - Parameter lazily: at once even if files are open there; they stay usable until they are
-  ///   closed.
+  /// - Parameter lazily: whether to remove the mount at once even if files are open there; those
+  ///   stay usable until they are closed.
   public static func detach(_ path: String, lazily: Bool) throws(MountError) {
     if geteuid() == 0 {
       switch inventoryfs_unmount(path, lazily ? 1 : 0) {
@@ -121,8 +121,8 @@ public enum Mountpoint {
     throw .busy(path: path)
   }
 
-  /// The path from the root, without symbolic links. The path itself is not asked where something
-  /// is mounted on it: only the directory that it is in has to answer.
+  /// The path from the root, without symbolic links. The path itself is not accessed where a file
+  /// system is mounted on it: only its parent directory is.
   public static func absolute(_ path: String) -> String {
     let name = FilePath(path)
     if let last = name.lastComponent, last.kind == .regular {

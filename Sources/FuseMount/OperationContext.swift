@@ -2,14 +2,14 @@ import CFuse3
 import Glibc
 import InventoryFileSystem
 
-/// What the operations need; lives as long as the session.
+/// The objects that the operations need; it lives as long as the session.
 final class OperationContext: Sendable {
   let fileSystem: InventoryFileSystem
   let pool: ReplyPool
   let maxBackground: UInt32
   /// The buffer of the calling thread, set by the session's loop.
   let bufferKey: pthread_key_t
-  /// Nil where libfuse has opened the device.
+  /// The device; nil where libfuse has opened it.
   let device: FuseDevice?
   private let backingFiles: BackingFiles?
 
@@ -28,7 +28,8 @@ final class OperationContext: Sendable {
   /// The largest read that the kernel sends.
   static let maxReadInBytes = 1 << 20
 
-  /// The session passes itself nowhere else, and outlives its requests.
+  /// The context of a request. The session's user data is always an `OperationContext`, which
+  /// outlives the session's requests.
   static func from(_ request: fuse_req_t?) -> OperationContext? {
     fuse_req_userdata(request).map { from(userData: $0) }
   }
@@ -37,7 +38,7 @@ final class OperationContext: Sendable {
     Unmanaged<OperationContext>.fromOpaque(userData).takeUnretainedValue()
   }
 
-  /// Answers an open, in passthrough if the file can be.
+  /// Replies to an open, in passthrough if the file allows it.
   func reply(to request: KernelRequest, opened file: OpenFile, _ info: fuse_file_info) {
     let backing = backingFiles?.opened(file)
     if !request.reply(opened: file, info, backing: backing) { close(file) }

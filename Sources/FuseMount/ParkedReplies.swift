@@ -2,11 +2,11 @@ import CFuse3
 import InventoryFileSystem
 import Locks
 
-/// A request whose answer has to wait. Its reader may be interrupted meanwhile: libfuse then calls
-/// back, under a lock that its reply functions take too, so that the callback only leaves a note
-/// for the pool.
+/// A request whose reply has to wait. Its reader may be interrupted meanwhile: libfuse then calls
+/// back, under a lock that its reply functions take too, so the callback only queues a job for the
+/// pool.
 ///
-/// The object keeps itself alive until it has answered, because libfuse holds a plain pointer to it
+/// The object keeps itself alive until it has replied, because libfuse holds a plain pointer to it
 /// until then.
 class ParkedReply: @unchecked Sendable {
   // Constants, but for the mutex: safe to share. Subclasses add constants only.
@@ -21,7 +21,7 @@ class ParkedReply: @unchecked Sendable {
     fuse_req_interrupt_func(request.raw, requestWasInterrupted, pointer)
   }
 
-  /// How to let go of what is waited for; known only once the wait is under way.
+  /// Cancels the wait; nil until the wait is under way.
   func waits(_ interruption: Interruption?) {
     guard let interruption else { return }
     let isInterrupted = state.withLock { state in
@@ -41,24 +41,24 @@ class ParkedReply: @unchecked Sendable {
     }
   }
 
-  /// Answers with an error, from the pool: the caller may be libfuse's callback or a network
+  /// Replies with an error, from the pool: the caller may be libfuse's callback or a network
   /// thread.
   func fail(_ error: FileSystemError) {
     pool.runPromptly { [self] in answer { request.reply(error) } }
   }
 
-  /// Answers the request by `reply`, once, and lets go of what `init` retained.
+  /// Replies to the request by `reply`, once, and releases the reference that `init` retained.
   final func answer(_ reply: () -> Void) {
-    // The answer frees the request without waiting for a callback that is running. This does wait,
-    // and afterwards libfuse has no pointer to this object any more.
+    // The reply frees the request without waiting for a callback that is running. This call does
+    // wait for it, and afterwards libfuse has no pointer to this object any more.
     fuse_req_interrupt_func(request.raw, nil, nil)
     reply()
     Unmanaged.passUnretained(self).release()
   }
 }
 
-/// libfuse calls this for an interrupted request that has not been answered, with its pointer from
-/// `ParkedReply.init`, which is valid until the answer.
+/// libfuse calls this for an interrupted request without a reply, with its pointer from
+/// `ParkedReply.init`, which is valid until the reply.
 private func requestWasInterrupted(_ request: fuse_req_t?, _ context: UnsafeMutableRawPointer?) {
   guard let context else { return }
   Unmanaged<ParkedReply>.fromOpaque(context).takeUnretainedValue().wasInterrupted()
@@ -116,7 +116,8 @@ final class ParkedOpenReply: ParkedReply, ParkedOpen, @unchecked Sendable {
 final class ParkedAttributeReply: ParkedReply, ParkedAttribute, @unchecked Sendable {
   private let limit: Int
 
-  /// - Parameter limit: the size of the asker's buffer, 0 when it asks for the value's size.
+  /// - Parameter limit: the size of the caller's buffer; 0 when the caller asks for the value's
+  ///   size.
   init(_ request: KernelRequest, _ pool: ReplyPool, limit: Int) {
     self.limit = limit
     super.init(request, pool)

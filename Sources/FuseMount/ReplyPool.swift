@@ -1,13 +1,13 @@
 import Posix
 
-/// Threads that answer reads which had to wait, each with one buffer of the largest read.
+/// Threads that reply to reads which had to wait, each with one buffer of the largest read.
 ///
-/// Bytes come in on a network thread, which must go on receiving: copying a megabyte out of the
-/// cache file and into the kernel is done here. Jobs are bounded by the kernel, which has a bounded
+/// Bytes arrive on a network thread, which must go on receiving: these threads copy megabytes out
+/// of the cache file and into the kernel. The kernel bounds the jobs, because it has a bounded
 /// number of reads under way.
 ///
-/// One more thread tells those who waited in vain or were interrupted. Where the cache's disk
-/// hangs, so do the threads that copy from it, and nobody else is to wait for them.
+/// One more thread replies to requests that failed or were interrupted. Where the cache's disk
+/// hangs, so do the threads that copy from it, and these replies must not wait for them.
 final class ReplyPool: Sendable {
   typealias Job = @Sendable (UnsafeMutableRawBufferPointer) -> Void
 
@@ -16,7 +16,7 @@ final class ReplyPool: Sendable {
   private let threads: [PosixThread]
   private let promptThread: PosixThread
 
-  /// Nil when the system has no threads to give.
+  /// Starts the threads; returns nil when the system has no threads left.
   init?(threadCount: Int, bufferSizeInBytes: Int) {
     guard
       let promptThread = PosixThread(
@@ -41,14 +41,14 @@ final class ReplyPool: Sendable {
     self.threads = threads
   }
 
-  /// Runs the job soon, with a buffer that is its own meanwhile.
+  /// Runs the job soon, with a buffer that no other job uses meanwhile.
   func run(_ job: @escaping Job) { jobs.append(job) }
 
-  /// Runs the job soon, whatever keeps the threads of the others. It must not touch the cache's
+  /// Runs the job soon, even if the other threads are blocked. The job must not access the cache's
   /// disk.
   func runPromptly(_ job: @escaping @Sendable () -> Void) { promptJobs.append(job) }
 
-  /// Waits for all jobs and ends the threads. To be called once.
+  /// Waits for all jobs and ends the threads. It must be called once.
   func stop() {
     jobs.end()
     for thread in threads { thread.join() }

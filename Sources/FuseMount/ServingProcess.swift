@@ -2,8 +2,8 @@ import CLinux
 import Glibc
 import Posix
 
-/// The process that serves a mount: found without asking the mount, which may not answer, and
-/// watched until it ends.
+/// The process that serves a mount. It is found without a request to the mount, which may not
+/// respond, and can be watched until it ends.
 public final class ServingProcess: Sendable {
   public let pid: Int32
   // A descriptor of the process itself, by pidfd_open(2): it cannot come to mean another process of
@@ -17,7 +17,7 @@ public final class ServingProcess: Sendable {
   /// which is a number of the process's own pid namespace: it counts only if that process has
   /// /dev/fuse open.
   ///
-  /// - Returns: nil if no process that this user may look into serves the mount.
+  /// - Returns: the process; nil if none that this user may inspect serves the mount.
   public convenience init?(of mount: MountTable.Mount) {
     guard let connection = mount.minorDevice else { return nil }
     var isTold = false
@@ -45,16 +45,16 @@ public final class ServingProcess: Sendable {
 
   deinit { close(descriptor) }
 
-  /// Waits for the end. A process that has ended but was not waited for by its parent counts as
-  /// ended.
+  /// Waits for the process to end. A process that has ended but was not waited for by its parent
+  /// counts as ended.
   ///
-  /// - Returns: false if it goes on after that time.
+  /// - Returns: whether the process ended within that time.
   public func waitForEnd(milliseconds: Int32) -> Bool {
     var watched = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
     return poll(&watched, 1, milliseconds) == 1
   }
 
-  /// Whether somebody has stopped it (SIGSTOP, a debugger), so that it cannot end.
+  /// Whether the process is stopped (by SIGSTOP or a debugger), so that it cannot end.
   public var isStopped: Bool {
     // "PID (name) state ...": the name may hold anything.
     guard let file = fopen("/proc/\(pid)/stat", "re") else { return false }
@@ -118,9 +118,8 @@ public struct OtherPlaces: Sendable, CustomStringConvertible {
     let mountpoint: String
   }
 
-  /// Looks through the mount tables of all processes that this user may look into.
-  ///
-  /// - Returns: nil if none has the file system.
+  /// Searches the mount tables of all processes that this user may inspect. Returns nil if none has
+  /// the file system.
   public init?(of mount: MountTable.Mount) {
     mountpoints = MountTable()?.places(ofDevice: mount.device).map(\.path) ?? []
     var seen: Set<String> = [link("/proc/self/ns/mnt") ?? ""]
