@@ -31,7 +31,7 @@ final class FuseDevice: BackingDevice, Sendable {
   /// should try its own ways.
   init?(_ options: MountOptions, _ fileSystem: InventoryFileSystem, logger: Logger) {
     guard geteuid() == 0 else {
-      logger.debug("passthrough is off: it needs root")
+      logger.debug("passthrough: off, it needs root")
       return nil
     }
     let descriptor = Glibc.open("/dev/fuse", O_RDWR | O_CLOEXEC)
@@ -103,7 +103,7 @@ final class FuseDevice: BackingDevice, Sendable {
   private func turnOff(_ reason: String) {
     isOn.store(false, ordering: .relaxed)
     fileSystem.offerPassthrough(false)
-    logger.debug("passthrough is off: \(reason)")
+    logger.debug("passthrough: off, \(reason)")
   }
 
   // MARK: libfuse's callbacks
@@ -126,7 +126,7 @@ final class FuseDevice: BackingDevice, Sendable {
     offer.withLock { $0 = nil }
     isOn.store(true, ordering: .relaxed)
     fileSystem.offerPassthrough(true)
-    logger.debug("passthrough is on")
+    logger.debug("passthrough: on")
     return bytes
   }
 }
