@@ -3,28 +3,28 @@ import InventoryManifest
 import ObjectStore
 import ReadPlanning
 
-/// A chunk, where it is, and which version of it the cache should hold.
+/// A chunk, its location, and the version of it that the cache should hold.
 struct ChunkReference: Sendable {
   let id: ChunkID
   let location: S3Location
   let identity: CacheIdentity
-  /// What the first request asks for.
+  /// The bytes that the first request fetches.
   let opening: Range<Int>
-  /// Where the store has been asked already.
+  /// The ETag; nil if the store has not been asked for it yet.
   let eTag: String?
   let md5: MD5Digest?
 }
 
-/// Where the chunks of an inventory are in a store.
+/// The locations of an inventory's chunks in a store.
 struct ChunkReferences: Sendable {
   let bucket: String
   let inventory: Inventory
-  /// Names the store (`ObjectStore.identity`).
+  /// The store's name (`ObjectStore.identity`).
   let store: String
-  /// Larger ones cannot be opened (`FetchPlanner.largestChunkInBytes`).
+  /// The size of the largest chunk that can be opened (`FetchPlanner.largestChunkInBytes`).
   let largestChunkInBytes: Int
-  /// Of chunks whose object the manifest has listed before: how often. Each has an entry of the
-  /// cache to itself, because the planner keeps the books of one chunk for each entry.
+  /// For each chunk whose object the manifest has listed before, how often it has. Each such chunk
+  /// has its own entry in the cache, because the planner accounts for one chunk per entry.
   private let repetitions: [Int: Int]
 
   init(bucket: String, inventory: Inventory, store: String, largestChunkInBytes: Int) {
@@ -45,8 +45,8 @@ struct ChunkReferences: Sendable {
     S3Location(bucket: bucket, key: chunk.key)
   }
 
-  /// Nil for a chunk that cannot be opened, and when neither manifest nor store has said which
-  /// version it is.
+  /// The reference of a chunk; nil if the chunk cannot be opened, or its version is known neither
+  /// from the manifest nor from the store.
   func reference(to id: ChunkID, eTag: String?) -> ChunkReference? {
     guard inventory.chunks.indices.contains(id.index) else { return nil }
     let chunk = inventory.chunks[id.index]

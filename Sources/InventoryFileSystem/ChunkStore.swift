@@ -1,37 +1,36 @@
 public import ObjectStore
 
-/// What the file system needs of a store: answers to its requests, and nothing of how they are had.
-/// `ObjectStore` is the one that mounts use; the file system's tests have one in memory, so that
-/// they need neither sockets nor HTTP.
+/// The requests that the file system makes to a store. Mounts use `ObjectStore`; the file system's
+/// tests use a store in memory, so that they need neither sockets nor HTTP.
 ///
-/// Only what the cache does not hold is asked for, so that a read whose bytes are present never
-/// comes here.
+/// Only bytes that the cache does not hold are requested, so a read whose bytes are present never
+/// reaches the store.
 public protocol ChunkStore: Sendable {
-  /// Names the store where objects of several are kept apart (`ObjectStore.identity`).
+  /// The store's name, which tells its objects from those of other stores (`ObjectStore.identity`).
   var identity: String { get }
-  /// What this process has asked of the store so far.
+  /// How much this process has requested from the store so far.
   var traffic: ObjectStore.Traffic { get }
 
   /// Starts a GET, whose receiver is called as `ObjectReceiver` says.
   func get(_ request: ObjectRequest, to receiver: any ObjectReceiver) -> StoreTransfer
 
-  /// Starts a HEAD. `completion` is called once, on a thread of the store or, where nothing can be
-  /// sent, on this one.
+  /// Starts a HEAD. `completion` is called once, on a thread of the store or, where no request can
+  /// be sent, on this one.
   ///
   /// - Parameters:
   ///   - objectSizeInBytes: how long the object must be; nil if that is not known.
-  ///   - attempt: how often this has been asked for, this time included.
+  ///   - attempt: the attempt's number; the first is 1.
   func head(
     _ location: S3Location, objectSizeInBytes: Int?, attempt: Int,
     _ completion: @escaping @Sendable (Result<ResponseHead, StoreError>) -> Void
   ) -> StoreTransfer
 
-  /// Ends all transfers with `.cancelled`, as later ones end too, and returns when no receiver is
-  /// called any more.
+  /// Ends all transfers with `.cancelled`, and returns when no receiver is called any more. Later
+  /// transfers end the same way.
   func shutDown()
 }
 
-/// A request under way, which whoever made it may give up.
+/// A request under way, which the caller may cancel.
 public struct StoreTransfer: Sendable {
   private let end: @Sendable () -> Void
 

@@ -1,22 +1,23 @@
+import PosixThreads
 import ReadPlanning
 
-// The longest that a reader waits (`--read-timeout`): a wait that is not answered by then fails,
-// whatever the store or we ourselves are doing, and although the cache's disk hangs: the threads
-// that tell do not touch it.
+// The longest time that a reader waits (`--read-timeout`): a wait that has no result by then fails,
+// whatever the store or this process is doing, and even while the cache's disk hangs, because the
+// threads that report timeouts do not access the disk.
 //
-// What has no bound is a disk that hangs under a thread which serves readers. A read whose bytes
-// are in the cache waits for nobody any more, and is copied for as long as that takes; no call to
-// read(2) of a local disk can be taken back. Two of them that had to wait before keep the next ones
-// that had to (`ReplyPool`), four that did not, or four opens of chunks that are not loaded, keep
-// all requests of the kernel.
+// A disk that hangs under a thread which serves readers has no timeout. A read whose bytes are in
+// the cache no longer waits for the store, and is copied for as long as that takes; a call to
+// read(2) on a local disk cannot be cancelled. Two such reads that had to wait before block the
+// next reads that had to wait (`ReplyPool`); four that did not wait, or four opens of chunks that
+// are not loaded, block all requests of the kernel.
 //
-// When a request of its read-ahead fails, Linux asks for the first page once more, at once, before
-// the reader is told. Who waits then has waited already: bytes whose time was over a moment ago,
-// and which are still not here, are an error without waiting.
+// When a request of its read-ahead fails, Linux reads the first page once more, at once, before the
+// reader gets the error. That reader has waited already: bytes whose timeout passed a moment ago,
+// and which are still missing, are an error without another wait.
 
-/// A read whose time is over.
+/// A read whose timeout has passed.
 struct OverdueRead {
-  /// For so long bytes that did not come in time are not waited for again.
+  /// How long after a timeout reads of the same bytes fail without another wait.
   static let memory = Duration.seconds(2)
 
   let chunk: ChunkID
@@ -25,7 +26,7 @@ struct OverdueRead {
 }
 
 extension FetchCoordinator.State {
-  /// Keeps who waits, for no longer than `timeout`.
+  /// Registers a wait, which ends after `timeout` at the latest.
   mutating func park(
     _ wait: WaitID, _ waiting: FetchCoordinator.Waiting, for timeout: Duration
   ) {
@@ -37,18 +38,18 @@ extension FetchCoordinator.State {
     planExpiry()
   }
 
-  /// Takes out who waits, for the caller to answer: nil when that has been done already, or is just
-  /// about to be.
+  /// Removes a wait, whose reader the caller must reply to; nil when another thread has replied to
+  /// it already, or is just about to.
   mutating func letGo(
     of wait: WaitID
   ) -> (waiting: FetchCoordinator.Waiting?, [FetchPlanner.Action]) {
-    // What the planner knows nothing of.
+    // The planner does not know waits for attributes.
     if case .attribute? = waiting[wait] { return (waiting.removeValue(forKey: wait), []) }
     guard let actions = planner.cancel(wait) else { return (nil, []) }
     return (waiting.removeValue(forKey: wait), actions)
   }
 
-  /// Whether somebody has just waited for some of these bytes as long as one may.
+  /// Whether a read of some of these bytes has just timed out.
   mutating func isOverdue(_ chunk: ChunkID, _ bytes: Range<Int>) -> Bool {
     guard !overdue.isEmpty else { return false }
     let now = clock.now
@@ -64,8 +65,10 @@ extension FetchCoordinator.State {
 }
 
 extension FetchCoordinator {
-  /// - Parameter planned: the time that this call was planned for. Where an earlier one was planned
-  ///   afterwards, that one has planned this time once more.
+  /// Fails the waits whose timeout has passed.
+  ///
+  /// - Parameter planned: the time that this call was planned for. Where an earlier call was
+  ///   planned afterwards, that one has planned this time once more.
   func expireWaits(planned: Duration) {
     perform(mayBlock: false) { state in
       guard state.plannedExpiry == planned else { return [] }
@@ -86,10 +89,11 @@ extension FetchCoordinator {
         let location = chunk.map { "\($0.location)" } ?? "a chunk"
         let reason =
           chunk.flatMap { chunk in failure.map { $0.message(about: chunk.location) } }
-          ?? "the store reported no error"
+          ?? "none reported by the store"
         state.log(
           .error,
-          "\(location): \(what) took longer than --read-timeout \(readTimeout); last: \(reason)")
+          "\(location): \(what) took longer than --read-timeout \(readTimeout.roundedText); last failure: \(reason)"
+        )
         state.work.append(.fail(waiting, failure?.fileSystemError ?? .inputOutput))
       }
       state.planExpiry()
@@ -99,7 +103,7 @@ extension FetchCoordinator {
 }
 
 extension FetchCoordinator.Waiting {
-  /// The chunk that is waited for, and what of it.
+  /// The chunk that the wait is for, and the operation on it.
   fileprivate func subject(in state: FetchCoordinator.State) -> (chunk: OpenChunk?, String) {
     switch self {
     case .read(_, let chunk, let bytes):
@@ -107,7 +111,7 @@ extension FetchCoordinator.Waiting {
     case .open(_, let file):
       guard case .chunk(let id, _) = file.content else { return (nil, "opening it") }
       return (state.open[id], "opening it")
-    case .attribute: return (nil, "looking through the cache for what it holds of it")
+    case .attribute: return (nil, "looking up its bytes in the cache")
     }
   }
 }

@@ -3,26 +3,26 @@ import Blocks
 import Dispatch
 import ReadPlanning
 
-// What becomes of reads while the cache's disk is full or fails: the planner has them served
-// through memory, and here it is tried now and then whether the disk works again.
+// Handles a cache disk that is full or fails: the planner meanwhile serves reads through memory,
+// and the code here tests now and then whether the disk works again.
 
 extension FetchCoordinator {
   private static let probeInterval = Duration.seconds(2)
   private static let roomCheckInterval = Duration.seconds(1)
-  /// A disk that comes and goes is not worth a warning each time.
+  /// The shortest time between two warnings, since a disk may fail again and again.
   private static let warningInterval = Duration.seconds(600)
 
-  /// What is known of the cache's disk; guarded by `state`.
+  /// The state of the cache's disk; guarded by `state`.
   struct DiskState {
     var roomCheckedAt: Duration?
     var warnedAt: Duration?
     var isProbing = false
-    /// Leaving segments whose holes could not be punched.
+    /// The evicted segments whose holes could not be punched yet.
     var stuckSegments: [Segment] = []
   }
 
-  /// Something could not be written to the cache: says so once, has the planner do without, and
-  /// tries again later.
+  /// Handles a failed write to the cache: logs one warning, makes the planner do without caching,
+  /// and tests the disk again later.
   func cachingFailed(
     _ reason: String,
     _ event: (inout sending State) -> [FetchPlanner.Action] = { $0.planner.cachingFailed() }
@@ -35,7 +35,9 @@ extension FetchCoordinator {
     report(reason, isNew: isNew)
   }
 
-  /// - Returns: whether it is worth a warning.
+  /// Plans the next test of the disk.
+  ///
+  /// - Returns: whether to log a warning.
   private func noteFailure(_ state: inout State) -> Bool {
     if !state.disk.isProbing {
       state.disk.isProbing = true
@@ -52,7 +54,7 @@ extension FetchCoordinator {
   private func report(_ reason: String, isNew: Bool) {
     if isNew {
       logger.warning(
-        "\(reason); until that is mended chunks are read without being cached, and slower")
+        "\(reason); until the disk works again, chunks are read without caching, which is slower")
     } else {
       logger.debug("\(reason); not caching")
     }
@@ -82,14 +84,14 @@ extension FetchCoordinator {
       return actions + state.planner.cachingResumed()
     }
     if isWell {
-      logger.notice("cache: \(cache.path) can be written again; caching goes on")
+      logger.notice("cache: \(cache.path) can be written again; caching resumes")
     } else {
       scheduleProbe()
     }
   }
 
-  /// Punches a hole, and has it booked if that succeeded; if not, the space stays on the books
-  /// until it does.
+  /// Punches a hole, and lets the planner account for it if that succeeded; if not, the space
+  /// counts as used until it does.
   func evict(
     _ segment: Segment,
     tellPlanner: ((inout State) -> [FetchPlanner.Action]) -> Void
@@ -113,7 +115,7 @@ extension FetchCoordinator {
     }
   }
 
-  /// Looks, once in a while, how much room the disk has; before a request whose bytes will need
+  /// Checks once in a while how much room the disk has, before a request whose bytes will need
   /// some.
   func checkRoom() {
     let isDue = state.withLock { state in
@@ -137,7 +139,7 @@ extension FetchCoordinator {
     }
   }
 
-  /// Stored bytes could not be read: they are dropped, and the read is made anew.
+  /// Handles stored bytes that could not be read: drops them, and repeats the read.
   func unreadable(_ chunk: OpenChunk, _ bytes: Range<Int>, _ error: BlockCacheError) {
     let isGivenUp = state.withLock { state in
       guard
@@ -147,7 +149,7 @@ extension FetchCoordinator {
       return true
     }
     logger.warning("\(chunk.location): \(error); fetching the bytes again")
-    // Whoever opens the chunk after its last reader has gone starts with an empty entry.
+    // An open after the chunk's last reader has gone starts with an empty entry.
     if isGivenUp { cache.discard(chunk.entry) }
   }
 }

@@ -1,14 +1,16 @@
 import BlockCache
+import PosixThreads
 import ReadPlanning
 
-// What network threads report: bytes, versions and endings of parts.
+// The events that network threads report: bytes, versions and endings of parts.
 
 extension FetchCoordinator {
   func arrived(_ part: PartID, count: Int) {
     perform { $0.planner.arrived(part, count: count) }
   }
 
-  /// An answer named its object's version: the first one fixes it, all others must agree.
+  /// Takes the version that a response names: the first response fixes it, all others must have the
+  /// same.
   func versionSeen(_ eTag: String, of chunk: OpenChunk) throws(FetchFailure) {
     let known = state.withLock { $0.eTags[chunk.id] }
     if let known {
@@ -46,7 +48,7 @@ extension FetchCoordinator {
       }
     }
     if failure.isChange {
-      // Whoever opens the chunk after its last reader has gone starts with an empty entry.
+      // An open after the chunk's last reader has gone starts with an empty entry.
       cache.discard(transfer.chunk.entry)
       state.withLock { state in
         state.changed.insert(transfer.chunk.id)
@@ -68,7 +70,7 @@ extension FetchCoordinator {
         {
           state.log(
             state.isWorthWarning(pause) ? .warning : .debug,
-            "\(failure.message(about: transfer.chunk.location)); trying again in \(delay)")
+            "\(failure.message(about: transfer.chunk.location)); retrying in \(delay.roundedText)")
           state.work.append(.retry(part.id, after: delay))
           return followUps
         }
@@ -96,13 +98,14 @@ extension FetchCoordinator {
 }
 
 extension FetchCoordinator.State {
-  /// How often a request fails that a reader waits for before somebody should know.
+  /// The number of failed attempts after which a request that a reader waits for is worth a
+  /// warning.
   private static let attemptsUntilWarning = 3
-  /// A store that is down fails many requests: one line is enough for so long.
+  /// The shortest time between two such warnings, since a store that is down fails many requests.
   private static let pauseOfWarnings = Duration.seconds(30)
 
-  /// Whether this failure is to be told although the request is made again: readers wait, and the
-  /// log would be silent until `--read-timeout`.
+  /// Whether to warn of this failure although the request is retried: readers wait, and the log
+  /// would be silent until `--read-timeout`.
   fileprivate mutating func isWorthWarning(_ pause: FetchPlanner.Pause) -> Bool {
     let now = clock.now
     guard pause.isWaitedFor, pause.attempts >= Self.attemptsUntilWarning,

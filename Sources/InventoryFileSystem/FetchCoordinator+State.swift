@@ -2,7 +2,7 @@ import Logging
 import ObjectStore
 import ReadPlanning
 
-// What the coordinator knows, all of it under one lock, and who waits.
+// The coordinator's state and the waiting readers, all under one lock.
 
 extension FetchCoordinator {
   struct State {
@@ -10,40 +10,40 @@ extension FetchCoordinator {
     var planner: FetchPlanner
     var open: [ChunkID: OpenChunk] = [:]
     var eTags: [ChunkID: String] = [:]
-    /// The versions that chunks had when this run first knew them. The kernel may have pages of
-    /// them.
+    /// The ETags that chunks had when this run first saw them. The kernel may have pages of those
+    /// versions.
     var firstETags: [ChunkID: String] = [:]
     /// Chunks that had another version afterwards, so that pages of both may be there.
     var replaced: Set<ChunkID> = []
     /// Chunks whose object was replaced under their readers: they fail until the last one closes.
     var changed: Set<ChunkID> = []
-    /// The versions that those were, which nobody should ask for again.
+    /// The ETags of those objects, which must not be requested again.
     var goneETags: [ChunkID: String] = [:]
     /// Chunks whose cache files cannot be used: they are read through memory until the last reader
     /// closes.
     var memoryOnly: Set<ChunkID> = []
     var transfers: [PartID: PartTransfer] = [:]
     var requests: [PartID: StoreTransfer] = [:]
-    /// Parts that were to be cancelled while their request was just about to be sent.
+    /// Parts that were cancelled while their request was just about to be sent.
     var unwanted: Set<PartID> = []
     var waiting: [WaitID: Waiting] = [:]
     var deadlines = WaitDeadlines()
     /// When `expireWaits` will be called.
     var plannedExpiry: Duration?
-    /// Reads whose time was over a moment ago.
+    /// Reads whose timeout passed a moment ago.
     var overdue: [OverdueRead] = []
-    /// Why a chunk's parts had to be tried again, until one has all its bytes.
+    /// The last failures of chunks whose parts had to be retried, until a part has all its bytes.
     var lastFailures: [ChunkID: FetchFailure] = [:]
-    /// When a store that goes on failing was last warned of.
+    /// When the log last had a warning of a store that keeps failing.
     var warnedAt: Duration?
     /// Work that is not one of the planner's actions.
     var work: [Work] = []
-    /// Oldest first.
+    /// Loaded chunks that no reader has open, the oldest first.
     var lingering: [ChunkID] = []
     var lastNumber: UInt64 = 0
     var disk = DiskState()
     var isShutDown = false
-    /// Cached blocks that were not what had been stored.
+    /// How many cached blocks differed from the bytes that had been stored.
     var damagedBlockCount = 0
 
     mutating func nextNumber() -> UInt64 {
@@ -57,8 +57,8 @@ extension FetchCoordinator {
       firstETags[id] = firstETags[id] ?? eTag
     }
 
-    /// Whether the pages that the kernel has of a chunk which is being opened are of its version,
-    /// and right.
+    /// Whether the kernel may keep its pages of a chunk which is being opened, because they are of
+    /// the chunk's version and undamaged.
     func mayKeepPages(of id: ChunkID) -> Bool {
       planner.mayKeepPages(of: id) && !replaced.contains(id)
         && (eTags[id] != nil || firstETags[id] == nil)
@@ -70,9 +70,9 @@ extension FetchCoordinator {
       unwanted.remove(part)
     }
 
-    /// Has a line written once the lock is released: a log that takes its time must not keep
-    /// readers from it. Readers that this event fails are told after the line is there, unless the
-    /// thread may not block.
+    /// Logs a line once the lock is released, because a slow log must not block readers. Readers
+    /// that fail because of this event get the error after the line is written, unless the thread
+    /// may not block.
     mutating func log(_ level: Logger.Level, _ line: String) {
       work.append(.log(level, line))
     }
@@ -89,8 +89,8 @@ extension FetchCoordinator {
       if planner.isUnused(id), !lingering.contains(id) { lingering.append(id) }
     }
 
-    /// Unloads chunks that nobody uses, the longest unused first, and at once those whose object
-    /// has changed or whose files are not used.
+    /// Unloads unused chunks, the longest unused first, and at once those whose object has changed
+    /// or whose files are not used.
     mutating func closeIdle(keeping limit: Int) {
       guard lingering.count > limit || !changed.isEmpty || !memoryOnly.isEmpty else { return }
       var excess = lingering.count - limit
@@ -109,12 +109,12 @@ extension FetchCoordinator {
     }
   }
 
-  /// Who is told when what a wait is for is there, or cannot be had; the key is the planner's
-  /// `WaitID`.
+  /// A parked request, which gets a reply when the bytes that it waits for arrive or fail; the
+  /// planner's `WaitID` is its key.
   enum Waiting: Sendable {
     case read(any ParkedRead, OpenChunk, Range<Int>)
     case open(any ParkedOpen, OpenFile)
-    /// For what the cache holds.
+    /// An attribute that depends on the cache's content.
     case attribute(any ParkedAttribute, @Sendable () throws(FileSystemError) -> [UInt8])
 
     func succeed() {

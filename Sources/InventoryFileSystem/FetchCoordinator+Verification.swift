@@ -18,7 +18,8 @@ extension FetchCoordinator {
     case .verify(let id):
       let isStarted = verifier.start { [weak self] buffer in self?.verify(id, buffer) }
       guard !isStarted, !isShutDown else { return }
-      // Not at once: the planner goes on with the next one, and there may be thousands.
+      // The planner is told later, because it then continues with the next chunk, and there may be
+      // thousands.
       background.async { [weak self] in
         self?.perform { $0.planner.verificationEnded(id, .unreadable).1 }
       }
@@ -27,15 +28,15 @@ extension FetchCoordinator {
       let location = references.location(of: chunk)
       logger.warning(
         isTooLarge
-          ? "\(location): its \(chunk.sizeInBytes) bytes are too much for this cache to keep until they are compared with the manifest's MD5; it is read without that. For --verify=strict --cache-size must be three times the largest chunk"
-          : "\(location): the cache's disk fails or is too full, so that its bytes cannot be kept until they are compared with the manifest's MD5; it is read without that until the disk is well again"
+          ? "\(location): its \(chunk.sizeInBytes) bytes are too much for this cache to keep until they are compared with the manifest's MD5; it is read without verification. For --verify=strict, set --cache-size to at least three times the largest chunk"
+          : "\(location): the cache's disk fails or is too full to keep its bytes until they are compared with the manifest's MD5; it is read without verification until the disk works again"
       )
     default: break
     }
   }
 
-  /// What is known of the chunk; `reference` is nil where the manifest has no MD5 and its ETag is
-  /// not known either.
+  /// The verification state of the chunk; `reference` is nil where the manifest has no MD5 and the
+  /// ETag is not known either.
   func verification(of chunk: Inventory.Chunk, _ id: ChunkID) -> VerificationState {
     guard chunk.md5 != nil, let reference = references.reference(to: id, eTag: nil) else {
       return .unverifiable
@@ -59,7 +60,7 @@ extension FetchCoordinator {
       return perform { $0.planner.verificationEnded(id, .interrupted).1 }
     }
     if chunk.entry.isVerified {
-      logger.debug("\(chunk.location): its bytes are those that were verified before")
+      logger.debug("\(chunk.location): its bytes were verified before and are unchanged")
       end(chunk, .same)
       return
     }
@@ -80,14 +81,15 @@ extension FetchCoordinator {
     }
   }
 
-  /// Nil when a block is not there any more, or cannot be read, or nobody is to know.
+  /// The MD5 of the chunk's bytes; nil when a block has been evicted or cannot be read, or when the
+  /// result is no longer needed.
   private func hash(
     _ chunk: OpenChunk, _ buffer: UnsafeMutableRawBufferPointer
   ) -> MD5Digest? {
     var hasher = MD5Hasher()
     let size = chunk.grid.sizeInBytes
-    // Each step takes the lock that readers take too, and this thread may be made to wait while it
-    // has it.
+    // Each step takes the lock that readers take too, and this thread may be preempted while it
+    // holds it.
     for start in stride(from: 0, to: size, by: BlockGrid.segmentSizeInBytes) {
       let bytes = start..<min(size, start + BlockGrid.segmentSizeInBytes)
       let goesOn = state.withLock { state in
@@ -124,15 +126,15 @@ extension FetchCoordinator {
   }
 
   private func endDifferent(_ chunk: OpenChunk, found: MD5Digest, expected: MD5Digest) {
-    // First the index, so that no later run takes the blocks for good. Who meets a block without
-    // its checksum meanwhile takes it for a damaged one.
+    // The index comes first, so that no later run takes the blocks for valid. A reader that meets a
+    // block without its checksum meanwhile treats it as damaged.
     do {
       try chunk.entry.forgetAllBlocks()
     } catch {
       cachingFailed("\(error)")
     }
     let message =
-      "\(chunk.location): its \(chunk.grid.sizeInBytes) bytes as fetched have the MD5 \(found), the manifest says \(expected)"
+      "\(chunk.location): its \(chunk.grid.sizeInBytes) bytes as fetched have the MD5 \(found), but the manifest says \(expected)"
     let earlier =
       isStrict
       ? "its last byte was given to no reader" : "readers may have been given wrong bytes before"
@@ -142,11 +144,11 @@ extension FetchCoordinator {
       case .fetchAgain:
         state.log(
           .warning,
-          "\(message); they are dropped from the cache, to be fetched once more (\(earlier))")
+          "\(message); they are dropped from the cache and fetched once more (\(earlier))")
       case .failed:
         state.log(
           .error,
-          "\(message), for the second time; reading it fails from now on (\(earlier)). Compare the object with the manifest, and mount again once they agree; --verify=off reads it as it is"
+          "\(message), for the second time; reading it fails from now on (\(earlier)). Compare the object with the manifest, and mount again once they agree; set --verify=off to read it as it is"
         )
       case .ok, .undecided: break
       }

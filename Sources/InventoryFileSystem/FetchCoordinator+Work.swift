@@ -6,11 +6,11 @@ import Logging
 import ObjectStore
 import ReadPlanning
 
-// How the planner's decisions are carried out: by the thread that brought the event, once the lock
-// is released.
+// Carries out the planner's decisions, on the thread that reported the event, once the lock is
+// released.
 
 extension FetchCoordinator {
-  /// An action with what it takes to carry it out.
+  /// An action with the objects needed to carry it out.
   enum Work: Sendable {
     case send(PartTransfer, eTag: String?)
     case cancel(StoreTransfer)
@@ -25,7 +25,7 @@ extension FetchCoordinator {
     case verification(FetchPlanner.Action)
     case log(Logger.Level, String)
 
-    /// Whether it takes the cache's disk.
+    /// Whether the action accesses the cache's disk.
     var isForDisk: Bool {
       switch self {
       case .evict, .close: true
@@ -34,13 +34,13 @@ extension FetchCoordinator {
     }
   }
 
-  /// Tells the planner what happened, under the lock, and carries out what it decides, outside of
-  /// it.
+  /// Reports an event to the planner, under the lock, and carries out its decisions without the
+  /// lock.
   ///
   /// - Parameters:
-  ///   - failure: what those are told who fail because of this event.
-  ///   - mayBlock: whether the thread may block in a disk or a log that hangs. What takes them is
-  ///     else left to `background` and `lines`.
+  ///   - failure: the error for requests that fail because of this event.
+  ///   - mayBlock: whether the thread may block in a disk or a log that hangs. Otherwise actions
+  ///     that access those are left to `background` and `lines`.
   func perform(
     failure: FileSystemError = .inputOutput, mayBlock: Bool = true,
     _ event: (inout sending State) -> [FetchPlanner.Action]
@@ -73,7 +73,7 @@ extension FetchCoordinator {
     for action in actions {
       switch action {
       case .fetch(let part):
-        // A request that is refused at once would be planned anew at once, and so on without end.
+        // A request that is refused at once would be planned again at once, and so on without end.
         guard let chunk = state.open[part.chunk], !state.isShutDown else { continue }
         let transfer =
           state.transfers[part.id] ?? PartTransfer(part: part, chunk: chunk, coordinator: self)
@@ -96,7 +96,8 @@ extension FetchCoordinator {
       case .evict(let segment):
         state.work.append(.evict(segment))
       case .drop(let chunk, let block):
-        // At once, so that there are never more blocks in memory than the planner knows of.
+        // This is done at once, so that there are never more blocks in memory than the planner
+        // counts.
         state.open[chunk]?.entry.drop(block: block)
       case .decodeFooter(let chunk, let tail):
         if let open = state.open[chunk] { state.work.append(.decodeFooter(open, tail: tail)) }
@@ -122,7 +123,7 @@ extension FetchCoordinator {
     switch work {
     case .send(let transfer, let eTag):
       if mayBlock { checkRoom() }
-      logger.trace("\(transfer): asked for")
+      logger.trace("\(transfer): requested")
       let request = store.get(
         ObjectRequest(
           transfer.chunk.location, range: transfer.remaining,
@@ -130,7 +131,7 @@ extension FetchCoordinator {
           attempt: transfer.nextAttempt()),
         to: transfer)
       let isUnwanted = state.withLock { state in
-        // It may have ended before we come here.
+        // The transfer may have ended before this line.
         guard state.transfers[transfer.part.id] != nil else { return false }
         state.requests[transfer.part.id] = request
         return state.unwanted.remove(transfer.part.id) != nil
@@ -165,7 +166,7 @@ extension FetchCoordinator {
       background.async { [weak self] in
         guard let self else { return }
         load(chunk, isForReader: false)
-        // It may not be expected any more.
+        // The part may have been cancelled by now.
         perform { state in
           if state.planner.isIdle(chunk.id) { state.letLinger(chunk.id) }
           return []

@@ -5,17 +5,17 @@ import Logging
 import ObjectStore
 import ReadPlanning
 
-/// Carries out what `FetchPlanner` decides: the one place where planner, store, cache and parked
-/// readers meet.
+/// Carries out the decisions of `FetchPlanner`, and connects planner, store, cache and parked
+/// readers.
 ///
-/// Every event (a reader's, the network's, a timer's) takes the lock, tells the planner, and takes
-/// away its actions with the objects that they concern; the actions are carried out with the lock
-/// released, by the thread that brought the event. A read whose bytes are present never leaves its
-/// own thread and takes the lock three times, each for a moment: for the planner to pin, for the
-/// chunk's files, and for the planner to unpin.
+/// For every event (a reader's, the network's, a timer's) the reporting thread takes the lock,
+/// tells the planner, collects its actions with the objects that they concern, releases the lock,
+/// and carries the actions out. A read whose bytes are present never leaves its own thread and
+/// takes the lock three times, each for a moment: for the planner to pin, for the chunk's files,
+/// and for the planner to unpin.
 final class FetchCoordinator: Sendable {
-  /// Chunks that nobody has open any more are kept ready for the next open, up to this many: their
-  /// index is in memory, their ETag known and their blocks checked.
+  /// How many chunks that no reader has open any more are kept ready for the next open: their index
+  /// is in memory, their ETag known and their blocks checked.
   static let lingeringChunkCount = 32
 
   // Dependencies
@@ -28,22 +28,23 @@ final class FetchCoordinator: Sendable {
   let verifier: ChunkVerifier
   // Constants
   let readTimeout: Duration
-  /// For so long nobody has read a chunk that is compared with the manifest's MD5 in the
+  /// How long a chunk must not have been read before it is compared with the manifest's MD5 in the
   /// background.
   let quietTime: Duration
   let isStrict: Bool
-  // Queues, for what the thread that brings an event does not do itself
-  /// What takes the cache's disk: chunks that are prepared before their reader comes, or opened
-  /// once their version is known, footers, whether it works again.
+  // Queues, for work that the thread that reports an event does not do itself
+  /// Runs work that accesses the cache's disk: preparing chunks before their reader opens them,
+  /// opening chunks once their version is known, decoding footers, testing whether the disk works
+  /// again.
   let background = DispatchQueue(label: "background")
-  /// The ends of waits. What takes the disk or the log, which may hang, does not run here.
+  /// Ends waits. Work that accesses the disk or the log, which may hang, does not run here.
   let deadlines = DispatchQueue(label: "deadlines")
-  /// Lines for the log, of threads that it must not keep.
+  /// Writes log lines of threads that the log must not block.
   let lines = DispatchQueue(label: "lines")
   // Mutable state
   let state: Lock<State>
-  /// A chunk's is held while its files are opened, so that two readers do not load it twice. Taken
-  /// before `state`.
+  /// One lock per chunk, which is held while its files are opened, so that two readers do not load
+  /// it twice. It is taken before `state`.
   private let loading = KeyedLock<ChunkID>()
 
   init(
@@ -64,8 +65,8 @@ final class FetchCoordinator: Sendable {
     state = Lock(State(clock: clock, planner: planner))
   }
 
-  /// Reads what earlier runs left in the cache. Until it returns nothing is fetched, because nobody
-  /// knows how full the cache is; meant for a thread of its own.
+  /// Reads the entries that earlier runs left in the cache. Until it returns no bytes are fetched,
+  /// because the cache's fill level is unknown; it needs a thread of its own.
   func takeOverCache() {
     cache.scan { found in
       state.withLock {
@@ -88,8 +89,8 @@ final class FetchCoordinator: Sendable {
 
   /// Opens a chunk for a reader.
   ///
-  /// - Parameter file: what the reader gets; `parked` gets it later when the store has to be asked
-  ///   first.
+  /// - Parameter file: the file for the reader; `parked` gets it later when the store has to be
+  ///   asked first.
   func open(
     _ chunk: ChunkReference, file: (HandleID, _ mayKeepPages: Bool) -> OpenFile,
     parked: () -> any ParkedOpen
@@ -101,7 +102,7 @@ final class FetchCoordinator: Sendable {
           outcome = .failure(.shuttingDown)
           return []
         }
-        // It is loaded, and loaded anew where another reader's close has unloaded it since.
+        // The chunk is loaded, and loaded again where another reader's close has unloaded it since.
         guard state.open[chunk.id] != nil else { return [] }
         guard !state.changed.contains(chunk.id) else {
           outcome = .failure(.stale)
@@ -208,8 +209,8 @@ final class FetchCoordinator: Sendable {
     }
   }
 
-  /// Copies bytes that are pinned, and unpins them. False when stored bytes turned out to be
-  /// corrupt: they are dropped, and the read has to be made anew.
+  /// Copies bytes that are pinned, and unpins them. Returns false when stored bytes are corrupt:
+  /// they are then dropped, and the read has to be repeated.
   func copy(
     _ id: ChunkID, bytes: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(FileSystemError) -> Bool {
@@ -226,7 +227,8 @@ final class FetchCoordinator: Sendable {
     }
   }
 
-  /// False when a block was not what had been stored, and will be fetched anew.
+  /// Checks blocks of an earlier run; returns false when a block is damaged and will be fetched
+  /// again.
   func dropFirstCorruptBlock(
     in bytes: Range<Int>, of chunk: OpenChunk
   ) throws(BlockCacheError) -> Bool {
@@ -242,7 +244,7 @@ final class FetchCoordinator: Sendable {
     return false
   }
 
-  /// The reader does not wait any more: it is told `.interrupted`, unless it has been answered
+  /// Ends the wait of an interrupted reader, which gets `.interrupted`, unless it has a reply
   /// already.
   func interrupt(_ wait: WaitID) {
     var waiting: Waiting?
@@ -263,14 +265,14 @@ final class FetchCoordinator: Sendable {
   /// The ETag of an open chunk.
   func eTag(of id: ChunkID) -> String? { state.withLock { $0.eTags[id] } }
 
-  /// Whether the chunk's object was seen to be this version no more.
+  /// Whether the chunk's object was seen to have another version by now.
   func isGone(_ eTag: String, of id: ChunkID) -> Bool {
     state.withLock { $0.goneETags[id] == eTag }
   }
 
-  /// Parks who asks for what the cache holds, as long as it is still being looked through.
+  /// Parks a request for the cache's content, as long as the cache is still being scanned.
   ///
-  /// - Returns: nil when it is known, and nobody was parked.
+  /// - Returns: nil when the content is known, and no request was parked.
   func untilCacheIsKnown(
     parked: () -> any ParkedAttribute,
     value: @escaping @Sendable () throws(FileSystemError) -> [UInt8]
@@ -286,7 +288,7 @@ final class FetchCoordinator: Sendable {
     return wait.map { Interruption(wait: $0, self) }
   }
 
-  /// Bytes of the chunk that are in the cache.
+  /// How many bytes of the chunk are in the cache.
   func cachedBytes(of chunk: ChunkReference) -> Int {
     let entry = cache.find(chunk.identity)
     return state.withLock {
@@ -297,8 +299,8 @@ final class FetchCoordinator: Sendable {
 
   var isShutDown: Bool { state.withLock { $0.isShutDown } }
 
-  /// Fails everyone who waits and everyone who comes, waits for the network to end, and closes the
-  /// cache's files.
+  /// Fails all present and later requests, waits for the network to end, and closes the cache's
+  /// files.
   func shutDown() {
     let waiting = state.withLock { state in
       state.isShutDown = true

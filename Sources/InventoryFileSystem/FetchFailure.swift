@@ -2,14 +2,15 @@ import BlockCache
 import ObjectStore
 import PrintableText
 
-/// Why a part could not be brought, or an object's facts not be had: what store, cache and versions
-/// make of a request, in one type. What a reader is told, and the log, follow from it.
+/// Why a part could not be fetched, or an object's size and ETag could not be obtained: failures of
+/// the store, of the cache, and of versions in one type. The reader's error and the log line follow
+/// from it.
 enum FetchFailure: Error {
   case store(StoreError)
   case cache(BlockCacheError)
   case versionChanged(expected: String, found: String)
   case noETag
-  /// Longer than the cache can store; its length in bytes.
+  /// The ETag is longer than the cache can store; the value is its length in bytes.
   case longETag(Int)
 
   /// Whether the same request may succeed a little later.
@@ -35,7 +36,7 @@ enum FetchFailure: Error {
     return false
   }
 
-  /// The chunk as it was opened is gone for good.
+  /// Whether the version of the chunk that was opened is gone for good.
   var isChange: Bool {
     switch self {
     case .versionChanged: true
@@ -59,7 +60,7 @@ enum FetchFailure: Error {
     }
   }
 
-  /// For the log, about the chunk `object`.
+  /// The message for the log about the chunk `object`.
   func message(about object: S3Location) -> String {
     switch self {
     case .store(let error):
@@ -67,22 +68,23 @@ enum FetchFailure: Error {
     case .cache(let error):
       "\(object): \(error)"
     case .versionChanged(let expected, let found):
-      "\(object): the object was replaced while it was read (ETag \(printable(expected, limit: 64)), "
-        + "now \(printable(found, limit: 64))); "
-        + "close it and open it again"
+      "\(object): the object was replaced while it was read (expected ETag \(printable(expected, limit: 64)), "
+        + "found \(printable(found, limit: 64))); "
+        + "close the file and open it again"
     case .noETag:
-      "\(object): the store's answer has no ETag, so that versions cannot be told apart"
+      "\(object): expected an ETag in the store's response, which tells versions apart, found none; "
+        + "check that --endpoint-url names an S3 server and that no proxy alters its responses"
     case .longETag(let length):
-      "\(object): the store's answer has an ETag of \(length) bytes; at most "
-        + "\(CacheEntry.maximumETagLengthInBytes) were expected"
+      "\(object): expected an ETag of at most \(CacheEntry.maximumETagLengthInBytes) bytes in the store's response, "
+        + "found one of \(length) bytes; check that --endpoint-url names an S3 server"
     }
   }
 }
 
 extension ResponseHead {
-  /// The ETag, where it is one by which the object's versions can be told apart, also after a
-  /// start: longer ones than the cache can store are refused, because the beginning of one is
-  /// another.
+  /// The ETag of a response, which must tell the object's versions apart, also after a restart:
+  /// ETags that are longer than the cache can store are refused, because a truncated ETag would be
+  /// another one.
   func version() throws(FetchFailure) -> String {
     guard let eTag, !eTag.isEmpty else { throw .noETag }
     let length = eTag.utf8.count

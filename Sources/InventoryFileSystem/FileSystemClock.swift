@@ -1,15 +1,14 @@
 public import Dispatch
 
-/// The time by which waits end, failed requests are made again and pauses are over: that of the
-/// machine for mounts, one that is moved by hand for tests.
+/// The clock of timeouts, retries and pauses: the machine's for mounts, and one that is advanced by
+/// hand for tests.
 ///
-/// What is planned is not taken back: a timer that is not wanted any more finds that out when it
-/// comes due.
+/// Planned calls are not cancelled: a timer that is no longer needed finds that out when it fires.
 public protocol FileSystemClock: Sendable {
-  /// The time since some moment, which is the same one as long as the clock exists.
+  /// The time since a moment that stays the same as long as the clock exists.
   var now: Duration { get }
 
-  /// Has `body` run on `queue` once `delay` is over, and no sooner.
+  /// Runs `body` on `queue` once `delay` is over, and no sooner.
   func schedule(
     after delay: Duration, on queue: DispatchQueue, _ body: @escaping @Sendable () -> Void)
 }

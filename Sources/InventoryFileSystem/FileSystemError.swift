@@ -1,12 +1,12 @@
-/// What a reader is told when something cannot be done. FuseMount chooses the errno for each.
+/// The error that a reader gets for a failed operation. FuseMount chooses the errno for each.
 public enum FileSystemError: Error, Sendable, Equatable {
-  /// No such name, or the chunk's object is gone.
+  /// The name does not exist, or the chunk's object was deleted.
   case notFound
   /// The store refuses access to the chunk.
   case accessDenied
-  /// The chunk's object is not the one that was opened any more.
+  /// The chunk's object was replaced after it was opened.
   case stale
-  /// The bytes cannot be had; the log says why.
+  /// The bytes cannot be obtained; the log says why.
   case inputOutput
   /// The reader gave up waiting.
   case interrupted
@@ -16,7 +16,7 @@ public enum FileSystemError: Error, Sendable, Equatable {
   case readOnly
   case noSuchAttribute
   case tooManyOpenFiles
-  /// The cache cannot keep the books of so large a chunk.
+  /// The chunk is larger than the cache can account for.
   case tooLarge
   case shuttingDown
 }

@@ -1,37 +1,36 @@
 import ObjectStore
 
-/// A number that tells what a mount of an inventory in S3 is doing, or has done, as an extended
+/// A number that shows what a mount of an inventory in S3 is doing, or has done, as an extended
 /// attribute of the mountpoint, whose name is the raw value.
 ///
-/// A moment after the last reader has gone, all that counts what is under way is 0.
+/// A moment after the last reader has gone, all gauges of work under way are 0.
 enum Gauge: String, CaseIterable {
   // Under way
-  /// Files of chunks that are open, each as often as it was opened. The kernel tells of a close a
-  /// moment later.
+  /// Open handles of chunk files. The kernel reports a close a moment later.
   case openFiles = "user.inventoryfs.open_files"
   /// Opens and reads that wait for bytes, and attributes that wait until it is known what the cache
-  /// holds. Not who waits for the facts of an object whose chunk has no MD5: that is in
-  /// `requestsInFlight`.
+  /// holds. Waits for the ETag of an object whose chunk has no MD5 count in `requestsInFlight`
+  /// instead.
   case waiting = "user.inventoryfs.waiting"
-  /// Ranges that are being fetched, or will be tried again.
+  /// Ranges that are being fetched, or will be retried.
   case parts = "user.inventoryfs.parts_in_flight"
-  /// Requests to the store that are not answered to the end.
+  /// Requests to the store whose response is not complete.
   case requestsInFlight = "user.inventoryfs.requests_in_flight"
   /// Bytes of the cache that cannot be evicted now.
   case pinnedBytes = "user.inventoryfs.pinned_bytes"
 
   // So far
   case requests = "user.inventoryfs.requests"
-  /// Of the answers' bodies, of refusals and failures too.
+  /// Bytes received of response bodies, including those of refusals and failures.
   case receivedBytes = "user.inventoryfs.received_bytes"
-  /// Cached blocks that were not what had been stored.
+  /// Cached blocks that differed from the bytes that had been stored.
   case damagedBlocks = "user.inventoryfs.damaged_blocks"
 
   // The cache on disk
-  /// What it takes, with what is about to be written and what is on its way out. Who asks before it
-  /// is known what earlier mounts left there waits.
+  /// Bytes that the cache takes on disk, including blocks about to be written and blocks being
+  /// evicted. A query waits until the entries of earlier mounts are known.
   case cacheBytes = "user.inventoryfs.cache_bytes"
-  /// What it may take: less than was configured while the disk has no room for that.
+  /// Bytes that the cache may take: fewer than configured while the disk has no room for those.
   case cacheSize = "user.inventoryfs.cache_size"
 }
 

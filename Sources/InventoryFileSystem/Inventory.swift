@@ -1,7 +1,7 @@
 public import InventoryManifest
 import ReadPlanning
 
-/// A manifest that has been read and checked, and where its chunks are.
+/// A manifest that has been read and checked, and the place of its chunks.
 public struct Inventory: Sendable {
   public enum Place: Sendable, Equatable {
     /// The chunks are objects of this bucket.
@@ -12,14 +12,15 @@ public struct Inventory: Sendable {
 
   public struct Chunk: Sendable {
     public let key: String
-    /// The name in data/.
+    /// The chunk's file name in data/.
     public let name: String
-    /// From the manifest, or asked from the store where the manifest does not say.
+    /// The chunk's size, from the manifest or, where that does not give it, from the store.
     public let sizeInBytes: Int
     public let md5: MD5Digest?
-    /// What the store said when it was asked for the size.
+    /// The ETag that the store gave with the size; nil if it was not asked.
     public let eTag: String?
-    /// Why the chunk cannot be opened: its size is unknown and could not be found out.
+    /// Why the chunk cannot be opened: the manifest does not give its size, and neither did the
+    /// store. Nil if it can be opened.
     public let failure: FileSystemError?
 
     public init(
@@ -35,10 +36,10 @@ public struct Inventory: Sendable {
     }
   }
 
-  /// What was mounted, as the user named it.
+  /// The mounted source, as the user named it.
   public let source: String
   public let manifest: [UInt8]
-  /// Nil where there is no manifest.checksum.
+  /// The bytes of manifest.checksum; nil where there is none.
   public let checksum: [UInt8]?
   public let creationTimeInMilliseconds: Int64
   public let format: InventoryManifest.FileFormat
@@ -61,9 +62,9 @@ public struct Inventory: Sendable {
     self.chunks = chunks
   }
 
-  /// The bytes that a reader of this format asks for first: Parquet and ORC keep their table of
-  /// contents at the end. A small chunk is asked for whole: up to 4 MiB the rest costs little more
-  /// than the round trip it saves.
+  /// The bytes that a reader of this format reads first: Parquet and ORC have their footer at the
+  /// end. A small chunk is fetched whole: up to 4 MiB the rest costs little more than the round
+  /// trip it saves.
   func openingRange(ofChunkWithSize sizeInBytes: Int) -> Range<Int> {
     guard sizeInBytes > PartSizing.smallChunkInBytes else { return 0..<sizeInBytes }
     return switch format {
@@ -72,8 +73,8 @@ public struct Inventory: Sendable {
     }
   }
 
-  /// The footer of a 100 MB Parquet chunk takes some 10 KB for each row group, with the statistics
-  /// of its columns.
+  /// The size of the first request at a chunk's end. The footer of a 100 MB Parquet chunk takes
+  /// some 10 KB for each row group, with the statistics of its columns.
   private static let footerInBytes = 128 << 10
   private static let openingInBytes = 1 << 20
 }

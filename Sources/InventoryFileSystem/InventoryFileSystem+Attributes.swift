@@ -1,10 +1,10 @@
 import Glibc
 
-// Extended attributes: what the mount knows of a chunk, for people and scripts. Those of the root
-// are of the mount itself.
+// Extended attributes show the mount's knowledge of a chunk to people and scripts. The attributes
+// of the root show that of the mount itself.
 
 extension InventoryFileSystem {
-  /// The names of a node's attributes; empty for those that have none.
+  /// The names of a node's attributes; empty for nodes without attributes.
   public func attributeNames(of node: NodeID) -> [String] {
     guard let (_, chunk) = try? chunk(of: node) else {
       guard node == .root else { return [] }
@@ -25,10 +25,10 @@ extension InventoryFileSystem {
     case parked(Interruption?)
   }
 
-  /// The value of an attribute. `parked` makes the object that is told later, when the store has to
-  /// be asked first, or the cache is still being looked through.
+  /// The value of an attribute. `parked` makes the object that gets the value later, when the store
+  /// has to be asked first, or the cache is still being scanned.
   ///
-  /// - Throws: `.noSuchAttribute`.
+  /// - Throws: `.noSuchAttribute` for a name that the node does not have.
   public func attribute(
     _ name: String, of node: NodeID, parked: () -> any ParkedAttribute
   ) throws(FileSystemError) -> AttributeOutcome {

@@ -1,11 +1,11 @@
 import ReadPlanning
 import Synchronization
 
-/// How a chunk's bytes come to a reader: the value of the extended attribute
+/// The way of a chunk's bytes to a reader: the value of the extended attribute
 /// `user.inventoryfs.read_path`.
 enum ReadPath: String {
-  /// The kernel has the file that they are in, or can get it with the next open; reads do not come
-  /// here.
+  /// The kernel has the cache file that they are in, or can get it with the next open; reads do not
+  /// reach this process.
   case passthrough
   /// All bytes are on the local disk, and pass through this process.
   case cached
@@ -17,16 +17,16 @@ enum ReadPath: String {
 // is the local file.
 
 extension InventoryFileSystem {
-  /// Whether the kernel can be lent files. Off until a mount says otherwise.
+  /// Sets whether files can be lent to the kernel, which is off at first.
   public func offerPassthrough(_ isOffered: Bool) {
     isPassthroughOffered.store(isOffered, ordering: .relaxed)
   }
 
-  /// Lends an open file to the kernel: all its bytes are there, checked, and stay until
+  /// Lends an open file to the kernel: all its bytes are cached and checked, and stay until
   /// `takeBack(_:)`.
   ///
-  /// - Returns: a descriptor that is valid as long as `file` is open; nil for what cannot be lent
-  ///   now.
+  /// - Returns: a descriptor that is valid as long as `file` is open; nil if the file cannot be
+  ///   lent now.
   public func lend(_ file: OpenFile) -> Int32? {
     switch (file.content, content) {
     case (.localFile(let descriptor), _): descriptor
@@ -36,15 +36,15 @@ extension InventoryFileSystem {
     }
   }
 
-  /// The kernel reads this open file, from which nothing will be heard: it, or another of its node,
-  /// was lent.
+  /// Notes that the kernel reads this open file by itself, so that no reads of it will arrive: it,
+  /// or another file of its node, was lent.
   public func kernelServes(_ file: OpenFile) {
     if case (.chunk(let id, let handle), .store(let chunks)) = (file.content, content) {
       chunks.coordinator.kernelServes(id, handle)
     }
   }
 
-  /// Ends a loan; to be called while `file`, or another handle of the same node, is open.
+  /// Ends a loan. It must be called while `file`, or another handle of the same node, is open.
   public func takeBack(_ file: OpenFile) {
     if case (.chunk(let id, _), .store(let chunks)) = (file.content, content) {
       chunks.coordinator.takeBack(id)

@@ -3,7 +3,7 @@ public import Logging
 public import ReadPlanning
 
 extension InventoryFileSystem {
-  /// Chunks that are files under a folder.
+  /// Makes a file system whose chunks are files under a folder.
   public convenience init(
     _ inventory: Inventory, folder: String, ownership: NodeOwnership, logger: Logger
   ) {
@@ -11,14 +11,15 @@ extension InventoryFileSystem {
     self.init(inventory: inventory, ownership: ownership, content: .folder(chunks))
   }
 
-  /// Chunks that are objects in a bucket, read through a cache.
+  /// Makes a file system whose chunks are objects in a bucket, read through a cache.
   ///
   /// - Parameters:
-  ///   - cacheSizeInBytes: what the cache directory may take on disk.
+  ///   - cacheSizeInBytes: the space that the cache directory may take on disk.
   ///   - maxConnections: the most requests at once, over all chunks.
-  ///   - readTimeout: the longest that an open or a read waits for the store.
+  ///   - readTimeout: the longest time that an open or a read waits for the store.
   ///   - verificationMode: when complete chunks are compared with the manifest's MD5.
-  ///   - quietTime: for how long nobody has read a chunk that is compared in the background.
+  ///   - quietTime: how long a chunk must not have been read before it is compared in the
+  ///     background.
   ///   - clock: the time by which all waits and pauses are counted.
   public convenience init(
     _ inventory: Inventory, bucket: String, ownership: NodeOwnership, store: any ChunkStore,

@@ -1,23 +1,23 @@
 import InventoryManifest
 import Synchronization
 
-/// The mounted tree: names, attributes, and the bytes behind them. Knows nothing of FUSE, so that
+/// The mounted tree: names, attributes, and the bytes behind them. It does not depend on FUSE, so
 /// it can be tested without a mount.
 ///
-/// Called by the kernel's threads, any number at once. Nothing here blocks on the network: what has
-/// to wait is parked and answered later (`ParkedRead`, `ParkedOpen`, `ParkedAttribute`).
+/// Any number of threads may call it at once. No call blocks on the network: a request that has to
+/// wait is parked and gets its reply later (`ParkedRead`, `ParkedOpen`, `ParkedAttribute`).
 public final class InventoryFileSystem: Sendable {
   public let inventory: Inventory
-  /// What `statfs` shows.
+  /// The sums that `statfs` shows.
   public let totals: FileSystemTotals
   private let ownership: NodeOwnership
   let content: ChunkContent
-  /// Names in data/ to chunk indices.
+  /// Maps names in data/ to chunk indices.
   private let chunkIndices: [String: Int]
-  /// Whether the kernel can be lent files; set by the mount.
+  /// Whether files can be lent to the kernel; the mount sets it.
   let isPassthroughOffered = Atomic(false)
 
-  /// Where chunk bytes come from.
+  /// The source of chunk bytes.
   enum ChunkContent: Sendable {
     case folder(LocalChunks)
     case store(StoreChunks)
@@ -36,21 +36,23 @@ public final class InventoryFileSystem: Sendable {
       inventory.chunks.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { first, _ in first })
   }
 
-  /// Takes over what earlier runs left in the cache; the first bytes are fetched once it is done.
-  /// For a thread of its own.
+  /// Takes over the entries that earlier runs left in the cache; the first bytes are fetched once
+  /// it is done. It needs a thread of its own.
   public func prepareCache() {
     if case .store(let chunks) = content { chunks.coordinator.takeOverCache() }
   }
 
-  /// Fails all who wait and all who come with `.shuttingDown`, and returns when nothing is fetched
-  /// any more. May be called more than once.
+  /// Fails all present and later requests with `.shuttingDown`, and returns when no bytes are
+  /// fetched any more. It may be called more than once.
   public func shutDown() {
     if case .store(let chunks) = content { chunks.coordinator.shutDown() }
   }
 
   // MARK: The tree
 
-  /// - Throws: `.notFound` for a node that is none of this tree's.
+  /// The attributes of a node.
+  ///
+  /// - Throws: `.notFound` for a node that this tree does not have.
   public func attributes(of node: NodeID) throws(FileSystemError) -> NodeAttributes {
     switch node {
     case .root, .data: attributes(directory: node)
@@ -81,7 +83,7 @@ public final class InventoryFileSystem: Sendable {
 
   /// How many items a directory has, besides `.` and `..`.
   ///
-  /// - Throws: `.notADirectory`.
+  /// - Throws: `.notADirectory` for another node.
   public func itemCount(of directory: NodeID) throws(FileSystemError) -> Int {
     switch directory {
     case .root: rootItems.count
@@ -92,7 +94,7 @@ public final class InventoryFileSystem: Sendable {
 
   /// The item at `index`, less than `itemCount(of:)`, in an order that never changes.
   ///
-  /// - Throws: `.notADirectory`.
+  /// - Throws: `.notADirectory` for another node.
   public func item(at index: Int, of directory: NodeID) throws(FileSystemError) -> DirectoryItem {
     switch directory {
     case .root:
@@ -106,7 +108,7 @@ public final class InventoryFileSystem: Sendable {
     }
   }
 
-  /// The root's parent is the root.
+  /// The parent of a node; the root's parent is the root.
   public func parent(of directory: NodeID) -> NodeID { .root }
 
   private var rootItems: [(name: String, node: NodeID)] {
@@ -150,8 +152,8 @@ public final class InventoryFileSystem: Sendable {
     case parked(Interruption?)
   }
 
-  /// Opens a file for reading, until `close(_:)`. `parked` makes the object that is told later,
-  /// when the store has to be asked first.
+  /// Opens a file for reading, until `close(_:)`. `parked` makes the object that gets the file
+  /// later, when the store has to be asked first.
   ///
   /// - Throws: `.isADirectory`; `.notFound`, `.accessDenied`, `.stale`, `.tooLarge`,
   ///   `.tooManyOpenFiles` or `.inputOutput` for a chunk that cannot be opened, which the log
@@ -182,7 +184,7 @@ public final class InventoryFileSystem: Sendable {
     OpenFile(node: node, content: .bytes(bytes), sizeInBytes: bytes.count)
   }
 
-  /// Ends the use of an open file, whose reads have all been answered. To be called once.
+  /// Ends the use of an open file, whose reads must all have their results. It must be called once.
   public func close(_ file: OpenFile) {
     if case .chunk(let id, let handle) = file.content, case .store(let chunks) = content {
       chunks.coordinator.close(handle, of: id)
@@ -190,15 +192,16 @@ public final class InventoryFileSystem: Sendable {
   }
 
   public enum ReadOutcome {
-    /// How many bytes of the buffer were filled; fewer than asked for at the file's end only.
+    /// The read is done; the value is how many bytes of the buffer were filled, fewer than
+    /// requested only at the file's end.
     case copied(Int)
     case parked(Interruption?)
   }
 
-  /// Reads into `buffer`, whose size is what the reader asks for, or parks the read.
+  /// Reads into `buffer`, whose size is the requested size, or parks the read.
   ///
-  /// - Throws: `.stale` for a chunk whose object was replaced; `.inputOutput` or what else its last
-  ///   attempt failed with for bytes that cannot be had; `.shuttingDown`.
+  /// - Throws: `.stale` for a chunk whose object was replaced; `.inputOutput` or the error of the
+  ///   last attempt for bytes that cannot be obtained; `.shuttingDown`.
   public func read(
     _ file: OpenFile, byteOffset: Int, into buffer: UnsafeMutableRawBufferPointer,
     parked: () -> any ParkedRead
@@ -224,8 +227,8 @@ public final class InventoryFileSystem: Sendable {
     }
   }
 
-  /// Copies the bytes of a read that was parked and is ready now. `parked` is for the rare case
-  /// that they have to be fetched again.
+  /// Copies the bytes of a read that was parked and is ready now. `parked` makes the object for the
+  /// rare case that the bytes have to be fetched again.
   public func finish(
     _ file: OpenFile, byteOffset: Int, into buffer: UnsafeMutableRawBufferPointer,
     parked: () -> any ParkedRead

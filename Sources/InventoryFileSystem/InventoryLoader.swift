@@ -6,24 +6,24 @@ import Posix
 import PrintableText
 import SystemPackage
 
-/// Reads a manifest and its checksum, checks them, and finds out where the chunks are.
+/// Reads a manifest and its checksum, checks them, and finds the place of the chunks.
 ///
-/// The store is asked for the two files at once, and for nothing else: chunk sizes come from the
-/// manifest. Only a chunk whose size the manifest does not say is asked about, a bounded number at
-/// a time.
+/// The two files are requested from the store in parallel. Chunk sizes come from the manifest; the
+/// loader asks the store only for those that the manifest does not give, a bounded number at a
+/// time.
 public struct InventoryLoader: Sendable {
   private let bucketOverride: String?
   private let readTimeout: Duration
   private let clock: any FileSystemClock
   private let logger: Logger
-  /// A mistyped endpoint is to be said soon; a store that is just being restarted is worth a
-  /// moment.
+  /// How long an unreachable store is retried: a mistyped endpoint should be reported soon, but a
+  /// store that is just restarting deserves a moment.
   private static let unreachableTimeout = Duration.seconds(5)
 
   /// - Parameters:
-  ///   - bucketOverride: where the chunks are, instead of where the manifest says.
-  ///   - readTimeout: how long a request is tried again for.
-  ///   - clock: the time by which that is counted.
+  ///   - bucketOverride: the bucket of the chunks, instead of the manifest's.
+  ///   - readTimeout: how long a request is retried.
+  ///   - clock: the clock of that timeout.
   public init(
     bucketOverride: String?, readTimeout: Duration = .seconds(60),
     clock: any FileSystemClock = SystemClock(), logger: Logger
@@ -39,8 +39,8 @@ public struct InventoryLoader: Sendable {
   /// Loads an inventory from a store, which holds its chunks too. Waits for the store.
   ///
   /// - Parameter maxRequests: how many chunks are asked about at once.
-  /// - Throws: where the manifest cannot be had or used; what is wrong with single chunks is
-  ///   logged, and kept for who opens them (`Inventory.Chunk.failure`).
+  /// - Throws: `InventoryLoadError` where the manifest cannot be read or used. Problems of single
+  ///   chunks are logged, and kept for later opens (`Inventory.Chunk.failure`).
   public func load(
     _ location: S3Location, from store: any ChunkStore, maxRequests: Int
   ) throws(InventoryLoadError) -> Inventory {
@@ -73,16 +73,16 @@ public struct InventoryLoader: Sendable {
     ) { index, chunk in asked[index] ?? Size(sizeInBytes: chunk.sizeInBytes) }
   }
 
-  /// The checksum's bytes, or nil where there is none to be had.
+  /// The checksum's bytes, or nil where it does not exist or cannot be read.
   private func checksum(
     _ result: Result<[UInt8], StoreError>, of location: S3Location
   ) throws(InventoryLoadError) -> [UInt8]? {
     switch result {
     case .success(let bytes): return bytes
-    // Without permission to list the bucket, S3 answers 403 for a key that does not exist.
+    // Without permission to list the bucket, S3 responds with 403 for a key that does not exist.
     case .failure(let error) where error.kind == .noSuchKey || error.kind == .accessDenied:
       logger.warning(
-        "\(location) is not there or cannot be read: the manifest is used unverified, and may be of an inventory that is not complete yet"
+        "\(location) does not exist or cannot be read: the manifest is used unverified, and its inventory may be incomplete"
       )
       return nil
     case .failure(let error): throw .store(error)
@@ -95,7 +95,7 @@ public struct InventoryLoader: Sendable {
     var failure: FileSystemError?
   }
 
-  /// Asks the store for the sizes that the manifest does not say.
+  /// Asks the store for the sizes that the manifest does not give.
   private func ask(
     _ store: any ChunkStore, _ retries: StoreRetries, _ manifest: InventoryManifest,
     _ bucket: String,
@@ -104,7 +104,7 @@ public struct InventoryLoader: Sendable {
     let unknown = manifest.chunks.indices.filter { manifest.chunks[$0].sizeInBytes == nil }
     guard !unknown.isEmpty else { return [:] }
     logger.info(
-      "asking the store for the size of \(unknown.count) chunks that the manifest does not tell")
+      "asking the store for the sizes of \(unknown.count) chunks, which the manifest does not give")
     var sizes: [Int: Size] = [:]
     var pending: [(index: Int, S3Location, PendingHead)] = []
     func takeFirst() {
@@ -115,7 +115,7 @@ public struct InventoryLoader: Sendable {
         if sizes[index]?.failure != nil {
           let found = head.contentLength.map { "\($0)" } ?? "none"
           logger.error(
-            "\(location): the store's answer to HEAD should have a Content-Length of at most \(InventoryManifest.Chunk.maximumSizeInBytes), and has \(found); the chunk cannot be opened"
+            "\(location): expected a Content-Length of at most \(InventoryManifest.Chunk.maximumSizeInBytes) in the response to HEAD, found \(found); the chunk cannot be opened"
           )
         }
       case .failure(let error):
@@ -134,11 +134,12 @@ public struct InventoryLoader: Sendable {
     return sizes
   }
 
-  /// What an answer to HEAD says, or that it says nothing of use.
+  /// The size and ETag in a response to HEAD, or the reason why it has none of use.
   private static func size(_ head: ResponseHead) -> Size {
     guard let length = head.contentLength, length <= InventoryManifest.Chunk.maximumSizeInBytes
     else { return Size(failure: .inputOutput) }
-    // Without a version it is asked for again, and the failure told, when the chunk is opened.
+    // Without an ETag the store is asked again when the chunk is opened, which then reports the
+    // failure.
     return Size(sizeInBytes: length, eTag: try? head.version())
   }
 
@@ -146,7 +147,8 @@ public struct InventoryLoader: Sendable {
 
   /// Loads an inventory from the local disk, where its chunks are files too.
   ///
-  /// - Throws: as for a store, and where the folder that the chunks' keys begin in is not found.
+  /// - Throws: `InventoryLoadError` as for a store, and where the folder that the chunks' keys are
+  ///   relative to is not found.
   public func load(_ path: String) throws(InventoryLoadError) -> Inventory {
     let path = try Self.absolute(path)
     let checksumPath = Self.sibling(of: path, named: "manifest.checksum")
@@ -158,7 +160,7 @@ public struct InventoryLoader: Sendable {
         checksumPath, limitInBytes: ManifestChecksum.maximumSizeInBytes,
         expected: "the MD5 of the manifest.json beside it")
     } else {
-      logger.warning("\(checksumPath) is not there: the manifest is used unverified")
+      logger.warning("\(checksumPath) does not exist: the manifest is used unverified")
     }
     let manifest = try decode(bytes, checksum, from: path, checksumLocation: checksumPath)
     let root = try findRoot(path, firstKey: manifest.chunks.first?.key)
@@ -166,7 +168,7 @@ public struct InventoryLoader: Sendable {
       if let size = chunk.sizeInBytes { return Size(sizeInBytes: size) }
       guard let size = LocalChunks.sizeInBytes(ofKey: chunk.key, under: root) else {
         logger.error(
-          "\(printable(chunk.key, limit: 1024)): the manifest does not tell its size, and there is no such file under \(printable(root, limit: 1024))"
+          "\(printable(chunk.key, limit: 1024)): the manifest does not give its size, and no such file exists under \(printable(root, limit: 1024)); the chunk cannot be opened"
         )
         return Size(failure: .notFound)
       }
@@ -174,8 +176,8 @@ public struct InventoryLoader: Sendable {
     }
   }
 
-  /// The nearest folder above the manifest under which the first chunk's key is a file. Never "/",
-  /// under which any file of this machine could be named.
+  /// The nearest folder above the manifest under which the first chunk's key is a file. It is never
+  /// "/", under which a key could name any file of this machine.
   private func findRoot(_ path: String, firstKey: String?) throws(InventoryLoadError) -> String {
     var folder = FilePath(path)
     folder.removeLastComponent()
@@ -195,7 +197,9 @@ public struct InventoryLoader: Sendable {
     return String(cString: real)
   }
 
-  /// - Parameter expected: what the file should be, for messages.
+  /// Reads a whole file.
+  ///
+  /// - Parameter expected: the expected kind of file, for messages.
   private static func read(
     _ path: String, limitInBytes: Int, expected: String
   ) throws(InventoryLoadError) -> [UInt8] {

@@ -4,7 +4,7 @@ public import ObjectStore
 import PrintableText
 import SystemPackage
 
-/// What the user asked to mount.
+/// The source that the user named for the mount.
 public enum InventorySource: Sendable, Equatable {
   case store(S3Location)
   /// An absolute or relative path of a manifest on disk.
@@ -20,7 +20,7 @@ public enum InventorySource: Sendable, Equatable {
       }
       if text.hasSuffix("/") {
         throw .source(
-          text, "it names a folder; name the manifest.json in one of its dates' folders")
+          text, "it names a folder; name the manifest.json in one of the folders of its dates")
       }
     } else if text.lowercased().hasPrefix("file://") {
       let rest = text.dropFirst("file://".count)
@@ -38,7 +38,7 @@ public enum InventorySource: Sendable, Equatable {
 }
 
 extension InventorySource {
-  /// Nil for a percent sign without two digits, and for bytes that are no UTF-8.
+  /// Decodes percent signs; nil for one without two digits, and for bytes that are not UTF-8.
   private static func percentDecoded(_ text: Substring) -> String? {
     var bytes: [UInt8] = []
     var rest = text.utf8[...]
@@ -59,7 +59,7 @@ extension InventorySource {
 
 /// Why an inventory cannot be mounted.
 public enum InventoryLoadError: Error, Sendable, CustomStringConvertible {
-  /// The source is not of a form that can be read.
+  /// The source does not have a known form; the second text says what was expected.
   case source(String, String)
   case store(StoreError)
   case manifest(ManifestError)
@@ -75,9 +75,9 @@ public enum InventoryLoadError: Error, Sendable, CustomStringConvertible {
     case .manifest(let error): "\(error)"
     case .file(let path, let problem): "\(printable(path, limit: 4096)): \(problem)"
     case .noBucket(let source):
-      "\(source): the manifest names no destinationBucket; say where the chunks are with --bucket"
+      "\(source): the manifest names no destinationBucket; set --bucket to the bucket that holds the chunks"
     case .noRoot(let manifest, let key):
-      "\(printable(manifest, limit: 4096)): no folder above it, / aside, holds the first chunk, \(printable(key, limit: 1024)), without a link that leads out of it; "
+      "\(printable(manifest, limit: 4096)): no folder above it, except perhaps /, holds the first chunk, \(printable(key, limit: 1024)), without a link that leads out of that folder; "
         + "keep the manifest in the folder tree that it was downloaded in, or, for chunks in S3, mount the manifest's s3:// URL"
     }
   }

@@ -6,14 +6,14 @@ import Logging
 import PrintableText
 import SystemPackage
 
-/// Chunks that are files under a folder already: read in place, without the cache.
+/// Chunks that are files under a folder; they are read in place, without the cache.
 final class LocalChunks: Sendable {
   private let root: String
   /// The bucket that the manifest names, for the extended attribute.
   let bucket: String?
   private let logger: Logger
-  /// What each file was when it was first opened, and whether it has been that since: the kernel
-  /// may have pages of it.
+  /// The identity of each file when it was first opened, and whether it has changed since: the
+  /// kernel may have pages of it.
   private let seen = Lock<[NodeID: (first: FileVersion, isSame: Bool)]>([:])
 
   private struct FileVersion: Equatable {
@@ -37,10 +37,12 @@ final class LocalChunks: Sendable {
   func open(_ node: NodeID, _ chunk: Inventory.Chunk) throws(FileSystemError) -> OpenFile {
     let descriptor: Int32
     do throws(Errno) {
-      // Who opens a pipe does not wait for its writer, so that it can be seen that it is one.
+      // The open does not wait for the writer of a pipe, so that the pipe can be recognized.
       descriptor = try Self.open(chunk.key, under: root, O_RDONLY | O_NONBLOCK)
     } catch {
-      let problem = error == .improperLink ? "it leads out of the folder" : "\(error)"
+      let problem =
+        error == .improperLink
+        ? "its path leads out of the folder" : "the file cannot be opened (\(error))"
       logger.error("\(name(chunk)): \(problem)")
       switch error {
       case .noSuchFileOrDirectory, .improperLink: throw .notFound
@@ -62,7 +64,7 @@ final class LocalChunks: Sendable {
       mayKeepPages: isSame(FileVersion(info), as: node))
   }
 
-  /// Why a file is not the chunk; nil where it may be.
+  /// Why a file is not the expected chunk; nil where it may be.
   private static func problem(_ info: stat, _ chunk: Inventory.Chunk) -> String? {
     guard info.st_mode & S_IFMT == S_IFREG else { return "it is not a regular file" }
     guard Int(info.st_size) == chunk.sizeInBytes else {
@@ -81,8 +83,8 @@ final class LocalChunks: Sendable {
     }
   }
 
-  /// Fills the buffer's beginning with `bytes`, all of which lie within the size that the file had
-  /// when it was opened.
+  /// Fills the beginning of the buffer with `bytes`, all of which lie within the size that the file
+  /// had when it was opened.
   func read(
     _ chunk: Inventory.Chunk, _ descriptor: Int32, _ bytes: Range<Int>,
     into buffer: UnsafeMutableRawBufferPointer
@@ -105,13 +107,13 @@ final class LocalChunks: Sendable {
     }
   }
 
-  /// For messages.
+  /// The chunk's path, for messages.
   private func name(_ chunk: Inventory.Chunk) -> String {
     printable(root + "/" + chunk.key, limit: 1024)
   }
 
-  /// A descriptor of the file that a key names. What is not below the folder, by its name or
-  /// because a link leads out, is an `improperLink`.
+  /// Opens the file that a key names. A file outside of the folder, because of its name or of a
+  /// link, is an `improperLink`.
   private static func open(
     _ key: String, under root: String, _ flags: Int32
   ) throws(Errno) -> Int32 {
@@ -134,8 +136,8 @@ final class LocalChunks: Sendable {
     return true
   }
 
-  /// Nil where the key does not name a regular file below the folder, or one that is larger than
-  /// any chunk.
+  /// The size of the file that a key names. Nil where the key does not name a regular file below
+  /// the folder, or names one that is larger than any chunk.
   static func sizeInBytes(ofKey key: String, under root: String) -> UInt64? {
     guard let descriptor = try? open(key, under: root, inventoryfs_o_path) else { return nil }
     defer { Glibc.close(descriptor) }

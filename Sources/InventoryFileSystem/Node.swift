@@ -24,29 +24,29 @@ public struct NodeID: Hashable, Sendable {
   }
 }
 
-/// What `stat` shows of a node.
+/// The attributes of a node that `stat` shows.
 public struct NodeAttributes: Sendable, Equatable {
   public enum Kind: Sendable { case file, directory }
 
   public var node: NodeID
   public var kind: Kind
   public var sizeInBytes: Int
-  /// Permission bits only.
+  /// The permission bits only.
   public var mode: UInt32
   public var userID: UInt32
   public var groupID: UInt32
   public var modificationTimeInMilliseconds: Int64
   public var linkCount: UInt32
 
-  /// In units of 512 bytes, as `stat` counts.
+  /// The size in units of 512 bytes, as `stat` counts.
   public var blockCount: Int { (sizeInBytes + 511) / 512 }
 }
 
-/// Who owns the nodes, and their permissions.
+/// The owner of the nodes, and their permissions.
 public struct NodeOwnership: Sendable {
   public var userID: UInt32
   public var groupID: UInt32
-  /// Write permission is never shown: nothing can be written.
+  /// Clears the write bits of both modes, because no node can be written.
   public var fileMode: UInt32
   public var directoryMode: UInt32
 
@@ -73,7 +73,7 @@ public struct DirectoryItem: Sendable {
 
 /// The sums that `statfs` shows.
 public struct FileSystemTotals: Sendable, Equatable {
-  /// At most 4 EiB, so that it can be rounded up.
+  /// The sum of the sizes, at most 4 EiB, so that it can be rounded up.
   public let sizeInBytes: Int
   public let fileCount: Int
   public let longestName: Int

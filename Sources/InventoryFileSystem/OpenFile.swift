@@ -1,7 +1,7 @@
 import Glibc
 import ReadPlanning
 
-/// What one `open` holds until its `close`.
+/// The state of one `open` until its `close`.
 public final class OpenFile: Sendable {
   enum Content: Sendable {
     case bytes([UInt8])
@@ -13,7 +13,7 @@ public final class OpenFile: Sendable {
   public let node: NodeID
   let content: Content
   let sizeInBytes: Int
-  /// Whether pages that the kernel has of the file are right; else it is to read them anew.
+  /// Whether the kernel may keep its pages of the file; otherwise it must read them again.
   public let mayKeepPages: Bool
 
   init(node: NodeID, content: Content, sizeInBytes: Int, mayKeepPages: Bool = true) {

@@ -1,28 +1,29 @@
 import ReadPlanning
 
-/// A read that waits for bytes. Exactly one of the two is called, once, on whatever thread the news
-/// came in on: implementations hand the work on.
+/// A read that waits for bytes. Exactly one of the two methods is called, once, on the thread that
+/// reports the event: implementations must hand the work on.
 public protocol ParkedRead: AnyObject, Sendable {
-  /// The bytes are here, and pinned until `InventoryFileSystem.finish(_:)` has copied them.
+  /// Reports that the bytes are present, and pinned until `InventoryFileSystem.finish(_:)` has
+  /// copied them.
   func ready()
   func fail(_ error: FileSystemError)
 }
 
-/// An open that waits for the store's first answer about the chunk; as for `ParkedRead`, one call,
-/// once.
+/// An open that waits for the store's first response about the chunk. As for `ParkedRead`, exactly
+/// one method is called, once.
 public protocol ParkedOpen: AnyObject, Sendable {
   func opened(_ file: OpenFile)
   func fail(_ error: FileSystemError)
 }
 
-/// A question for an extended attribute that the store has to be asked for, or the cache looked
-/// through; as for `ParkedRead`, one call, once.
+/// A request for an extended attribute that waits for the store, or for the scan of the cache. As
+/// for `ParkedRead`, exactly one method is called, once.
 public protocol ParkedAttribute: AnyObject, Sendable {
   func found(_ value: [UInt8])
   func fail(_ error: FileSystemError)
 }
 
-/// Lets go of a parked read, open or attribute whose reader has been interrupted.
+/// Cancels a parked read, open or attribute whose reader has been interrupted.
 public struct Interruption: Sendable {
   private let action: @Sendable () -> Void
 
@@ -32,6 +33,7 @@ public struct Interruption: Sendable {
     self.init { coordinator.interrupt(wait) }
   }
 
-  /// Must not be called where the parked object's `fail` could not be.
+  /// Cancels the wait. It must not be called in a context in which the parked object's `fail` must
+  /// not be called.
   public func interrupt() { action() }
 }

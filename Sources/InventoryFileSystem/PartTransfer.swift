@@ -2,12 +2,12 @@ import BlockCache
 import ObjectStore
 import ReadPlanning
 
-/// Brings one part of a chunk from the store into the cache, through all its attempts.
+/// Fetches one part of a chunk from the store into the cache, with all its attempts.
 ///
 /// Bytes are written to the chunk's cache file as they arrive, and are collected in memory only
 /// while the planner says so (`Part.isInMemory`). The checksum of the block that is arriving is
-/// carried along, so that an attempt after a failure goes on at the very next byte. Used by one
-/// thread at a time: the network's, or the one that starts the next attempt after the network's has
+/// carried along, so that an attempt after a failure continues at the very next byte. One thread at
+/// a time uses it: the network's, or the one that starts the next attempt after the network's has
 /// ended the last.
 final class PartTransfer: ObjectReceiver, @unchecked Sendable {
   let part: FetchPlanner.Part
@@ -20,7 +20,7 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
   private var position: Int
   private var checksum = BlockChecksum()
   private var refusal: FetchFailure?
-  /// Attempts since the last byte came.
+  /// How many attempts were made since the last byte arrived.
   private var attempts = 0
 
   init(part: FetchPlanner.Part, chunk: OpenChunk, coordinator: FetchCoordinator) {
@@ -30,7 +30,7 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
     position = part.bytes.lowerBound
   }
 
-  /// What is still missing.
+  /// The bytes that are still missing.
   var remaining: Range<Int> { position..<part.bytes.upperBound }
 
   func nextAttempt() -> Int {
@@ -70,7 +70,8 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
     }
   }
 
-  /// The store has checked status, range and lengths; here the answer meets the version.
+  /// Compares the response's ETag with the chunk's version; the store has checked status, range and
+  /// lengths.
   private func check(_ head: ResponseHead) throws(FetchFailure) {
     try coordinator.versionSeen(try head.version(), of: chunk)
   }
@@ -101,7 +102,7 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
   }
 }
 
-/// For the trace of requests.
+/// The part's name in the trace of requests.
 extension PartTransfer: CustomStringConvertible {
   var description: String {
     let bytes = part.bytes

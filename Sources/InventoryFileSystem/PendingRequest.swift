@@ -2,12 +2,13 @@ import Dispatch
 import Locks
 import ObjectStore
 
-/// A small object that is being fetched whole into memory, with retries, for callers that can wait.
+/// A request that fetches a small object whole into memory, with retries, for callers that can
+/// wait.
 final class PendingObject: Sendable {
   private let request = Lock<RetriedRequest<[UInt8]>?>(nil)
   private let answer = PendingAnswer<[UInt8]>()
 
-  /// Starts the request. More than `limitInBytes` end it with `.tooLarge`.
+  /// Starts the request. An object of more than `limitInBytes` ends it with `.tooLarge`.
   init(
     _ location: S3Location, from store: any ChunkStore, _ retries: StoreRetries, timeout: Duration,
     unreachableTimeout: Duration, limitInBytes: Int
@@ -24,7 +25,7 @@ final class PendingObject: Sendable {
     request.withLock { $0 = started }
   }
 
-  /// Waits for the end. To be called once.
+  /// Waits for the end. It must be called once at most.
   func wait() -> Result<[UInt8], StoreError> { answer.wait() }
 }
 
@@ -43,11 +44,11 @@ final class PendingHead: Sendable {
     request.withLock { $0 = started }
   }
 
-  /// Waits for the answer. To be called once.
+  /// Waits for the response. It must be called once at most.
   func wait() -> Result<ResponseHead, StoreError> { answer.wait() }
 }
 
-/// One answer, from the thread that has it to the one that waits.
+/// Passes one result from the thread that has it to the one that waits.
 private final class PendingAnswer<Value: Sendable>: Sendable {
   private let answer = Lock<Result<Value, StoreError>?>(nil)
   private let done = DispatchSemaphore(value: 0)
@@ -57,7 +58,7 @@ private final class PendingAnswer<Value: Sendable>: Sendable {
     done.signal()
   }
 
-  /// To be called once.
+  /// Waits for the result. It must be called once at most.
   func wait() -> Result<Value, StoreError> {
     while true {
       done.wait()

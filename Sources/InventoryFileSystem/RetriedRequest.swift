@@ -1,11 +1,12 @@
 import Locks
 import ObjectStore
+import PosixThreads
 
-/// One question to the store with all its attempts, answered once and within a bound: a HEAD, or a
-/// small object.
+/// One request to the store with all its attempts, which ends once and within a timeout: a HEAD, or
+/// a GET of a small object.
 final class RetriedRequest<Value: Sendable>: Sendable {
   typealias Answer = Result<Value, StoreError>
-  /// Makes one attempt, and reports its end with how many bytes of the body it brought.
+  /// Makes one attempt, and reports its end with how many bytes of the body it received.
   typealias Attempt =
     @Sendable (_ number: Int, _ end: @escaping @Sendable (Answer, _ received: Int) -> Void)
     -> StoreTransfer
@@ -13,10 +14,10 @@ final class RetriedRequest<Value: Sendable>: Sendable {
   private struct State {
     var transfer: StoreTransfer?
     var attempts = 0
-    /// The most bytes that an attempt brought.
+    /// The most bytes that an attempt received.
     var furthest = 0
     var deadline: Duration
-    /// As long as nobody is there who could answer.
+    /// The deadline while the store is unreachable.
     let unreachableDeadline: Duration
     var lastError: StoreError?
     var registration: UInt64?
@@ -31,12 +32,12 @@ final class RetriedRequest<Value: Sendable>: Sendable {
   private let state: Lock<State>
 
   /// - Parameters:
-  ///   - timeout: attempts are begun for this long, counted anew when one brings more bytes than
+  ///   - timeout: attempts are begun for this long, counted anew when one receives more bytes than
   ///     those before.
-  ///   - unreachableTimeout: the same where nobody is there who could answer (`isUnreachable`),
-  ///     counted once.
-  ///   - endsThen: ends also the attempt that is under way at that time. Otherwise it goes on as
-  ///     long as bytes come in.
+  ///   - unreachableTimeout: the same while the store is unreachable (`isUnreachable`), counted
+  ///     once.
+  ///   - endsThen: whether the attempt that is under way at that time ends too. Otherwise it
+  ///     continues as long as bytes arrive.
   ///   - completion: called once, on any thread, and must not block for long.
   init(
     _ location: S3Location, _ retries: StoreRetries, timeout: Duration,
@@ -65,7 +66,7 @@ final class RetriedRequest<Value: Sendable>: Sendable {
     retries.clock.schedule(after: timeout, on: retries.queue) { [weak self] in self?.expire() }
   }
 
-  /// Nobody waits any more: the answer is `.cancelled`, unless there was one already.
+  /// Cancels the request: its result is `.cancelled`, unless there was one already.
   func cancel() { finish(.failure(StoreError(.cancelled, object: location))) }
 
   private func send() {
@@ -75,10 +76,10 @@ final class RetriedRequest<Value: Sendable>: Sendable {
       return state.attempts
     }
     guard let number else { return }
-    // Kept alive by what it waits for: the attempt under way, or the timer of the next.
+    // The attempt under way, or the timer of the next one, keeps this object alive.
     let transfer = attempt(number) { [self] answer, received in ended(answer, received) }
     let isOver = state.withLock { state in
-      // It may have ended before we come here, and the next one begun.
+      // The attempt may have ended before this line, and the next one begun.
       if state.attempts == number { state.transfer = transfer }
       return state.isOver
     }
@@ -106,8 +107,8 @@ final class RetriedRequest<Value: Sendable>: Sendable {
         afterAttempt: attempts, isWaitedFor: true, requested: error.retryAfter),
       delay < remaining || error.retryAfter == nil
     else { return finish(answer) }
-    // A delay that was drawn beyond the time does not end it early: the last attempt is made when
-    // it is over.
+    // A random delay beyond the timeout does not end the request early: the last attempt is made
+    // when the timeout has passed.
     retries.clock.schedule(after: min(delay, remaining), on: retries.queue) { [self] in send() }
   }
 
@@ -117,7 +118,8 @@ final class RetriedRequest<Value: Sendable>: Sendable {
       .failure(
         error
           ?? StoreError(
-            .connection(.timeout, text: "no answer within \(timeout)"), object: location)
+            .connection(.timeout, text: "no response within \(timeout.roundedText)"),
+            object: location)
       ))
   }
 
@@ -135,7 +137,7 @@ final class RetriedRequest<Value: Sendable>: Sendable {
 }
 
 extension RetriedRequest where Value == ResponseHead {
-  /// Asks for an object's facts, and has the answer within `timeout`.
+  /// Requests an object's size and ETag by HEAD, and ends within `timeout`.
   static func head(
     _ location: S3Location, objectSizeInBytes: Int?, from store: any ChunkStore,
     _ retries: StoreRetries, timeout: Duration, completion: @escaping @Sendable (Answer) -> Void

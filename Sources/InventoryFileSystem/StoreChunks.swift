@@ -5,14 +5,14 @@ import Logging
 import ObjectStore
 import ReadPlanning
 
-/// Chunks that are objects in a bucket: fetched on demand, through the cache.
+/// Chunks that are objects in a bucket; they are fetched on demand, through the cache.
 final class StoreChunks: Sendable {
   var bucket: String { references.bucket }
   let coordinator: FetchCoordinator
   private let references: ChunkReferences
   private let store: any ChunkStore
   private let logger: Logger
-  /// ETags that were asked for by themselves, without reading.
+  /// The ETags that were requested by HEAD, without reading the chunk.
   private let askedETags = Lock<[Int: String]>([:])
 
   init(
@@ -30,7 +30,7 @@ final class StoreChunks: Sendable {
   ) throws(FileSystemError) -> InventoryFileSystem.OpenOutcome {
     guard chunk.sizeInBytes <= references.largestChunkInBytes else {
       logger.error(
-        "\(references.location(of: chunk)): the manifest says \(chunk.sizeInBytes) bytes, and with this cache chunks of up to \(references.largestChunkInBytes) can be opened: check the manifest, or use a larger --cache-size (1GiB is enough for 64 GiB, the most)"
+        "\(references.location(of: chunk)): the manifest says \(chunk.sizeInBytes) bytes, but with this cache only chunks of up to \(references.largestChunkInBytes) bytes can be opened: check the manifest, or set a larger --cache-size (1GiB is enough for chunks of 64 GiB, the maximum)"
       )
       throw .tooLarge
     }
@@ -39,8 +39,8 @@ final class StoreChunks: Sendable {
       return try open(node, reference, parked: parked)
     }
     // Without an MD5 in the manifest only the ETag tells versions apart, and it is needed before
-    // the cache is looked into. The store's answer comes on a network thread, which must not open
-    // files.
+    // the chunk's cache entry can be found. The store's response arrives on a network thread, which
+    // must not open files.
     let waiting = parked()
     return .parked(
       ask(index, chunk) { [self] answer in
@@ -55,7 +55,7 @@ final class StoreChunks: Sendable {
             guard let reference = references.reference(to: ChunkID(index: index), eTag: eTag) else {
               throw .inputOutput
             }
-            // With its version known it does not wait for the store a second time.
+            // With its version known, the open does not wait for the store a second time.
             if case .opened(let file) = try open(node, reference, parked: { waiting }) {
               waiting.opened(file)
             }
@@ -86,7 +86,7 @@ final class StoreChunks: Sendable {
       askedETags.withLock { $0[index] = eTag }
       completion(.success(eTag))
     }
-    // Kept alive by the answer that it waits for.
+    // The pending response keeps this object alive.
     return Interruption { [weak request] in request?.cancel() }
   }
 
@@ -107,7 +107,7 @@ final class StoreChunks: Sendable {
     }
   }
 
-  /// The chunk's ETag, asking the store if nothing has been read of it yet.
+  /// The chunk's ETag, which is requested from the store if no bytes have been read of it yet.
   func eTag(
     ofChunk index: Int, _ chunk: Inventory.Chunk, parked: () -> any ParkedAttribute
   ) -> InventoryFileSystem.AttributeOutcome {
@@ -137,12 +137,13 @@ final class StoreChunks: Sendable {
   private func knownETag(ofChunk index: Int, _ chunk: Inventory.Chunk) -> String? {
     let id = ChunkID(index: index)
     if let current = coordinator.eTag(of: id) { return current }
-    // What was asked for once may have been replaced since, as a reader found out.
+    // An object whose ETag was requested once may have been replaced since, as a reader found out.
     return [askedETags.withLock { $0[index] }, chunk.eTag].compactMap { $0 }
       .first { !coordinator.isGone($0, of: id) }
   }
 
-  /// The object must be as long as the manifest says, and have an ETag that can be stored.
+  /// Checks a response: the object must be as long as the manifest says, and have an ETag that can
+  /// be stored.
   private func check(
     _ result: Result<ResponseHead, StoreError>, _ chunk: Inventory.Chunk
   ) throws(FileSystemError) -> String {

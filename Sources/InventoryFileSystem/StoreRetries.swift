@@ -3,8 +3,8 @@ import Locks
 import ObjectStore
 import ReadPlanning
 
-/// The retries of everything that is asked of one store: one budget for all, and a list of what is
-/// still being asked, so that shutting down leaves nobody waiting between two attempts.
+/// The retries of all requests to one store. They share one budget and one list of pending
+/// requests, so that shutting down leaves no request waiting between two attempts.
 final class StoreRetries: Sendable {
   private struct State {
     var budget = RetryBudget()
@@ -14,9 +14,8 @@ final class StoreRetries: Sendable {
     var isShutDown = false
   }
 
-  /// For the next attempts, and the ends of those that take too long. What takes the disk, which
-  /// may hang, does not run here, as it may on libdispatch's shared threads, of which there are
-  /// few.
+  /// Runs the next attempts, and the ends of those that take too long. Work that accesses the disk,
+  /// which may hang, does not run here, as it may on libdispatch's few shared threads.
   let queue = DispatchQueue(label: "retries")
   let clock: any FileSystemClock
   private let policy = RetryPolicy()
@@ -24,7 +23,7 @@ final class StoreRetries: Sendable {
 
   init(_ clock: any FileSystemClock) { self.clock = clock }
 
-  /// How long the next attempt has to wait; nil when there is none.
+  /// The back-off before the next attempt; nil when no attempt is left.
   func delay(
     afterAttempt attempt: Int, isWaitedFor: Bool, requested: Duration?
   ) -> Duration? {
@@ -38,6 +37,8 @@ final class StoreRetries: Sendable {
 
   func noteSuccess() { state.withLock { $0.budget.noteSuccess() } }
 
+  /// Adds a pending request.
+  ///
   /// - Parameter cancel: called when shutting down, unless `forget` was called before.
   func remember(_ cancel: @escaping @Sendable () -> Void) -> UInt64 {
     let (number, isShutDown) = state.withLock { state in
@@ -61,12 +62,12 @@ final class StoreRetries: Sendable {
 }
 
 extension StoreError {
-  /// Nobody is there who could answer: a wrong endpoint, one that does not speak TLS, or a store
-  /// that is down.
+  /// Whether the store is unreachable: the endpoint is wrong or does not speak TLS, or the store is
+  /// down.
   var isUnreachable: Bool {
     switch kind {
     case .connection(.unknownHost, _), .connection(.refused, _), .connection(.handshake, _): true
-    // Nor is anybody there who could give credentials.
+    // A source of credentials that is temporarily unreachable counts too.
     case .noCredentials: true
     default: false
     }

@@ -256,7 +256,7 @@ import Testing
     close(open(folder.path, O_WRONLY | O_CREAT, 0o600))
     #expect(
       message(folder).contains(
-        "\(folder.path): is not a directory; choose another with --cache-dir"))
+        "\(folder.path): is not a directory; set --cache-dir to another"))
   }
 
   @Test(

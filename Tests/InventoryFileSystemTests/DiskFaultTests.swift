@@ -140,7 +140,7 @@ import Testing
       #expect(isEndRight)
       #expect(try verified(rig) == "unverifiable")
       try await until {
-        log.messages.contains { $0.contains("is read without that until the disk") }
+        log.messages.contains { $0.contains("is read without verification until the disk") }
       }
       // The same reader goes on once the disk works, and gets the last byte after the comparison.
       try await mend(disk, rig, store, log)

@@ -16,7 +16,7 @@ import Testing
   @Test(
     "A log that hangs keeps nobody from what is in the cache",
     arguments: [
-      ("; trying again", ScriptedStore.Fault.status(500, code: "InternalError")),
+      ("; retrying in", ScriptedStore.Fault.status(500, code: "InternalError")),
       ("AccessDenied", .status(403, code: "AccessDenied")),
       ("took longer than --read-timeout", .hold),
       ("as fetched have the MD5", nil),
@@ -174,7 +174,7 @@ import Testing
   func goneBeforeSent() async throws {
     let gate = Gate()
     defer { gate.open() }
-    let log = LogRecorder { if $0.hasSuffix(": asked for") { gate.pass() } }
+    let log = LogRecorder { if $0.hasSuffix(": requested") { gate.pass() } }
     let folder = try CacheFolder()
     let silence = ScriptedStore.Rule(.hold, rangeOverlaps: 5_000_000..<5_000_001)
     let store = ScriptedStore([silence])

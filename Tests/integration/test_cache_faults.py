@@ -53,7 +53,7 @@ def compare_all(lab, mount, inventory):
         assert lab.run("cmp", mount.data / name, path).returncode == 0, f"{name} differs"
 
 
-COMPLAINT = "without being cached"
+COMPLAINT = "without caching"
 
 
 def complaints(mount):
@@ -97,7 +97,7 @@ def test_a_full_disk_costs_one_warning_and_no_byte_and_is_used_again_once_it_has
         assert len(complaints(mount)) == 1
 
         ballast.unlink()
-        mount.logged("caching goes on")
+        mount.logged("caching resumes")
         compare_all(lab, mount, csv_inventory)
         assert mount.allocated_bytes() > 8 * MIB
         assert len(complaints(mount)) == 1

@@ -289,7 +289,7 @@ def test_what_is_said_while_mounting_in_the_background_is_in_the_log_file_too(la
     result = lab.inventoryfs("mount", manifest, lab.mountpoint(), "--log-file", log)
     assert result.returncode == 0, result.stderr
     for text in (result.stderr, log.read_text()):
-        assert "manifest.checksum is not there" in text
+        assert "manifest.checksum does not exist" in text
     assert lab.inventoryfs("unmount", lab.folder / "mnt").returncode == 0
 
 

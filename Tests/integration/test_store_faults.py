@@ -302,7 +302,7 @@ def test_secrets_appear_nowhere(lab, root, inventory):
     for path in (mount.path, mount.data / "one.bin"):
         for name in os.listxattr(path):
             texts[f"{path} {name}"] = mount.xattr(name, None if path == mount.path else "one.bin")
-    assert "trying again" in texts["log"], "the log is as talkative as it can be"
+    assert "retrying in" in texts["log"], "the log is as talkative as it can be"
     for where, text in texts.items():
         for secret in (SECRET_KEY, TOKEN, "AWS4-HMAC"):
             assert secret not in text, f"{secret} is in {where}"
