@@ -40,8 +40,8 @@ package enum CommandOutput {
     let bytes = try output.get()
     switch ending {
     case .exited(status: 0), .unknown: return bytes
-    case .exited(let status): throw Failure(problem: "exit status \(status)")
-    case .signalled(let signal): throw Failure(problem: "ended by signal \(signal)")
+    case .exited(let status): throw Failure(problem: "the command ended with exit status \(status)")
+    case .signalled(let signal): throw Failure(problem: "the command was ended by signal \(signal)")
     }
   }
 
@@ -52,7 +52,7 @@ package enum CommandOutput {
       if let ending = child.endingIfEnded() { return ending }
       usleep(10_000)
     }
-    // It has a process group of its own.
+    // The command has a process group of its own.
     kill(-child.pid, SIGKILL)
     return child.waitForEnd()
   }
@@ -65,13 +65,13 @@ package enum CommandOutput {
         setup.open(STDIN_FILENO, "/dev/null", O_RDONLY)
         setup.give(end, as: STDOUT_FILENO)
         if access(folder, X_OK) == 0 { setup.changeFolder(to: folder) }
-        // libcurl's sockets are inherited.
+        // The command must not inherit libcurl's sockets.
         setup.closeDescriptors(from: STDERR_FILENO + 1)
         setup.resetSignals()
         setup.makeProcessGroup()
       }
     } catch {
-      throw Failure(problem: "cannot be started: \(error)")
+      throw Failure(problem: "the command cannot be started: \(error)")
     }
   }
 

@@ -135,7 +135,8 @@ public struct SharedFiles: Sendable {
       case .system(ENOENT), .system(ENOTDIR): return nil
       case .system(let code): throw failure(code)
       case .tooLarge:
-        throw .unreadableFile(path: path, reason: "it is larger than \(maximumSizeInBytes) bytes")
+        throw .unreadableFile(
+          path: path, reason: "the file is larger than \(maximumSizeInBytes) bytes")
       }
     }
   }

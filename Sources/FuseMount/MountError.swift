@@ -10,9 +10,9 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
   case doesNotAnswer(path: String, source: String)
   /// A mount of another FUSE program is on the mountpoint; `isDead` if its process has ended.
   case mountedByOther(path: String, type: String, source: String, isDead: Bool)
-  /// It was unmounted, but its process serves it elsewhere.
+  /// The mount was removed, but its process serves it elsewhere.
   case mountedElsewhere(path: String, process: Int32, places: OtherPlaces)
-  /// It was unmounted, but its process has not ended.
+  /// The mount was removed, but its process has not ended.
   case processLivesOn(path: String, process: Int32, isStopped: Bool)
   case mountpointUnusable(path: String, errno: Int32)
   case noFuseDevice

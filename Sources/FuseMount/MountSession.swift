@@ -155,7 +155,7 @@ public final class MountSession: Sendable {
     DispatchQueue(label: "end").asyncAfter(deadline: .now() + .seconds(Self.endTimeoutInSeconds)) {
       [self] in
       guard !hasEnded.withLock({ $0 }) else { return }
-      // The log may be what hangs.
+      // The log itself may hang.
       _ = answer(withinMilliseconds: 1000) { [logger, mountpoint] in
         logger.error(
           "\(mountpoint): some threads do not end, perhaps because the cache's disk or the log hangs; the process ends without waiting for them"

@@ -105,9 +105,9 @@ public final class ServingProcess: Sendable {
   }
 }
 
-/// Where a file system is mounted, besides what has been unmounted.
+/// The places where a file system is still mounted.
 public struct OtherPlaces: Sendable, CustomStringConvertible {
-  /// Mountpoints that this process sees.
+  /// The mountpoints that this process sees.
   let mountpoints: [String]
   /// A process that sees it elsewhere, in a mount namespace of its own.
   let namespaces: [Namespace]

@@ -150,7 +150,12 @@ public struct InventoryLoader: Sendable {
   /// - Throws: `InventoryLoadError` as for a store, and where the folder that the chunks' keys are
   ///   relative to is not found.
   public func load(_ path: String) throws(InventoryLoadError) -> Inventory {
-    let path = try Self.absolute(path)
+    var path = try Self.absolute(path)
+    // The folder of a date stands for the manifest in it.
+    var info = stat()
+    if stat(path, &info) == 0, info.st_mode & S_IFMT == S_IFDIR {
+      path = try Self.absolute(path + "/manifest.json")
+    }
     let checksumPath = Self.sibling(of: path, named: "manifest.checksum")
     let bytes = try Self.read(
       path, limitInBytes: InventoryManifest.maximumSizeInBytes, expected: "a manifest.json")
@@ -244,9 +249,27 @@ public struct InventoryLoader: Sendable {
     }
     return Inventory(
       source: source, manifest: bytes, checksum: checksum,
-      creationTimeInMilliseconds: manifest.creationTime?.millisecondsSinceEpoch ?? 0,
+      creationTimeInMilliseconds: creationTime(of: manifest, source).millisecondsSinceEpoch,
       format: manifest.fileFormat, place: place, destinationBucket: manifest.destinationBucket,
       chunks: chunks)
+  }
+
+  /// The time that the files show: the manifest's, or that of its folder's name.
+  private func creationTime(
+    of manifest: InventoryManifest, _ source: String
+  ) -> InventoryManifest.CreationTime {
+    if let time = manifest.creationTime { return time }
+    let folder = source.split(separator: "/").dropLast().last ?? ""
+    if let time = InventoryManifest.CreationTime(dateFolder: folder) {
+      logger.warning(
+        "\(source): the manifest has no creationTimestamp that is a time; the files show that of its folder's name"
+      )
+      return time
+    }
+    logger.warning(
+      "\(source): the manifest has no creationTimestamp that is a time, and its folder is not named by a date; the files show 1970-01-01"
+    )
+    return .epoch
   }
 
   /// The key or path of a file beside another.

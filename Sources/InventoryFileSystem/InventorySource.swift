@@ -10,18 +10,24 @@ public enum InventorySource: Sendable, Equatable {
   /// An absolute or relative path of a manifest on disk.
   case file(String)
 
-  /// Reads `s3://bucket/key`, `file://…` or a path.
+  /// Reads `s3://bucket/key`, the ARN of an object, `file://…` or a path.
+  ///
+  /// The folder of a date stands for the manifest in it. Whether a path is a folder is not known
+  /// here: `InventoryLoader.load` looks.
   public init(_ text: String) throws(InventoryLoadError) {
+    guard !Self.lastName(of: text).hasSuffix("manifest.checksum") else {
+      throw .source(text, "it is the checksum of a manifest; name the manifest.json beside it")
+    }
     if text.lowercased().hasPrefix("s3://") {
-      do {
-        self = .store(try S3Location(parsing: text))
-      } catch {
-        throw .source(text, "\(error)")
-      }
-      if text.hasSuffix("/") {
+      self = .store(try Self.location(text, shown: text))
+    } else if text.hasPrefix("arn:") {
+      // arn:partition:s3:::bucket/key
+      let parts = text.split(separator: ":", maxSplits: 5, omittingEmptySubsequences: false)
+      guard parts.count == 6, parts[2] == "s3", parts[3].isEmpty else {
         throw .source(
-          text, "it names a folder; name the manifest.json in one of the folders of its dates")
+          text, "expected s3://bucket/key, or the ARN of an object: arn:aws:s3:::bucket/key")
       }
+      self = .store(try Self.location("s3://\(parts[5])", shown: text))
     } else if text.lowercased().hasPrefix("file://") {
       let rest = text.dropFirst("file://".count)
       let path = rest.hasPrefix("localhost/") ? rest.dropFirst("localhost".count) : rest
@@ -34,6 +40,30 @@ public enum InventorySource: Sendable, Equatable {
     } else {
       self = .file(text)
     }
+  }
+
+  private static func location(
+    _ url: String, shown text: String
+  ) throws(InventoryLoadError) -> S3Location {
+    let location: S3Location
+    do {
+      location = try S3Location(parsing: url)
+    } catch {
+      throw .source(text, "\(error)")
+    }
+    if InventoryManifest.CreationTime(dateFolder: lastName(of: url)) != nil {
+      let key = location.key.hasSuffix("/") ? location.key : location.key + "/"
+      return S3Location(bucket: location.bucket, key: key + "manifest.json")
+    }
+    if url.hasSuffix("/") {
+      throw .source(
+        text, "it names a folder; name the manifest.json in one of the folders of its dates")
+    }
+    return location
+  }
+
+  private static func lastName(of text: String) -> Substring {
+    text.split(separator: "/").last ?? ""
   }
 }
 

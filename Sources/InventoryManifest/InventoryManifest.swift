@@ -9,6 +9,8 @@
 // The value is immutable and shared by every layer above; 100,000 chunks cost some 20 MB, mostly
 // keys.
 
+import FoundationEssentials
+
 /// The content of one `manifest.json`.
 ///
 /// Source: "Locating your inventory list" in the Amazon S3 user guide.
@@ -95,6 +97,30 @@ public struct InventoryManifest: Sendable, Equatable {
     public init?(millisecondsSinceEpoch: Int64) {
       guard (0...Self.endOfYear9999).contains(millisecondsSinceEpoch) else { return nil }
       self.millisecondsSinceEpoch = millisecondsSinceEpoch
+    }
+
+    /// 1970-01-01T00:00:00Z.
+    public static let epoch = Self(unchecked: 0)
+
+    private init(unchecked millisecondsSinceEpoch: Int64) {
+      self.millisecondsSinceEpoch = millisecondsSinceEpoch
+    }
+
+    /// Reads the name of the folder that S3 writes an inventory to, `YYYY-MM-DDTHH-MMZ`; nil for
+    /// any other name.
+    public init?(dateFolder name: some StringProtocol) {
+      let parts = name.split(separator: "T", omittingEmptySubsequences: false)
+      guard name.utf8.count == 17, parts.count == 2 else { return nil }
+      let time = parts[1].map { $0 == "-" ? ":" : $0 == "Z" ? ":00Z" : String($0) }.joined()
+      self.init(iso8601: "\(parts[0])T\(time)")
+    }
+
+    /// Reads a time as ISO 8601 writes it, such as `2026-11-22T01:00:00Z`; nil for anything else.
+    init?(iso8601 text: String) {
+      guard let date = try? Date(text, strategy: .iso8601),
+        let milliseconds = Int64(exactly: (date.timeIntervalSince1970 * 1000).rounded())
+      else { return nil }
+      self.init(millisecondsSinceEpoch: milliseconds)
     }
 
     /// Reads a manifest's timestamp: milliseconds as AWS writes them, or seconds as Alibaba OSS

@@ -1,4 +1,5 @@
 import Digests
+import FoundationEssentials
 
 /// The 16 bytes of an MD5, held in two words: a manifest has one per chunk, and 100,000 arrays or
 /// strings would cost several times as much.
@@ -23,6 +24,14 @@ public struct MD5Digest: Sendable, Hashable, CustomStringConvertible {
   public init?(hex: some StringProtocol) {
     guard hex.utf8.count == 32, let bytes = Hexadecimal.bytes(hex) else { return nil }
     self.init(words: bytes)
+  }
+
+  /// Reads 16 bytes in Base64, as the header Content-MD5 has them (RFC 1864); nil for anything else.
+  public init?(base64: some StringProtocol) {
+    guard base64.utf8.count == 24, let bytes = Data(base64Encoded: String(base64)) else {
+      return nil
+    }
+    self.init(bytes)
   }
 
   /// Takes 16 bytes, first byte first.

@@ -84,6 +84,7 @@ private struct Document: Decodable {
       fields.text(.creationTimestamp).flatMap { Int64($0) }
       ?? (try? fields.decode(Int64.self, forKey: .creationTimestamp))
     return timestamp.flatMap(InventoryManifest.CreationTime.init(timestamp:))
+      ?? fields.text(.creationTimestamp).flatMap(InventoryManifest.CreationTime.init(iso8601:))
   }
 
   private static func fileFormat(

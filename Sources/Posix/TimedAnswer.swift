@@ -1,12 +1,13 @@
 import Dispatch
 import Locks
 
-/// Does something that may never end, such as asking a file system or writing to a log, and goes on
-/// after a while without it.
+/// Calls a function that may block forever, in a file system or a log, and gives up after a timeout.
 ///
-/// The thread that does it is left behind then. It ends with what it does or with the process.
+/// The thread that runs the function is then left behind. It ends with the function or with the
+/// process.
 ///
-/// - Returns: nil if there was no answer in time, or no thread to ask with.
+/// - Returns: the function's result; nil if it took longer than the timeout, or no thread was left
+///   to run it.
 public func answer<Value: Sendable>(
   withinMilliseconds limit: Int, _ ask: @escaping @Sendable () -> Value
 ) -> Value? {

@@ -175,6 +175,10 @@ struct MountCommand: ParsableCommand {
     // An empty argument comes from a shell variable that is not set.
     guard !source.isEmpty else { throw ValidationError("<source> is empty") }
     guard !mountpoint.isEmpty else { throw ValidationError("<mountpoint> is empty") }
+    guard !mountpoint.lowercased().hasPrefix("s3://") else {
+      throw ValidationError(
+        "<mountpoint> is an s3:// URL; the source comes first, then the directory")
+    }
     // `MountOptionList` has taken other lists apart by now.
     guard mountOptions.isEmpty else {
       throw ValidationError("-o must be an argument of its own: -o OPTIONS")

@@ -11,6 +11,13 @@ import Testing
     arguments: [
       "f96b697d7cb7938d525a2f31aaf161d0", "f96b697d7cb7938d525a2f31aaf161d0\n",
       " \tF96B697D7CB7938D525A2F31AAF161D0\r\n",
+      "f96b697d7cb7938d525a2f31aaf161d0  manifest.json\n",
+      "f96b697d7cb7938d525a2f31aaf161d0 *./a b/manifest.json\r\n",
+      "\\f96b697d7cb7938d525a2f31aaf161d0  a\\nmanifest.json\n",
+      "MD5 (manifest.json) = f96b697d7cb7938d525a2f31aaf161d0\n",
+      "MD5 (my manifest.json) = f96b697d7cb7938d525a2f31aaf161d0\n",
+      "\"f96b697d7cb7938d525a2f31aaf161d0\"", "\u{feff}f96b697d7cb7938d525a2f31aaf161d0",
+      "+WtpfXy3k41SWi8xqvFh0A==\n",
     ])
   func usable(content: String) throws {
     let digest = try ManifestChecksum.digest(
@@ -23,7 +30,11 @@ import Testing
     "Anything else is not a checksum",
     arguments: [
       ("", "nothing"), ("\n", "nothing"), ("f96b697d", "'f96b697d'"),
-      ("f96b697d7cb7938d525a2f31aaf161d0 manifest.json", "manifest.json'"),
+      ("manifest.json f96b697d7cb7938d525a2f31aaf161d0", "'manifest.json"),
+      (
+        "f96b697d7cb7938d525a2f31aaf161d0 a\nd41d8cd98f00b204e9800998ecf8427e b",
+        "'f96b697d7cb7938d525a2f31aaf161d0 a"
+      ),
       ("f96b697d7cb7938d 525a2f31aaf161d0", "'f96b697d7cb7938d 525a2f31aaf161d0'"),
       ("g96b697d7cb7938d525a2f31aaf161d0", "'g96b"), ("<?xml version=\"1.0\"?>", "'<?xml"),
     ])
