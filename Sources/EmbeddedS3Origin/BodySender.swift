@@ -6,12 +6,13 @@ import NIOHTTP1
 /// set pace: the last), so that memory stays bounded by two pieces (none at all for files, which go
 /// by sendfile(2)) and the count of bytes sent is right to a piece.
 ///
-/// Belongs to one connection's event loop.
+/// It belongs to one connection's event loop.
 final class BodySender {
-  /// Large enough that the work per piece does not show, small enough to be a count's precision.
+  /// The size of a piece, large enough that the work per piece does not matter, small enough for
+  /// the precision of the count.
   private static let pieceSizeInBytes = 1 << 18
   private static let mostPiecesInFlight = 2
-  /// At a set pace, unless that is so slow that a piece is one byte.
+  /// The rate of pieces at a set pace, unless that is so slow that a piece is one byte.
   private static let piecesPerSecond = 20
 
   private let context: ChannelHandlerContext
@@ -70,8 +71,8 @@ final class BodySender {
     let due = startTime + time(for: piece.upperBound)
     context.eventLoop.assumeIsolated().scheduleTask(deadline: due) {
       guard !self.isOver else { return }
-      // What a slow client or a busy loop has cost is not made up for by a burst; a moment of the
-      // timer's is.
+      // A burst does not make up for the delays of a slow client or a busy loop, only for a short
+      // delay of the timer.
       let late = NIODeadline.now() - due
       if late > time(for: piece.count) { self.startTime = self.startTime + late }
       self.send(piece)
@@ -159,10 +160,10 @@ final class BodySender {
 /// The beginning of Linux's `struct tcp_info` (linux/tcp.h), which glibc's ends before the part
 /// that is needed here.
 private struct TCPInfo: Sendable {
-  /// As 32-bit words, of which the kernel fills as many as it knows.
+  /// The structure as 32-bit words, of which the kernel fills as many as it knows.
   private var words = SIMD64<UInt32>()
 
-  /// Sent and not acknowledged (tcpi_unacked, segments), or not even sent (tcpi_notsent_bytes):
-  /// while the client's window is closed there is only the latter.
+  /// Whether segments are unacknowledged (tcpi_unacked) or bytes are not even sent
+  /// (tcpi_notsent_bytes): while the client's window is closed only the latter is set.
   var hasUndeliveredBytes: Bool { words[6] > 0 || words[36] > 0 }
 }

@@ -2,7 +2,7 @@ import Glibc
 import NIOConcurrencyHelpers
 import NIOCore
 
-/// The buckets: folders on disk, and over them objects in memory, which win.
+/// The buckets: folders on disk, and objects in memory, which take precedence.
 ///
 /// A key is looked up in a folder component by component, so a key with an empty component, `.` or
 /// `..` is one that no folder can hold: it does not exist, and nothing outside the root is touched.
@@ -15,7 +15,8 @@ final class BucketStore: Sendable {
     case removed
   }
 
-  /// By the key's bytes: Swift compares strings by canonical equivalence, S3 does not.
+  /// The objects by their key's bytes: Swift compares strings by canonical equivalence, S3 does
+  /// not.
   private typealias OverlayBucket = [[UInt8]: Overlay]
 
   private let rootFolder: String?
@@ -121,7 +122,7 @@ final class BucketStore: Sendable {
     return path
   }
 
-  /// Nil if no file in the folder can have this key.
+  /// The path of a key's file; nil if no file in the folder can have this key.
   private static func path(ofKey key: String, in folder: String) -> String? {
     guard !key.utf8.contains(0) else { return nil }
     for component in key.utf8.split(
@@ -134,7 +135,8 @@ final class BucketStore: Sendable {
     return folder + "/" + key
   }
 
-  /// Does not enter linked folders, which might lead back to where it came from.
+  /// Collects the keys below a folder. It does not enter linked folders, which might lead back to a
+  /// folder above.
   private static func walk(_ path: String, below parent: String, into keys: inout [[UInt8]]) {
     for entry in FolderEntry.entries(of: path) {
       let key = parent + entry.name

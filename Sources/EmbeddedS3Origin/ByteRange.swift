@@ -5,7 +5,8 @@ enum ByteRange: Equatable, Sendable {
   /// `bytes=-count`: the last bytes of the object.
   case suffix(count: Int)
 
-  /// Nil if the header is malformed or asks for several ranges: S3 then sends the whole object.
+  /// Reads a header; nil if it is malformed or asks for several ranges: S3 then sends the whole
+  /// object.
   init?(header: String) {
     let unit = "bytes="
     guard header.hasPrefix(unit) else { return nil }
@@ -41,7 +42,8 @@ enum ByteRange: Equatable, Sendable {
     }
   }
 
-  /// Whether it touches these bytes, as far as that is known without the size: a suffix does not.
+  /// Whether the range touches these bytes, as far as that is known without the size: a suffix does
+  /// not.
   func overlaps(_ bytes: Range<Int>) -> Bool {
     switch self {
     case .from(let first, let last):
@@ -50,7 +52,7 @@ enum ByteRange: Equatable, Sendable {
     }
   }
 
-  /// Digits only; a number too large for an Int is as good as the largest one.
+  /// Reads digits only; a number too large for an Int becomes the largest one.
   private static func number(_ text: Substring) -> Int? {
     guard text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) else {
       return nil

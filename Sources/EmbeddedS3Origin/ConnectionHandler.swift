@@ -9,7 +9,8 @@ final class ConnectionHandler: ChannelInboundHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias OutboundOut = HTTPServerResponsePart
 
-  /// Only a fault plan is ever sent here; the rest of a larger body is dropped.
+  /// The largest body that is kept. Only fault plans are sent with a body; the rest of a larger
+  /// body is dropped.
   private static let mostBodyBytesKept = 1 << 20
 
   private let service: OriginService
@@ -89,7 +90,7 @@ final class ConnectionHandler: ChannelInboundHandler {
 
   private func administer(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
     let body = String(buffer: body)
-    // What other event loops still have to write down comes first.
+    // Other event loops first record the requests that they have served.
     listener.settled(on: context.eventLoop).assumeIsolated().whenComplete { _ in
       let answer = AdminInterface(service: self.service).answer(head, body: body)
       self.send(answer, nil, head, nil, context)

@@ -11,7 +11,7 @@ final class ConnectionRegistry: Sendable {
 
   private let state = NIOLockedValueBox(State())
 
-  /// Returns the connection's number.
+  /// Adds a connection and returns its number.
   func opened(_ channel: any Channel) -> Int {
     state.withLockedValue { state in
       let number = state.nextNumber
@@ -39,7 +39,7 @@ final class ConnectionRegistry: Sendable {
     state.withLockedValue { Array($0.live.values) }
   }
 
-  /// What is live now counts as accepted again.
+  /// Starts the count over; live connections count as accepted again.
   func reset() {
     state.withLockedValue { state in
       let live = state.live.count

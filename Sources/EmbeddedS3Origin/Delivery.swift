@@ -5,11 +5,11 @@ struct Delivery: Sendable {
   enum Ending: Sendable {
     /// The answer is whole, and the connection serves the next request if the client wants it.
     case complete
-    /// Closed in order where the body ends.
+    /// The connection is closed in order where the body ends.
     case cut
-    /// Reset where the body ends.
+    /// The connection is reset where the body ends.
     case reset
-    /// Left open and silent where the body ends.
+    /// The connection is left open and silent where the body ends.
     case stall
   }
 
@@ -61,7 +61,7 @@ struct Delivery: Sendable {
     }
   }
 
-  /// For a status that has no body, such as 304.
+  /// Makes the delivery of a status that has no body, such as 304.
   mutating func dropBody() {
     answer.body = .empty
   }

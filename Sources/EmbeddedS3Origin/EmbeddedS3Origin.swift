@@ -1,12 +1,12 @@
 import NIOConcurrencyHelpers
 
 /// A small, real S3 server on loopback: it serves folders as buckets, checks signatures, and
-/// misbehaves on demand. The quickstart reads from it, and the tests use it to see what the
-/// client asked for and how it bears what can go wrong between it and S3.
+/// misbehaves on demand. The quickstart reads from it, and the tests use it to see which requests
+/// the client sends and how it handles faults between it and S3.
 ///
-/// Reading only: GET and HEAD of objects with ranges and conditions, ListObjectsV2, HEAD and
-/// location of buckets. Objects are files; objects in memory lie over them, which can have keys
-/// that no folder can hold and can be replaced while they are read.
+/// It only serves reads: GET and HEAD of objects with ranges and conditions, ListObjectsV2, HEAD
+/// and location of buckets. Objects are files. Objects in memory take precedence over files; they
+/// can have keys that no folder can hold and can be replaced while they are read.
 ///
 /// It shares no code with the client but the digest functions (`Digests`), which are checked
 /// against published vectors, so that the two cannot be wrong together. Several can run in one
@@ -80,10 +80,10 @@ public final class EmbeddedS3Origin: Sendable {
     phase.withLockedValue { $0 = .idle }
   }
 
-  /// Nil unless it runs.
+  /// The port; nil unless the server runs.
   public var port: Int? { listener?.port }
 
-  /// `http://127.0.0.1:PORT`; nil unless it runs.
+  /// The URL `http://127.0.0.1:PORT`; nil unless the server runs.
   public var endpointURL: String? { port.map { "http://127.0.0.1:\($0)" } }
 
   private func begin() throws(OriginError) {
@@ -104,17 +104,17 @@ public final class EmbeddedS3Origin: Sendable {
 
   // MARK: Objects in memory
 
-  /// Adds an object, or puts a new version in place of one. Reads under way go on with the old
-  /// one. The bucket comes into being with it.
+  /// Adds an object, or replaces it by a new version. Reads under way continue with the old
+  /// version. The bucket is created if it does not exist.
   ///
-  /// - Parameter eTag: without quotes, or a weak one with them (`W/"x"`); nil: the MD5 of the
-  ///   bytes.
+  /// - Parameter eTag: the ETag without quotes, or a weak one with them (`W/"x"`); nil stands for
+  ///   the MD5 of the bytes.
   public func put(bucket: String, key: String, bytes: [UInt8], eTag: String? = nil) {
     service.store.put(
       bucket: bucket, key: key, bytes: bytes, eTag: eTag, lastModified: service.now)
   }
 
-  /// From now on the object does not exist, also if there is a file.
+  /// Makes the object nonexistent from now on, even if it has a file.
   public func remove(bucket: String, key: String) {
     service.store.remove(bucket: bucket, key: key)
   }
@@ -133,7 +133,7 @@ public final class EmbeddedS3Origin: Sendable {
 
   public var faultPlan: FaultPlan { service.faultPlan }
 
-  /// Replaces what ``OriginConfiguration/credentials`` said: keys that expire or rotate.
+  /// Replaces the ``OriginConfiguration/credentials``, for keys that expire or rotate.
   public func setCredentials(_ credentials: [String: OriginCredential]) {
     service.setCredentials(credentials)
   }
@@ -161,7 +161,7 @@ public final class EmbeddedS3Origin: Sendable {
     return service.ledger.records
   }
 
-  /// Those for one key, in one bucket or in any.
+  /// The records of requests for one key, in one bucket or in any.
   public func requests(forKey key: String, bucket: String? = nil) async -> [RequestRecord] {
     await listener?.settle()
     return service.ledger.records(key: key, bucket: bucket)
@@ -182,9 +182,9 @@ public final class EmbeddedS3Origin: Sendable {
     return service.connections.totals
   }
 
-  /// How many bytes of the object more than one GET asked for, of the GETs answered by 200 or 206.
-  /// What was asked counts, not what arrived: asking again for what a broken connection did not
-  /// bring counts too. See ``bytesSentTwice(forKey:bucket:)``.
+  /// How many bytes of the object were requested by more than one GET, of the GETs answered by 200
+  /// or 206. Requested bytes count, not received ones: requesting bytes again that a broken
+  /// connection did not bring counts too. See ``bytesSentTwice(forKey:bucket:)``.
   public func bytesRequestedTwice(forKey key: String, bucket: String? = nil) async -> Int {
     await requests(forKey: key, bucket: bucket).bytesRequestedTwice
   }

@@ -1,5 +1,5 @@
-/// What goes wrong, and when: rules that are tried in order for each request; the first that
-/// applies decides. With the same seed and the same order of requests, the same goes wrong.
+/// The faults, and when they happen: rules that are tried in order for each request; the first that
+/// applies decides. The same seed and the same order of requests give the same faults.
 ///
 /// As JSON, all fields but `fault.kind` optional, unknown fields refused:
 ///
@@ -20,7 +20,7 @@ public struct FaultPlan: Codable, Sendable, Equatable {
 
 public struct FaultRule: Codable, Sendable, Equatable {
   public var match: FaultMatch
-  /// How often it applies before it is spent; nil: always.
+  /// How often the rule applies before it is spent; nil for always.
   public var times: Int?
   public var fault: Fault
 
@@ -36,17 +36,17 @@ public struct FaultMatch: Codable, Sendable, Equatable {
   public var bucket: String?
   public var keyPrefix: String?
   public var keySuffix: String?
-  /// `GET` or `HEAD`.
+  /// The method, `GET` or `HEAD`; nil for both.
   public var method: String?
   public var operation: S3Operation?
   /// Object bytes that the asked range must touch. A request without a range touches all; one for
   /// the last bytes (`bytes=-n`) touches none, as the size is not known when the fault is chosen.
   public var rangeOverlaps: Range<Int>?
-  /// Only the nth, from 1, of the requests that meet the conditions above.
+  /// The rule applies only to the nth, from 1, of the requests that meet the conditions above.
   public var nth: Int?
-  /// Not the first so many of the requests that meet the conditions above.
+  /// The rule skips this many of the first requests that meet the conditions above.
   public var skippingFirst: Int?
-  /// From 0 to 1, drawn for each request that meets all conditions above.
+  /// The probability, from 0 to 1, drawn for each request that meets all conditions above.
   public var probability: Double?
 
   public init(
@@ -68,37 +68,38 @@ public struct FaultMatch: Codable, Sendable, Equatable {
 
 /// One way to misbehave. Offsets count in the body of the answer, from 0.
 public enum Fault: Sendable, Equatable {
-  /// Closes the connection in order (FIN) after so many bytes of the body.
+  /// Closes the connection in order (FIN) after this many bytes of the body.
   case cutBody(afterBytes: Int)
-  /// Resets the connection (RST) after so many bytes of the body.
+  /// Resets the connection (RST) after this many bytes of the body.
   case resetBody(afterBytes: Int)
-  /// Sends nothing more after so many bytes of the body, and leaves the connection open.
+  /// Stops sending after this many bytes of the body, and leaves the connection open.
   case stallBody(afterBytes: Int)
   /// Answers 200 with the whole object whatever the Range header says.
   case ignoreRange
-  /// The right bytes under a Content-Range shifted by so many bytes.
+  /// Sends the right bytes under a Content-Range shifted by this many bytes.
   case wrongContentRange(shiftedBy: Int)
-  /// The object seems longer, or shorter, by so many bytes: in the total of Content-Range if the
-  /// answer is 206, else in Content-Length, and then the connection closes where the bytes end.
+  /// Announces an object that is longer, or shorter, by this many bytes: in the total of
+  /// Content-Range if the answer is 206, else in Content-Length, and then the connection closes
+  /// where the bytes end.
   case wrongLength(differingBy: Int)
-  /// One bit of the byte at this offset is flipped; of the last byte if the body is shorter.
+  /// Flips one bit of the byte at this offset, or of the last byte if the body is shorter.
   case wrongBytes(atOffset: Int)
   /// Takes the request and never answers.
   case hangBeforeHead
   /// Sends the body at this pace.
   case trickle(bytesPerSecond: Int)
-  /// An error with S3's XML, whatever was asked. `retryAfter` is in seconds.
+  /// Answers with an error in S3's XML, whatever was requested. `retryAfter` is in seconds.
   case status(Int, code: String, retryAfter: Int? = nil)
-  /// 301 PermanentRedirect to this region.
+  /// Answers with 301 PermanentRedirect to this region.
   case redirect(region: String)
-  /// 400 AuthorizationHeaderMalformed that names this region as the right one.
+  /// Answers with 400 AuthorizationHeaderMalformed that names this region as the right one.
   case wrongRegion(expecting: String)
-  /// 403 RequestTimeTooSkewed.
+  /// Answers with 403 RequestTimeTooSkewed.
   case clockSkew
-  /// The right answer, later.
+  /// Delays the right answer by this time.
   case delay(Duration)
-  /// Closes this connection without an answer, and the listening socket for as long: connecting
-  /// is refused. Other connections stay.
+  /// Closes this connection without an answer, and the listening socket for this time, so that
+  /// connecting is refused. Other connections stay.
   case refuse(Duration)
 }
 

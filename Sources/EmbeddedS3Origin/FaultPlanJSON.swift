@@ -1,7 +1,7 @@
 public import FoundationEssentials
 
-// Written by hand so that the JSON is what one would type, and so that a misspelt field is an
-// error: a fault that silently never happens makes a test pass.
+// The decoding is written by hand so that the JSON is easy to type, and so that a misspelt field is
+// an error: a fault that silently never happens makes a test pass.
 
 extension FaultPlan {
   /// - Throws: `DecodingError`, which names the field.

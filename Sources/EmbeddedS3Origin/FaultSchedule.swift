@@ -32,8 +32,8 @@ struct FaultSchedule: Sendable {
     return chosen
   }
 
-  /// From 0 up to, not including, 1. It depends on nothing but the seed, the rule and the count,
-  /// so rules do not disturb each other's draws. The mixing is SplitMix64's.
+  /// A random number from 0 up to, not including, 1. It depends only on the seed, the rule and the
+  /// count, so rules do not disturb each other's draws. The mixing is SplitMix64's.
   private func draw(rule: Int, match: Int) -> Double {
     var bits = plan.seed &+ 0x9E37_79B9_7F4A_7C15 &* UInt64(match)
     bits ^= 0xD1B5_4A32_D192_ED03 &* UInt64(rule + 1)

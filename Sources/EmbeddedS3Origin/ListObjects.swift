@@ -6,7 +6,7 @@
 struct ListObjects {
   private static let mostKeysPerPage = 1000
 
-  /// Where the next page goes on. Its text is opaque to clients, as with S3.
+  /// The place where the next page continues. Its text is opaque to clients, as with S3.
   private enum Continuation {
     case afterKey([UInt8])
     case afterCommonPrefix([UInt8])

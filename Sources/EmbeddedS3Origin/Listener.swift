@@ -10,7 +10,7 @@ final class Listener: Sendable {
   private static let rebindInterval = TimeAmount.milliseconds(20)
 
   private struct State {
-    /// Nil while connections are refused.
+    /// The listening socket; nil while connections are refused.
     var socket: (any Channel)?
     var port = 0
     var isStopped = false
@@ -64,7 +64,8 @@ final class Listener: Sendable {
     try? await group.shutdownGracefully()
   }
 
-  /// Done when the socket is closed, or has been for another refusal, which then decides the end.
+  /// Closes the socket for a while. The result is there when the socket is closed, or has been for
+  /// another refusal, which then decides the end.
   func refuse(for duration: Duration) -> EventLoopFuture<Void> {
     guard let socket = state.withLockedValue({ $0.socket.take() }) else {
       return group.next().makeSucceededVoidFuture()
@@ -76,8 +77,8 @@ final class Listener: Sendable {
     return closed
   }
 
-  /// Done when every event loop has got to what it had to do when this was called: then whatever
-  /// a client has received is in the ledger.
+  /// Waits until every event loop has done the work that was pending at the call: the ledger then
+  /// has every byte that a client has received.
   func settled(on eventLoop: any EventLoop) -> EventLoopFuture<Void> {
     let loops = Array(group.makeIterator())
     return EventLoopFuture.andAllComplete(loops.map { $0.submit {} }, on: eventLoop)

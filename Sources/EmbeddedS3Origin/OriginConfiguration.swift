@@ -1,16 +1,18 @@
 public import Logging
 
-/// What an ``EmbeddedS3Origin`` serves and how it answers. The address is not here: it is always
-/// 127.0.0.1, because the server has no transport security and serves whatever folder it is given.
+/// The buckets of an ``EmbeddedS3Origin`` and the way it answers. The address cannot be configured:
+/// it is always 127.0.0.1, because the server has no transport security and serves any folder that
+/// it is given.
 public struct OriginConfiguration: Sendable {
-  /// The folder whose first-level folders are the buckets. Nil: only ``bucketFolders`` and what
-  /// ``EmbeddedS3Origin/put(bucket:key:bytes:eTag:)`` adds.
+  /// The folder whose first-level folders are the buckets. With nil there are only
+  /// ``bucketFolders`` and the objects that ``EmbeddedS3Origin/put(bucket:key:bytes:eTag:)`` adds.
   public var rootFolder: String?
   /// More buckets, by name, each with its folder. They hide folders of the root with that name.
   public var bucketFolders: [String: String]
   /// The port to listen on; 0 lets the kernel choose a free one.
   public var port: Int
-  /// Who may read, by access key. Empty: everyone, signed or not, and no signature is checked.
+  /// The credentials that may read, by access key. If there are none, every request may read,
+  /// signed or not, and no signature is checked.
   public var credentials: [String: OriginCredential]
   /// Answers unsigned requests although there are credentials. Signed ones are still checked.
   public var allowsAnonymous: Bool
@@ -18,17 +20,16 @@ public struct OriginConfiguration: Sendable {
   public var region: String
   /// How long every request waits before its answer begins: a stand-in for a distant store.
   public var firstByteDelay: Duration
-  /// At most so fast each body goes out, as S3 gives each connection some 90 MB/s. Nil: as fast as
-  /// can be.
+  /// The maximum rate of each body, as S3 gives each connection some 90 MB/s; nil for no maximum.
   public var bytesPerSecond: Int?
-  /// How far this server's clock is from the machine's, in the Date header and in what the skew
-  /// check compares with.
+  /// The offset of this server's clock from the machine's, in the Date header and in the skew
+  /// check.
   public var clockOffset: Duration
   /// Event loop threads, at least 1. One sends 2 GB/s to 32 connections, because bodies go out by
   /// sendfile(2). With one, requests are taken in the order of their arrival, which a fault plan
   /// that counts them relies on; with more, those of different connections may overtake each other.
   public var threads: Int
-  /// What goes wrong, from the start. See ``EmbeddedS3Origin/setFaultPlan(_:)``.
+  /// The faults from the start. See ``EmbeddedS3Origin/setFaultPlan(_:)``.
   public var faultPlan: FaultPlan
   /// Called once for each request, on an event loop, before a fault is chosen and the object is
   /// looked up: the place to replace an object between two requests. It must not block.
@@ -67,9 +68,10 @@ public struct OriginConfiguration: Sendable {
 /// The secret behind an access key. A literal string is a secret without token or expiry.
 public struct OriginCredential: Sendable, ExpressibleByStringLiteral {
   public var secretKey: String
-  /// The x-amz-security-token that must accompany the signature; nil: none may.
+  /// The x-amz-security-token that must accompany the signature; nil if none may.
   public var sessionToken: String?
-  /// Seconds since 1970 by the server's clock, from which on the answer is ExpiredToken.
+  /// The time from which on the answer is ExpiredToken, in seconds since 1970 by the server's
+  /// clock.
   public var expiresAt: Int?
 
   public init(secretKey: String, sessionToken: String? = nil, expiresAt: Int? = nil) {

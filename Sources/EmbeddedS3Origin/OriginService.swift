@@ -1,7 +1,8 @@
 import NIOConcurrencyHelpers
 import NIOHTTP1
 
-/// What all connections share, and what outlives a stop and a start: buckets, faults, account.
+/// The state that all connections share, and that outlives a stop and a start: buckets, faults,
+/// account.
 final class OriginService: Sendable {
   let configuration: OriginConfiguration
   let store: BucketStore
@@ -35,7 +36,7 @@ final class OriginService: Sendable {
     faults.withLockedValue { $0.fault(for: request) }
   }
 
-  /// Blocks on the disk.
+  /// Makes the answer to a request; blocks on the disk.
   func answer(_ request: S3Request, fault: Fault?, requestID: String) -> Answer {
     do throws(S3Error) {
       if let error = fault?.error(for: request, now: now) { throw error }

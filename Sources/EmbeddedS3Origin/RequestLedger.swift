@@ -76,7 +76,7 @@ final class RequestLedger: Sendable {
     state.withLockedValue { $0.totals }
   }
 
-  /// In the order of arrival.
+  /// The records in the order of their requests' arrival.
   var records: [RequestRecord] {
     state.withLockedValue { state in
       guard state.records.count == capacity else { return state.records }
@@ -92,7 +92,8 @@ final class RequestLedger: Sendable {
     }
   }
 
-  /// By bucket and key, in order of first request. Requests of whole buckets are not in it.
+  /// The sums by bucket and key, in the order of the first request. They leave out requests of
+  /// whole buckets.
   var objectTotals: [ObjectTotals] {
     var order: [ObjectName] = []
     var byName: [ObjectName: [RequestRecord]] = [:]
@@ -117,12 +118,12 @@ final class RequestLedger: Sendable {
 }
 
 extension [RequestRecord] {
-  /// Of one object's records.
+  /// The bytes that several of one object's records requested.
   var bytesRequestedTwice: Int {
     Self.bytesInSeveral(of: compactMap(\.objectBytesAsked))
   }
 
-  /// Of one object's records.
+  /// The bytes that several of one object's records sent.
   var bytesSentTwice: Int {
     Self.bytesInSeveral(
       of: compactMap { record in

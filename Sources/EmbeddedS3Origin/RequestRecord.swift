@@ -1,8 +1,8 @@
-/// One request and what became of it.
+/// One request and its answer.
 public struct RequestRecord: Sendable, Codable, Equatable {
-  /// Counts requests, from 1, in the order of their arrival. Not set back by a reset.
+  /// The request's number, from 1, in the order of arrival. A reset does not restart the numbers.
   public let number: Int
-  /// Counts connections, from 1.
+  /// The connection's number, from 1.
   public let connection: Int
   public let clientAddress: String
   public let method: String
@@ -14,14 +14,15 @@ public struct RequestRecord: Sendable, Codable, Equatable {
   public let ifMatch: String?
   /// The x-amz-request-id of the answer.
   public let requestID: String
-  /// Milliseconds since 1970.
+  /// The time of arrival, in milliseconds since 1970.
   public let receivedAtInMilliseconds: Int
 
-  /// The bytes of the object that were asked for, for a GET answered by 200 or 206.
+  /// The bytes of the object that were requested, for a GET answered by 200 or 206.
   public internal(set) var objectBytesAsked: Range<Int>?
-  /// The bytes of the object that the answer promises: others only if the range was ignored.
+  /// The bytes of the object that the answer promises; they differ from the requested bytes only if
+  /// the range was ignored.
   public internal(set) var objectBytesAnswered: Range<Int>?
-  /// 0 as long as there is no answer.
+  /// The answer's status; 0 as long as there is none.
   public internal(set) var status = 0
   /// Bytes of the body that the kernel took, errors' XML included. If the client went away in the
   /// middle, exact to a piece of 256 KiB.
@@ -53,12 +54,12 @@ public struct RequestRecord: Sendable, Codable, Equatable {
 /// Sums over all requests since the start or the last reset.
 public struct RequestTotals: Sendable, Codable, Equatable {
   public var requests = 0
-  /// Answers by status. Requests without an answer are not in it.
+  /// The number of answers by status, without requests that got no answer.
   public var requestsByStatus: [Int: Int] = [:]
   public var requestsByOperation: [String: Int] = [:]
   public var faultsByKind: [String: Int] = [:]
   public var bodyBytesSent = 0
-  /// Requests too old to be in the records any more.
+  /// The number of requests that are too old to be in the records any more.
   public var recordsDropped = 0
 }
 
@@ -69,14 +70,14 @@ public struct ConnectionTotals: Sendable, Codable, Equatable {
   public var mostAtOnce = 0
 }
 
-/// What was asked of one object, and what of it was sent.
+/// The sums of one object's requested and sent bytes.
 public struct ObjectTotals: Sendable, Codable, Equatable {
   public let bucket: String
   public let key: String
   public var requests = 0
   public var bodyBytesSent = 0
-  /// See ``EmbeddedS3Origin/bytesRequestedTwice(forKey:bucket:)``.
+  /// The bytes requested twice; see ``EmbeddedS3Origin/bytesRequestedTwice(forKey:bucket:)``.
   public var bytesRequestedTwice = 0
-  /// See ``EmbeddedS3Origin/bytesSentTwice(forKey:bucket:)``.
+  /// The bytes sent twice; see ``EmbeddedS3Origin/bytesSentTwice(forKey:bucket:)``.
   public var bytesSentTwice = 0
 }

@@ -1,16 +1,16 @@
 import NIOCore
 import NIOHTTP1
 
-/// What S3 answers when nothing goes wrong with the server.
+/// The answer of S3 when no fault happens.
 struct Answer: Sendable {
   var status: Int
-  /// With Content-Length, always: for HEAD the length that GET would send.
+  /// The headers, which always have a Content-Length: for HEAD the length that GET would send.
   var headers: HTTPHeaders
   var body: ObjectContent
-  /// The bytes of an object that a GET asked for, and that the body holds.
+  /// The bytes of an object that a GET requested, and that the body holds.
   var objectBytesAsked: Range<Int>?
   var objectBytesAnswered: Range<Int>?
-  /// Of a 206.
+  /// The Content-Range of a 206; nil for other answers.
   var contentRange: ContentRange? {
     didSet {
       guard let contentRange else { return }
@@ -44,12 +44,12 @@ struct Answer: Sendable {
   }
 }
 
-/// From a request to its answer. Looks at the disk, so it belongs on the thread pool.
+/// Makes the answer to a request. It reads the disk, so it belongs on the thread pool.
 struct RequestRouter: Sendable {
   let store: BucketStore
   let region: String
 
-  /// - Parameter ignoringRange: serves the whole object whatever part was asked for.
+  /// - Parameter ignoringRange: whether to serve the whole object whatever part was requested.
   func answer(_ request: S3Request, ignoringRange: Bool) throws(S3Error) -> Answer {
     var answer =
       switch request.operation {

@@ -6,7 +6,7 @@ struct S3Error: Error {
   var status: Int
   var code: String
   var message: String
-  /// More elements of the XML, in their order.
+  /// Further elements of the XML, in their order.
   var details: [(name: String, value: String)] = []
   var headers: [(name: String, value: String)] = []
 

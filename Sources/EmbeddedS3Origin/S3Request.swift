@@ -1,6 +1,6 @@
 import NIOHTTP1
 
-/// What a request asks for, as far as this server distinguishes it.
+/// The operation of a request, as far as this server distinguishes it.
 public enum S3Operation: String, Codable, Sendable {
   case listBuckets, headBucket, bucketLocation, listObjects
   case getObject, headObject
@@ -15,18 +15,19 @@ struct S3Request: Sendable {
   let rawPath: Substring
   let rawQuery: Substring
   let query: [(name: String, value: String)]
-  /// Empty for the service itself.
+  /// The bucket's name; empty for the service itself.
   let bucket: String
-  /// Empty for the bucket itself.
+  /// The object's key; empty for the bucket itself.
   let key: String
   let operation: S3Operation
 
-  /// Nil when there is no Range header, or one that S3 ignores.
+  /// The requested range; nil when there is no Range header, or one that S3 ignores.
   var range: ByteRange? {
     head.headers.first(name: "range").flatMap(ByteRange.init(header:))
   }
 
-  /// - Parameter hasBucket: tells `bucket.host` from a host that merely has dots.
+  /// - Parameter hasBucket: whether a bucket exists, which tells `bucket.host` from a host that
+  ///   merely has dots.
   init(_ head: HTTPRequestHead, hasBucket: (String) -> Bool) throws(S3Error) {
     self.head = head
     let mark = head.uri.utf8.firstIndex(of: UInt8(ascii: "?"))
@@ -103,7 +104,7 @@ struct S3Request: Sendable {
       return labels[..<service].joined(separator: ".")
     }
     if labels.last == "localhost" { return labels.dropLast().joined(separator: ".") }
-    // Some other host: a bucket's name may have dots itself, so the longest that exists.
+    // For other hosts the longest existing bucket is taken, since a bucket's name may have dots.
     return (1..<labels.count).reversed().map { labels[..<$0].joined(separator: ".") }
       .first(where: hasBucket)
   }

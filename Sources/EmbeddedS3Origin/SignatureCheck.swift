@@ -60,8 +60,8 @@ struct SignatureCheck: Sendable {
       throw error
     }
 
-    // What is served has no body, so only two hashes can be right. The body of a write is never
-    // looked at: it is refused once it is known who asks.
+    // Reads have no body, so only two hashes can be right. The body of a write is never read: the
+    // write is refused once the signature is checked.
     let payloadHash = headers.first(name: "x-amz-content-sha256") ?? Self.emptyPayloadHash
     let isRead = request.head.method == .GET || request.head.method == .HEAD
     guard !isRead || ["UNSIGNED-PAYLOAD", Self.emptyPayloadHash].contains(payloadHash) else {
@@ -144,7 +144,7 @@ private struct Authorization {
   let day: String
   let region: String
   let service: String
-  /// As listed, which must be in order for the signature to come out right.
+  /// The signed headers as listed, which must be in order for the signature to match.
   let signedHeaders: [String]
   let signature: String
 

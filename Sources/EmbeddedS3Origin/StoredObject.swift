@@ -7,7 +7,7 @@ import NIOCore
 /// replaced meanwhile goes on being sent from its old inode.
 struct StoredObject: Sendable {
   let content: ObjectContent
-  /// With its quotes.
+  /// The ETag with its quotes.
   let eTag: String
   let lastModified: Timestamp
 }
@@ -49,7 +49,8 @@ struct ObjectContent: Sendable {
     return ObjectContent(source: source, start: start + range.lowerBound, sizeInBytes: range.count)
   }
 
-  /// What goes to the socket: a file's bytes by sendfile(2), without passing through here.
+  /// The form in which the bytes go to the socket: a file's bytes go by sendfile(2), without
+  /// passing through this process's memory.
   func outgoing() -> IOData {
     switch source {
     case .memory(let bytes):
@@ -60,7 +61,8 @@ struct ObjectContent: Sendable {
     }
   }
 
-  /// The same bytes in memory, for whoever wants to spoil one. Reads the file, so: small slices.
+  /// The same bytes in memory, for faults that change one. It reads the file, so slices must be
+  /// small.
   func bytes() -> ByteBuffer {
     switch source {
     case .memory(let bytes):
@@ -75,7 +77,7 @@ struct ObjectContent: Sendable {
   }
 }
 
-/// An open regular file and what fstat(2) said of it. Closed with the last reference.
+/// An open regular file and the result of fstat(2). It is closed with the last reference.
 final class OpenFile: Sendable {
   struct Status: Hashable, Sendable {
     let device: UInt
@@ -120,7 +122,7 @@ final class OpenFile: Sendable {
     try? handle.close()
   }
 
-  /// Returns how many bytes there were, fewer than asked for only at the end or after an error.
+  /// Reads bytes and returns their number, fewer than requested only at the end or after an error.
   func read(into memory: UnsafeMutableRawBufferPointer, at offset: Int) -> Int {
     (try? handle.withUnsafeFileDescriptor { descriptor in
       var done = 0
@@ -139,11 +141,11 @@ final class OpenFile: Sendable {
 /// The MD5 ETags of files, each computed once for as long as the file's inode, size and times
 /// stay the same. The first request for a file of many GB therefore waits for it to be read.
 final class ETagCache: Sendable {
-  /// More files than this make the cache start over.
+  /// The most files in the cache; with more, it starts over.
   private static let limit = 100_000
   private let known = NIOLockedValueBox<[OpenFile.Status: String]>([:])
 
-  /// Blocks for as long as reading the file takes.
+  /// The ETag of a file; blocks for as long as reading the file takes.
   func eTag(of file: OpenFile) -> String {
     if let eTag = known.withLockedValue({ $0[file.status] }) { return eTag }
     var hash = MD5()

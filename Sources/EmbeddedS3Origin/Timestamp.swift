@@ -18,7 +18,7 @@ struct Timestamp: Sendable, Hashable {
     return now.tv_sec * 1000 + now.tv_nsec / 1_000_000
   }
 
-  /// Reads `20260131T235959Z`, the form of x-amz-date. Nil for anything else.
+  /// Reads `20260131T235959Z`, the form of x-amz-date; nil for other text.
   init?(basicFormat text: String) {
     let bytes = Array(text.utf8)
     guard bytes.count == 16, bytes[8] == UInt8(ascii: "T"), bytes[15] == UInt8(ascii: "Z") else {
@@ -46,7 +46,7 @@ struct Timestamp: Sendable, Hashable {
     secondsSince1970 = timegm(&fields)
   }
 
-  /// `Sat, 31 Jan 2026 23:59:59 GMT`, for the Date and Last-Modified headers.
+  /// The form `Sat, 31 Jan 2026 23:59:59 GMT` of the Date and Last-Modified headers.
   var httpDate: String {
     let fields = utc
     let day = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"][Int(fields.tm_wday)]
@@ -57,7 +57,7 @@ struct Timestamp: Sendable, Hashable {
       + "\(padded(fields.tm_hour)):\(padded(fields.tm_min)):\(padded(fields.tm_sec)) GMT"
   }
 
-  /// `2026-01-31T23:59:59.000Z`, for XML.
+  /// The form `2026-01-31T23:59:59.000Z` of XML.
   var iso8601: String {
     let fields = utc
     return "\(fields.tm_year + 1900)-\(padded(fields.tm_mon + 1))-\(padded(fields.tm_mday))T"

@@ -1,4 +1,4 @@
-/// The little XML that S3 writes: elements with text, no attributes but the namespace.
+/// Writes the simple XML of S3: elements with text, and no attributes but the namespace.
 struct XMLText {
   private(set) var text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
 
@@ -18,8 +18,8 @@ struct XMLText {
     text += "</\(name)>"
   }
 
-  /// Control characters become references, as S3 writes them, although XML 1.0 knows few of them:
-  /// that is what `encoding-type=url` is for.
+  /// Escapes a text. Control characters become references, as S3 writes them, although XML 1.0
+  /// allows few of them: clients avoid them by `encoding-type=url`.
   static func escaped(_ value: String) -> String {
     var escaped = ""
     for scalar in value.unicodeScalars {

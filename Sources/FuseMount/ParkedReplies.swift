@@ -21,7 +21,7 @@ class ParkedReply: @unchecked Sendable {
     fuse_req_interrupt_func(request.raw, requestWasInterrupted, pointer)
   }
 
-  /// Cancels the wait; nil until the wait is under way.
+  /// Notes how to cancel the wait, once it is under way; nil if the request does not wait.
   func waits(_ interruption: Interruption?) {
     guard let interruption else { return }
     let isInterrupted = state.withLock { state in

@@ -25,7 +25,7 @@ extension FetchCoordinator {
     case verification(FetchPlanner.Action)
     case log(Logger.Level, String)
 
-    /// Whether the action accesses the cache's disk.
+    /// Whether the work accesses the cache's disk.
     var isForDisk: Bool {
       switch self {
       case .evict, .close: true

@@ -46,8 +46,9 @@ public struct NodeAttributes: Sendable, Equatable {
 public struct NodeOwnership: Sendable {
   public var userID: UInt32
   public var groupID: UInt32
-  /// Clears the write bits of both modes, because no node can be written.
+  /// The permissions of files. The write bits are always cleared, because no node can be written.
   public var fileMode: UInt32
+  /// The permissions of directories, with the write bits cleared.
   public var directoryMode: UInt32
 
   public init(

@@ -67,7 +67,7 @@ extension StoreError {
   var isUnreachable: Bool {
     switch kind {
     case .connection(.unknownHost, _), .connection(.refused, _), .connection(.handshake, _): true
-    // A source of credentials that is temporarily unreachable counts too.
+    // A store for which no credentials can be obtained counts too.
     case .noCredentials: true
     default: false
     }

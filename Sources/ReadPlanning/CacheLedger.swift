@@ -88,7 +88,7 @@ public struct CacheLedger: Sendable {
     }
   }
 
-  /// True when the entry holds no segment, so that its files could go.
+  /// Whether the entry holds no segment, so that its files could be removed.
   public func isEmpty(_ entry: EntryID) -> Bool {
     entries[entry].map { $0.segmentCount == 0 } ?? true
   }
@@ -214,7 +214,8 @@ public struct CacheLedger: Sendable {
     earlyPins[segment] != nil || places[segment].map { records[$0].pinCount > 0 } ?? false
   }
 
-  /// The hole is punched: the space is free. True when that was the entry's last segment.
+  /// Frees the space of a segment whose hole is punched. Returns whether that was the entry's last
+  /// segment.
   public mutating func evicted(_ segment: Segment) -> Bool {
     guard let place = places[segment], records[place].isLeaving else { return false }
     drop(place)

@@ -3,9 +3,9 @@ import OrderedCollections
 
 /// When the chunks' bytes are compared with the manifest's MD5 (`--verify`).
 public enum VerificationMode: String, Sendable, CaseIterable {
-  /// Some time after a chunk has become complete.
+  /// Chunks are compared some time after they have become complete.
   case background
-  /// The same, and nobody gets a chunk's last byte before.
+  /// Chunks are compared when they become complete, and no reader gets a chunk's last byte before.
   case strict
   case off
 }
@@ -14,11 +14,11 @@ public enum VerificationMode: String, Sendable, CaseIterable {
 public enum VerificationState: String, Sendable {
   /// All that the cache has of the chunk was in it when the MD5 was the manifest's.
   case ok
-  /// Fetched twice, and wrong twice.
+  /// The chunk was fetched twice, and its bytes were wrong twice.
   case failed
   /// The manifest has no MD5, or the chunk cannot be had whole.
   case unverifiable
-  /// Could be compared, and has not been.
+  /// The chunk can be compared, and has not been yet.
   case pending
 }
 
@@ -38,7 +38,7 @@ public enum VerificationVerdict: Sendable, Equatable {
   /// What is cached has been dropped and will be fetched anew.
   case fetchAgain
   case failed
-  /// Will be done again, or not at all.
+  /// The comparison will be repeated, or is no longer needed.
   case undecided
 }
 

@@ -9,7 +9,7 @@
 package struct ConcurrencyLevel: Sendable {
   package let maximum: Int
   private var level: Double
-  /// Counts the decreases.
+  /// The number of decreases so far.
   package private(set) var epoch = 0
 
   package init(maximum: Int) {
@@ -17,7 +17,7 @@ package struct ConcurrencyLevel: Sendable {
     level = Double(self.maximum)
   }
 
-  /// From 1 to `maximum`.
+  /// How many requests may be under way, from 1 to `maximum`.
   package var connections: Int { Int(level) }
 
   /// The store refused a request that was sent in `epoch` because there are too many.

@@ -17,7 +17,7 @@ extension FetchPlanner {
     enum Reason {
       case window
       case filling
-      /// By its place in the chunk's wishes.
+      /// A wish, by its place in the chunk's wishes.
       case wish(Int)
     }
   }

@@ -9,7 +9,7 @@ import Blocks
 // nobody takes the oldest's: one of them always gets on.
 
 extension FetchPlanner {
-  /// Blocks in memory, over all chunks: 4 MiB, of which the largest read needs 17 blocks.
+  /// The most blocks in memory, over all chunks: 4 MiB, of which the largest read needs 17 blocks.
   public static let mostBlocksInMemory = 64
 
   struct BlockKey: Sendable, Hashable {

@@ -16,7 +16,7 @@ import Blocks
 extension FetchPlanner {
   // MARK: What is asked about a chunk
 
-  /// Nil for a chunk of which this run knows nothing.
+  /// The chunk's verification state; nil for a chunk that this run does not know.
   public func verificationState(of id: ChunkID) -> VerificationState? {
     (chunks[id]?.verification ?? verification.remembered[id])?.state
   }
@@ -26,7 +26,7 @@ extension FetchPlanner {
     verification.mode != .strict || verificationState(of: id) == .ok
   }
 
-  /// The same for a reader that has just opened it.
+  /// Whether the kernel may read the chunk by itself for a reader that has just opened it.
   public func mayLend(_ id: ChunkID, to handle: HandleID) -> Bool {
     mayLend(id) && handles[handle]?.isToBeHeard == false
   }

@@ -18,24 +18,26 @@ public struct ParquetLayout: Sendable, Equatable {
     case layout(ParquetLayout)
     /// The footer is longer than the tail given: come back with this many of the file's last bytes.
     case needsMoreBytes(tailSizeInBytes: Int)
-    /// Not a Parquet file, or one whose footer is encrypted, damaged, or over the limits.
+    /// The file is not Parquet, or its footer is encrypted, damaged, or over the limits.
     case notParquet
   }
 
-  /// A footer of a chunk with 1,000 row groups of 20 columns is about 3 MB.
+  /// The largest footer that is decoded. That of a chunk with 1,000 row groups of 20 columns is
+  /// about 3 MB.
   public static let largestFooterInBytes = 4 << 20
-  /// Columns × row groups: a layout takes 512 KiB at most (640 KiB if its columns are out of
-  /// order).
+  /// The most columns × row groups: a layout takes 512 KiB at most (640 KiB if its columns are out
+  /// of order).
   public static let mostColumnChunks = 32 << 10
-  /// The footer's length and the magic number.
+  /// The length of the trailer, which holds the footer's length and the magic number.
   public static let trailerInBytes = 8
 
   private static let magic = Array("PAR1".utf8)
 
-  /// In each row group; a column's index is its place there, and the same in all of them.
+  /// The number of columns in each row group; a column's index is its place there, the same in all
+  /// row groups.
   public private(set) var columnCount = 0
   public private(set) var rowGroupCount = 0
-  /// One past the last byte that a column can have.
+  /// The offset of the footer, one past the last byte that a column can have.
   public let footerOffset: Int
 
   /// Row group by row group. Empty for a column that has no readable bytes in this file (encrypted,

@@ -8,7 +8,7 @@
 /// (`RetryPolicy`): a reader that waits gets its bytes late rather than an error.
 public struct RetryBudget: Sendable {
   public static let tokensPerSuccess = 0.1
-  /// Three attempts for each of 32 connections.
+  /// The usual capacity, which allows three attempts for each of 32 connections.
   public static let usualCapacity = 100.0
 
   public let capacity: Double

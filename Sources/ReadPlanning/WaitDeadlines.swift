@@ -1,6 +1,6 @@
 import HeapModule
 
-/// Until when each wait may last.
+/// The deadlines of all waits.
 ///
 /// Waits that are answered are not looked for and taken out: they leave when they are the next to
 /// end, or when they have become the most of what is here. There are never more than twice as many
@@ -20,8 +20,8 @@ public struct WaitDeadlines: Sendable {
   public var count: Int { heap.count }
 
   /// - Parameters:
-  ///   - deadline: on any clock.
-  ///   - waitCount: how many are waiting.
+  ///   - deadline: the wait's deadline, on any clock.
+  ///   - waitCount: how many waits there are.
   ///   - isWaiting: whether a wait has not been answered yet.
   public mutating func add(
     _ wait: WaitID, deadline: Duration, waitCount: Int, isWaiting: (WaitID) -> Bool
