@@ -54,6 +54,25 @@ func manifest(withEntry entry: String) -> String {
     #expect(manifest.chunks[0].md5 != nil)
   }
 
+  @Test(
+    "A time is also read as ISO 8601 writes it, and as the folder of a date is named",
+    arguments: [("2018-01-03T02:40:00Z", "2018-01-03T02-40Z")])
+  func otherTimes(text: String, folder: String) throws {
+    let time = try decode(manifest(with: #""creationTimestamp": "\#(text)""#)).creationTime
+    #expect(time?.millisecondsSinceEpoch == 1_514_947_200_000)
+    #expect(InventoryManifest.CreationTime(dateFolder: folder) == time)
+  }
+
+  @Test(
+    "Only a folder named by a date has a time",
+    arguments: [
+      "", "2018-01-03", "2018-01-03T02:40Z", "2018-13-03T02-40Z", "2018-01-03T25-40Z",
+      "2018-01-03T02-40Zx", "x018-01-03T02-40Z", "TTTTTTTTTTTTTTTTT",
+    ])
+  func noTimes(folder: String) {
+    #expect(InventoryManifest.CreationTime(dateFolder: folder) == nil)
+  }
+
   @Test("A manifest without anything optional is read, and an inventory may be empty")
   func leastManifest() throws {
     #expect(
