@@ -1,4 +1,4 @@
-// Signature Version 4 as S3 wants it.
+// Signature Version 4 in the form that S3 requires.
 //
 // A signature is an HMAC over a digest of the request, keyed by a chain of four HMACs over secret,
 // day, region and service. The chain is the same for every request of a day, so it is kept; what is

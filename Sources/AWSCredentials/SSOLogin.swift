@@ -3,7 +3,7 @@ import FoundationEssentials
 import HTTPTransfer
 import PrintableText
 
-/// Temporary credentials of a role that somebody who has logged in with `aws sso login` may take:
+/// Temporary credentials of a role that a user who has logged in with `aws sso login` may assume:
 /// the login's token is in a file of the AWS command line. Source: "IAM Identity Center credential
 /// provider" in the AWS SDKs and Tools Reference Guide, "GetRoleCredentials" in the IAM Identity
 /// Center Portal API Reference.

@@ -1,7 +1,7 @@
 import PrintableText
 
-/// The role that the environment gives to whoever has a token, as EKS does for service accounts:
-/// AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE.
+/// The role that the environment names together with a token for it, as EKS does for service
+/// accounts: AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE.
 public struct WebIdentityCredentials: CredentialsProvider {
   private let sources: CredentialSources
 

@@ -3,8 +3,8 @@ internal import CZlib
 
 /// The checksum of one block, taken from its bytes as they arrive.
 ///
-/// CRC-32C by the processor's own instruction, which takes a third to a half of the time of zlib's
-/// CRC-32; the latter where there is no such instruction
+/// It is CRC-32C by the processor's own instruction, which takes a third to a half of the time of
+/// zlib's CRC-32, or CRC-32 on processors without that instruction
 /// ([0001](../../docs/decisions/0001-checksum-of-a-block.md)).
 public struct BlockChecksum: Sendable {
   /// The checksum algorithms, whose names are part of a folder's name on disk (`CacheDirectory`).

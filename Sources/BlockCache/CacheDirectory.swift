@@ -7,7 +7,7 @@ import SystemPackage
 /// files too.
 ///
 ///     DIR/inventoryfs-cache/
-///         CACHEDIR.TAG        tells backup programs to pass it by (https://bford.info/cachedir/), and
+///         CACHEDIR.TAG        tells backup programs to skip it (https://bford.info/cachedir/), and
 ///                             that this program made the folder
 ///         lock                locked by the mount that has it, and names its pid
 ///         chunks-v3-crc32c/   named by the format's version and the checksum of blocks

@@ -30,7 +30,8 @@ public final class CacheEntry: Sendable {
     var eTag: String?
     /// The seal of the blocks that were found to have the manifest's MD5.
     var seal: EntrySeal?
-    /// Follows the index, because an entry may be handed out again while it is open.
+    /// The blocks that are present. The set follows the index, because an entry may be handed out
+    /// again while it is open.
     var present: BlockSet
     /// Blocks left by an earlier run that have not been compared with their checksums yet.
     var unchecked: BlockSet

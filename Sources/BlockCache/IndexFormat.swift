@@ -1,6 +1,6 @@
 import Blocks
 
-/// What a cached chunk is on disk: two files.
+/// The format of a cached chunk on disk: two files.
 ///
 ///     <digest>.data    the chunk's length, sparse: blocks of 64 KiB at their own offsets
 ///     ┌─ block 0 ─┬─ block 1 ─┬─  hole  ─┬─ block 3 ─┬ … ┬─ last ─┐
@@ -42,10 +42,10 @@ import Blocks
 /// - The bytes of one entry are all of one version of the object, because the version is part of
 ///   the identity whose digest names the files and stands in the header. Files that a removal left
 ///   over are therefore right or unusable, not outdated. Should the ETag in the header be older,
-///   the store's next answer says so, by `If-Match` or by its own ETag, before a byte of it is
+///   the store's next response shows it, by `If-Match` or by its own ETag, before a byte of it is
 ///   mixed with these; should it be missing, the whole entry is absent.
 /// - A seal counts only while every block is present with the checksum that it had when the chunk
-///   was hashed. So nothing need take it off when a block is evicted or comes anew, and it holds
+///   was hashed. So it need not be removed when a block is evicted or fetched again, and it holds
 ///   again when the same bytes have come back.
 /// - A header that is torn, of another format version or of another chunk makes the whole entry
 ///   absent; so does a data file of another length, or one half without the other. Another

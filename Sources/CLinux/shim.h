@@ -79,8 +79,8 @@ static inline void inventoryfs_close_backing(int device, uint32_t id) {
 // given to the only user of a file, and is given back at once. Returns 1 or 0, or -1 where the file
 // system has no leases.
 static inline int inventoryfs_is_open_elsewhere(int fd) {
-  // F_SETSIG, F_SETLEASE. Who opens the file in between waits, and we would be sent SIGIO, which
-  // ends the process; SIGURG (23) is ignored unless asked for.
+  // F_SETSIG, F_SETLEASE. A process that opens the file in between waits, and we would get SIGIO,
+  // which ends the process; SIGURG (23) is ignored by default.
   fcntl(fd, 10, 23);
   if (fcntl(fd, 1024, F_WRLCK) != 0) return errno == EAGAIN ? 1 : -1;
   fcntl(fd, 1024, F_UNLCK);

@@ -1,4 +1,5 @@
-/// A digest function that takes its bytes piece by piece. It is a value: a copy goes on by itself.
+/// A digest function that takes its bytes piece by piece. It is a value: a copy continues
+/// independently.
 public protocol DigestFunction: Sendable {
   init()
 

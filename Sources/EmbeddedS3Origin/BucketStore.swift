@@ -6,7 +6,7 @@ import NIOCore
 ///
 /// A key is looked up in a folder component by component, so a key with an empty component, `.` or
 /// `..` is one that no folder can hold: it does not exist, and nothing outside the root is touched.
-/// A symbolic link is followed to a file, because whoever made the folder put it there.
+/// A symbolic link is followed to a file, because the folder's owner put it there.
 ///
 /// The functions block on the disk: they belong on the thread pool.
 final class BucketStore: Sendable {

@@ -2,9 +2,9 @@ import Logging
 import NIOCore
 import NIOHTTP1
 
-/// One connection: takes a request, has it answered on the thread pool, and sends the answer the
-/// way the fault plan says. The pipeline in front of it delivers the next request only when this
-/// one is answered, so there is at most one at a time.
+/// The handler of one connection: it takes a request, lets the thread pool make the answer, and
+/// sends that as the fault plan demands. The pipeline in front of it delivers the next request only
+/// after the answer to this one, so there is at most one request at a time.
 final class ConnectionHandler: ChannelInboundHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias OutboundOut = HTTPServerResponsePart

@@ -56,7 +56,7 @@ final class Listener: Sendable {
     }
     try? await socket?.close().get()
     // A connection that was accepted a moment ago is still on its way to its event loop, which
-    // would not take it any more: it would be left open, with nobody to answer or to close it.
+    // would not take it any more: it would be left open, without a thread to serve or to close it.
     await settle()
     // The pool first, since what it has in hand goes back to an event loop. The group then closes
     // the connections that are still open.

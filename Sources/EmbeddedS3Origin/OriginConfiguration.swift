@@ -31,10 +31,10 @@ public struct OriginConfiguration: Sendable {
   public var threads: Int
   /// The faults from the start. See ``EmbeddedS3Origin/setFaultPlan(_:)``.
   public var faultPlan: FaultPlan
-  /// Called once for each request, on an event loop, before a fault is chosen and the object is
-  /// looked up: the place to replace an object between two requests. It must not block.
+  /// A callback for each request, on an event loop, before a fault is chosen and the object is
+  /// looked up: it can replace an object between two requests. It must not block.
   public var willAnswer: (@Sendable (RequestRecord) -> Void)?
-  /// Called once for each request when its answer ends, on an event loop.
+  /// A callback for each request when its answer ends, on an event loop.
   public var didAnswer: (@Sendable (RequestRecord) -> Void)?
   public var logger: Logger
 

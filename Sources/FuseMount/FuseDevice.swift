@@ -131,7 +131,7 @@ final class FuseDevice: BackingDevice, Sendable {
   }
 }
 
-// Both leave errno, by which libfuse decides how to go on, as the system call set it.
+// Both keep errno as the system call set it, because libfuse decides by it how to continue.
 
 private func readRequest(
   _ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ size: Int,

@@ -35,7 +35,7 @@ public final class MountSession: Sendable {
   // Mutable state
   private let threads = Lock<[PosixThread]>([])
   private let endedThreadCount = Lock(0)
-  /// Signalled by each thread as it ends.
+  /// The semaphore that each thread signals as it ends.
   private let threadEnded = DispatchSemaphore(value: 0)
   /// Whether the session's resources are being freed. It is locked while `unmount` uses them.
   private let isFinished = Lock(false)

@@ -63,7 +63,7 @@ public struct MountTable: Sendable {
     mounts.last { $0.mountpoint.elementsEqual(absolutePath.utf8) }
   }
 
-  /// Where a file system is mounted, by its `Mount.device`.
+  /// The mounts of a file system, by its `Mount.device`.
   func places(ofDevice device: String) -> [Mount] { mounts.filter { $0.device == device } }
 }
 

@@ -16,9 +16,10 @@ package final class CurlTransfer: @unchecked Sendable {
   let isHead: Bool
   /// How often this request has been sent, this time included; the first attempt is 1.
   let attempt: Int
-  /// One header line, without its line end; an empty one ends the head. False ends the transfer.
+  /// Takes one header line, without its line end; an empty line ends the head. Returning false ends
+  /// the transfer.
   let onHeader: (UnsafeRawBufferPointer) -> Bool
-  /// Bytes of the body, valid during the call. False ends the transfer.
+  /// Takes bytes of the body, which are valid during the call. Returning false ends the transfer.
   private let onBody: (UnsafeRawBufferPointer) -> Bool
   private let onEnd: (Ending) -> Void
 

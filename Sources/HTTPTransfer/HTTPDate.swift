@@ -5,8 +5,8 @@ import PrintableText
 public struct HTTPDate: Sendable, Equatable {
   public let secondsSinceEpoch: Int64
 
-  /// Nil for anything else, and for a day that does not exist. The weekday is not compared with the
-  /// day.
+  /// Reads a date; nil for other text, and for a day that does not exist. The weekday is not
+  /// compared with the day.
   public init?(parsing text: some StringProtocol) {
     let text = Array(text.utf8)
     // The separators between the fields, each at its fixed position.

@@ -1,7 +1,7 @@
 import PrintableText
 
-/// A header of a request. One that may grant access, by its name, does not show its value
-/// when printed.
+/// A header of a request. When printed, it does not show its value if it may grant access, judged
+/// by its name.
 public struct HTTPHeader: Sendable, Hashable, CustomStringConvertible, CustomReflectable {
   public let name: String
   public let value: String

@@ -2,8 +2,8 @@ import CCurl
 import Locks
 
 /// The transfers that an engine has under way, with the handles that they run on and those that
-/// wait for the next. Used by the engine's thread alone; a transfer that is told its end is in none
-/// of the books any more.
+/// wait for the next. Only the engine's thread uses it; a transfer has been removed from it when
+/// its `onEnd` is called.
 struct RunningTransfers {
   // Dependencies
   private let multi: UnsafeMutableRawPointer

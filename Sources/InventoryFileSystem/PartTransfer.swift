@@ -12,8 +12,8 @@ import ReadPlanning
 final class PartTransfer: ObjectReceiver, @unchecked Sendable {
   let part: FetchPlanner.Part
   let chunk: OpenChunk
-  // Outlives this: its `shutDown`, without which it is not let go, waits for the network's threads
-  // to end.
+  // The coordinator outlives this object: it is released only after its `shutDown`, which waits for
+  // the network's threads to end.
   private unowned let coordinator: FetchCoordinator
 
   // Touched by one thread at a time, as above.

@@ -32,7 +32,7 @@ final class RetriedRequest<Value: Sendable>: Sendable {
   private let state: Lock<State>
 
   /// - Parameters:
-  ///   - timeout: attempts are begun for this long, counted anew when one receives more bytes than
+  ///   - timeout: attempts are begun for this long, counted again when one receives more bytes than
   ///     those before.
   ///   - unreachableTimeout: the same while the store is unreachable (`isUnreachable`), counted
   ///     once.

@@ -6,15 +6,15 @@
   // there, an atomic shows it the order.
   private let handovers = Atomic<Int>(0)
 
-  /// Before the calling thread gives something to the kernel.
+  /// Must be called before the calling thread gives an object to the kernel.
   public func willHandToKernel() { handovers.add(1, ordering: .releasing) }
 
-  /// After the calling thread has got something back from the kernel.
+  /// Must be called after the calling thread has got an object back from the kernel.
   public func didGetFromKernel() { _ = handovers.load(ordering: .acquiring) }
 #else
-  /// Before the calling thread gives something to the kernel.
+  /// Must be called before the calling thread gives an object to the kernel.
   @inlinable public func willHandToKernel() {}
 
-  /// After the calling thread has got something back from the kernel.
+  /// Must be called after the calling thread has got an object back from the kernel.
   @inlinable public func didGetFromKernel() {}
 #endif

@@ -73,7 +73,7 @@ final class AnswerCheck: @unchecked Sendable {
     case .cancelled:
       finish(.cancelled)
     case .failed(let connectionProblem, let text) where !isComplete:
-      // Ended by us, for a reason that is known; a receiver that refused knows its own.
+      // This object ended the transfer for a known problem; a receiver that refused knows its own.
       if let problem { return finish(problem) }
       finish(.connection(connectionProblem, text: "\(endpoint): \(text)"))
     case .done, .failed:
@@ -97,8 +97,8 @@ final class AnswerCheck: @unchecked Sendable {
     receiver.finish(.failure(error))
   }
 
-  /// An object of another length cannot give the range asked for, so this is looked at before
-  /// anything else.
+  /// The error for an object of unexpected length. It is checked first, because such an object
+  /// cannot give the requested range.
   private func wrongSize() -> StoreError.Kind? {
     guard let expected = request.objectSizeInBytes else { return nil }
     let found =
@@ -107,7 +107,7 @@ final class AnswerCheck: @unchecked Sendable {
     return .wrongSize(expectedInBytes: UInt64(expected), foundInBytes: found)
   }
 
-  /// What is wrong with a successful answer's head; nil when it answers the request.
+  /// The difference between a successful response's head and the request; nil when they match.
   private func mismatch() -> String? {
     expected = head.contentLength.map { Int(clamping: $0) }
     guard let range = request.range else {
@@ -124,7 +124,8 @@ final class AnswerCheck: @unchecked Sendable {
           + "found \(answered.lowerBound)-\(answered.upperBound - 1)"
       }
     case 200:
-      // Allowed where the whole object was asked for; otherwise the store has ignored the range.
+      // This is allowed where the whole object was requested; otherwise the store has ignored the
+      // range.
       guard range.lowerBound == 0, head.contentLength == asked.upperBound else {
         return "expected the requested range, found status 200 with the whole object"
       }

@@ -16,7 +16,7 @@ import Locks
 final class Corrections: Sendable {
   enum Correction: Hashable { case credentials, clock, region }
 
-  /// What a request was signed with.
+  /// The values that a request was signed with.
   struct Signing: Sendable {
     let credentials: Credentials?
     let region: String
@@ -29,7 +29,7 @@ final class Corrections: Sendable {
     var clockOffsetInSeconds: Int64 = 0
   }
 
-  /// Stores accept what was signed a quarter of an hour before or after their own time.
+  /// The greatest clock skew that stores accept: a quarter of an hour before or after their time.
   private static let greatestSkewInSeconds: Int64 = 15 * 60
 
   private let endpoint: S3Endpoint
@@ -45,7 +45,7 @@ final class Corrections: Sendable {
     self.clock = clock
   }
 
-  /// What to sign a request for the bucket with.
+  /// The values with which to sign a request for the bucket.
   func signing(forBucket bucket: String, with credentials: Credentials?) -> Signing {
     state.withLock { state in
       let learnt = state.regions[bucket]

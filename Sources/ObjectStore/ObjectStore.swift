@@ -182,7 +182,7 @@ public final class ObjectStore: Sendable {
       })
     transfer.state.withLock { $0.current = (current, place) }
     place.submit(current)
-    // Whoever cancelled in between told the engine of a transfer that it did not have yet.
+    // A cancellation in between reached the engine before it had the transfer.
     if transfer.state.withLock({ $0.isCancelled }) { place.cancel(current) }
   }
 

@@ -4,7 +4,7 @@ extension Duration {
     Int(components.seconds) * 1000 + Int(components.attoseconds / 1_000_000_000_000_000)
   }
 
-  /// The duration as messages show it, without digits that nobody needs: `75 ms`, `15 s`, `2.5 s`.
+  /// The duration as messages show it, without needless digits: `75 ms`, `15 s`, `2.5 s`.
   package var roundedText: String {
     guard self >= .seconds(1) else { return "\(inMilliseconds) ms" }
     let tenths = (inMilliseconds + 50) / 100

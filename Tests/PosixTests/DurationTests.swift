@@ -3,7 +3,7 @@ import Testing
 
 struct DurationTests {
   @Test(
-    "A duration in a message has no digits that nobody needs",
+    "A duration in a message has no needless digits",
     arguments: [
       (.zero, "0 ms"), (.microseconds(75_403), "75 ms"), (.microseconds(999_999), "999 ms"),
       (.seconds(1), "1 s"), (.milliseconds(1049), "1 s"), (.milliseconds(1050), "1.1 s"),
