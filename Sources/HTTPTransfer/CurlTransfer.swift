@@ -1,5 +1,5 @@
 import Locks
-import PosixThreads
+import Posix
 
 /// One HTTP request and its response. Its closures are called on the engine's thread, except that
 /// `onEnd` is called on the submitting thread when the engine has stopped.

@@ -1,4 +1,4 @@
-import PosixThreads
+import Posix
 import ReadPlanning
 
 // The longest time that a reader waits (`--read-timeout`): a wait that has no result by then fails,

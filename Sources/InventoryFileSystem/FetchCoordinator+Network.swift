@@ -1,5 +1,5 @@
 import BlockCache
-import PosixThreads
+import Posix
 import ReadPlanning
 
 // The events that network threads report: bytes, versions and endings of parts.

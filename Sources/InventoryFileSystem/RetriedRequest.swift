@@ -1,6 +1,6 @@
 import Locks
 import ObjectStore
-import PosixThreads
+import Posix
 
 /// One request to the store with all its attempts, which ends once and within a timeout: a HEAD, or
 /// a GET of a small object.

@@ -1,4 +1,4 @@
-import PosixThreads
+import Posix
 import Testing
 
 struct DurationTests {
