@@ -1,7 +1,8 @@
 import Dispatch
 import Locks
 
-/// Calls a function that may block forever, in a file system or a log, and gives up after a timeout.
+/// Calls a function that may block forever, in a file system or a log, and gives up after a
+/// timeout.
 ///
 /// The thread that runs the function is then left behind. It ends with the function or with the
 /// process.

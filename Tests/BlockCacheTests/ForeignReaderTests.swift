@@ -34,7 +34,8 @@ struct ForeignReaderTests {
   }
 
   private func openDataFile() throws -> FileHandle {
-    let chunks = folder.appendingPathComponent(CacheDirectory.chunkFolderName)
+    let chunks = folder.appendingPathComponent(CacheDirectory.folderName)
+      .appendingPathComponent(CacheDirectory.chunkFolderName)
     let name = try #require(
       FileManager.default.contentsOfDirectory(atPath: chunks.path).first { $0.hasSuffix(".data") })
     return try #require(FileHandle(forReadingAtPath: chunks.appendingPathComponent(name).path))

@@ -313,12 +313,8 @@ final class CacheFolder: Sendable {
   deinit { try? FileManager.default.removeItem(at: parent) }
 
   func chunkFiles(endingIn suffix: String) throws -> [String] {
-    let manager = FileManager.default
-    let folders = try manager.contentsOfDirectory(atPath: path).filter { $0.hasPrefix("chunks-") }
-    return try folders.flatMap { folder in
-      try manager.contentsOfDirectory(atPath: "\(path)/\(folder)")
-        .filter { $0.hasSuffix(suffix) }.map { "\(path)/\(folder)/\($0)" }
-    }
+    try FileManager.default.subpathsOfDirectory(atPath: path)
+      .filter { $0.contains("/chunks-") && $0.hasSuffix(suffix) }.map { "\(path)/\($0)" }
   }
 }
 
