@@ -51,6 +51,23 @@ import Testing
     #expect(bytes == Array("abc".utf8))
   }
 
+  @Test(
+    "A range other than the one requested is refused, although it is as long",
+    arguments: ["3-5/9", "1-3/9", "0-2/8"])
+  func otherRange(range: String) async throws {
+    let server = try #require(
+      PlainServer { connection in
+        connection.send(
+          "HTTP/1.1 206 Partial Content\r\nContent-Length: 3\r\n"
+            + "Content-Range: bytes \(range)\r\nETag: \"x\"\r\n\r\nabc")
+      })
+    let store = try store("http://127.0.0.1:\(server.port)")
+    defer { store.shutDown() }
+    let receiver = Collector()
+    _ = store.get(ObjectRequest(Self.object, range: 0..<3, objectSizeInBytes: 9), to: receiver)
+    await #expect(throws: StoreError.self) { try await receiver.bytes() }
+  }
+
   @Test("A range that lacks a byte is not, and neither is one whose receiver refused it")
   func incompleteRange() async throws {
     let server = try #require(

@@ -39,7 +39,7 @@ import Testing
 
   @Test("A program that runs has no end, and one that was waited for is forgotten")
   func running() throws {
-    let child = try shell("sleep 1000")
+    let child = try shell("exec sleep 1000")
     #expect(child.endingIfEnded() == nil)
     kill(child.pid, SIGTERM)
     #expect(child.waitForEnd() == .signalled(SIGTERM))
