@@ -60,6 +60,11 @@ public enum Mountpoint {
     return dead.source
   }
 
+  /// Whether the mount on a path says within a moment that it works, or that its process has ended.
+  public static func responds(_ absolutePath: String) -> Bool {
+    answer(withinMilliseconds: answerLimitInMilliseconds) { state(of: absolutePath) } != nil
+  }
+
   private enum State { case works, dead }
 
   /// The state of a mount. A dead mount's root may still be in the kernel's attribute cache: only

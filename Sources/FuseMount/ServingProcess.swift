@@ -10,30 +10,26 @@ public final class ServingProcess: Sendable {
   // the same number.
   private let descriptor: Int32
 
-  /// Finds the process by the device that it has open.
+  /// Finds the process by the connection that it has open, as Linux tells in `/proc/PID/fdinfo`.
   ///
-  /// Linux says in `/proc/PID/fdinfo` to which connection a descriptor of /dev/fuse belongs, but
-  /// not every version does. Where it does not, the mount is asked for its `user.inventoryfs.pid`,
-  /// which is a number of the process's own pid namespace: it counts only if that process has
-  /// /dev/fuse open.
+  /// Not every version of Linux tells, and a process that is just ending may still have a
+  /// connection of the same number. Then the mount is asked for its `user.inventoryfs.pid`, which is
+  /// a number of the process's own pid namespace, so it counts only if that process has /dev/fuse
+  /// open.
   ///
   /// - Returns: the process; nil if none that this user may inspect serves the mount.
   public convenience init?(of mount: MountTable.Mount) {
     guard let connection = mount.minorDevice else { return nil }
-    var isTold = false
-    for pid in processes() {
-      switch Self.serves(pid, connection) {
-      case .yes:
-        self.init(pid)
-        return
-      case .no: isTold = true
-      case .notTold, .hasNoDevice: break
-      }
+    let serving = processes().filter { Self.serves($0, connection) == .yes }
+    if serving.count == 1 {
+      self.init(serving[0])
+      return
     }
-    guard !isTold, let pid = Self.statedPID(mount.path),
-      case .notTold = Self.serves(pid, connection)
-    else { return nil }
-    self.init(pid)
+    guard let pid = Self.statedPID(mount.path) else { return nil }
+    switch Self.serves(pid, connection) {
+    case .yes, .notTold: self.init(pid)
+    case .no, .hasNoDevice: return nil
+    }
   }
 
   private init?(_ pid: pid_t) {
@@ -109,19 +105,20 @@ public final class ServingProcess: Sendable {
 public struct OtherPlaces: Sendable, CustomStringConvertible {
   /// The mountpoints that this process sees.
   let mountpoints: [String]
-  /// A process that sees it elsewhere, in a mount namespace of its own.
+  /// The mount namespaces of other processes that see the file system.
   let namespaces: [Namespace]
 
-  struct Namespace: Sendable {
+  struct Namespace: Sendable, Hashable {
     let process: Int32
     let name: String
     let mountpoint: String
   }
 
-  /// Searches the mount tables of all processes that this user may inspect. Returns nil if none has
-  /// the file system.
+  /// Searches the mount tables of all processes that this user may inspect for places beside the
+  /// mountpoint itself. Returns nil if none has the file system.
+  ///
+  /// To be asked before an unmount: afterwards another file system may have the same device number.
   public init?(of mount: MountTable.Mount) {
-    mountpoints = MountTable()?.places(ofDevice: mount.device).map(\.path) ?? []
     var seen: Set<String> = [link("/proc/self/ns/mnt") ?? ""]
     var namespaces: [Namespace] = []
     for process in processes() {
@@ -131,8 +128,22 @@ public struct OtherPlaces: Sendable, CustomStringConvertible {
       namespaces.append(
         Namespace(process: process, name: name(of: process), mountpoint: place.path))
     }
+    let here = MountTable()?.places(ofDevice: mount.device).map(\.path) ?? []
+    self.init(mountpoints: here.filter { $0 != mount.path }, namespaces: namespaces)
+  }
+
+  private init?(mountpoints: [String], namespaces: [Namespace]) {
+    guard !mountpoints.isEmpty || !namespaces.isEmpty else { return nil }
+    self.mountpoints = mountpoints
     self.namespaces = namespaces
-    if mountpoints.isEmpty, namespaces.isEmpty { return nil }
+  }
+
+  /// The places that are still there. The unmount of a shared mount reaches other namespaces, too.
+  public func remaining(of mount: MountTable.Mount) -> OtherPlaces? {
+    guard let now = OtherPlaces(of: mount) else { return nil }
+    return OtherPlaces(
+      mountpoints: mountpoints.filter(now.mountpoints.contains),
+      namespaces: namespaces.filter(now.namespaces.contains))
   }
 
   public var description: String {

@@ -109,10 +109,17 @@ public struct InventoryManifest: Sendable, Equatable {
     /// Reads the name of the folder that S3 writes an inventory to, `YYYY-MM-DDTHH-MMZ`; nil for
     /// any other name.
     public init?(dateFolder name: some StringProtocol) {
-      let parts = name.split(separator: "T", omittingEmptySubsequences: false)
-      guard name.utf8.count == 17, parts.count == 2 else { return nil }
-      let time = parts[1].map { $0 == "-" ? ":" : $0 == "Z" ? ":00Z" : String($0) }.joined()
-      self.init(iso8601: "\(parts[0])T\(time)")
+      let text = Array(name.utf8)
+      let isDate = zip(text, "0000-00-00T00-00Z".utf8).allSatisfy { byte, wanted in
+        wanted == UInt8(ascii: "0")
+          ? (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) : byte == wanted
+      }
+      guard text.count == 17, isDate else { return nil }
+      let (date, hour, minute) = (text[..<10], text[11..<13], text[14..<16])
+      guard hour.lexicographicallyPrecedes("24".utf8), minute.lexicographicallyPrecedes("60".utf8)
+      else { return nil }
+      func string(_ bytes: ArraySlice<UInt8>) -> String { String(decoding: bytes, as: UTF8.self) }
+      self.init(iso8601: "\(string(date))T\(string(hour)):\(string(minute)):00Z")
     }
 
     /// Reads a time as ISO 8601 writes it, such as `2026-11-22T01:00:00Z`; nil for anything else.

@@ -28,27 +28,33 @@ struct UnmountCommand: ParsableCommand {
     guard mount.type == Mountpoint.fileSystemType else {
       throw Failure(MountError.notOurs(path: mountpoint, type: mount.type))
     }
-    // The process is found by its mount, so it must be found before that is gone.
+    // Both are looked for before the unmount, because they are found by the mount.
     let process = lazy ? nil : ServingProcess(of: mount)
-    try failing { try Mountpoint.detach(path, lazily: lazy) }
-    if let process { try waitForEnd(of: process, mount) }
-  }
-
-  /// Waits until the process has ended, so that a mount that follows finds the cache directory
-  /// free.
-  private func waitForEnd(
-    of process: ServingProcess, _ mount: MountTable.Mount
-  ) throws(Failure) {
-    // Ending takes some milliseconds; the reasons are examined only if it takes longer.
+    let others = lazy ? nil : OtherPlaces(of: mount)
+    try detach(path)
+    guard let process else { return }
+    // An end takes some milliseconds; only what takes longer is examined.
     if process.waitForEnd(milliseconds: 500) { return }
-    if let places = OtherPlaces(of: mount) {
+    if let places = others?.remaining(of: mount) {
       throw Failure(
         MountError.mountedElsewhere(path: mountpoint, process: process.pid, places: places))
     }
+    // Waits, so that a mount that follows finds the cache directory free.
     guard !process.isStopped, process.waitForEnd(milliseconds: Self.longestEndInMilliseconds) else {
       throw Failure(
         MountError.processLivesOn(
           path: mountpoint, process: process.pid, isStopped: process.isStopped))
+    }
+  }
+
+  /// A mount whose process does not respond is in use by whoever waits for it, and is detached
+  /// lazily, so that they are let go.
+  private func detach(_ path: String) throws(Failure) {
+    do {
+      try Mountpoint.detach(path, lazily: lazy)
+    } catch {
+      guard case .busy = error, !Mountpoint.responds(path) else { throw Failure(error) }
+      try failing { try Mountpoint.detach(path, lazily: true) }
     }
   }
 

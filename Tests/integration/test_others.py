@@ -1,5 +1,6 @@
 """What is not the program's own: mounts of other programs, other namespaces, the automounter, files beside the cache."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -135,8 +136,10 @@ def test_clearing_a_dead_mount_is_logged(lab, csv_inventory):
 
 # Processes that do not answer, and mounts that are held elsewhere
 
-def test_a_stopped_process_keeps_nobody(lab, csv_inventory):
+@pytest.mark.parametrize("in_use", [False, True], ids=["idle", "in_use"])
+def test_a_stopped_process_keeps_nobody(lab, csv_inventory, in_use):
     mount = lab.mount(csv_inventory.manifest_path, foreground=False)
+    holder = open(mount.path / "manifest.json", "rb") if in_use else contextlib.nullcontext()
     mount.signal(signal.SIGSTOP)
     try:
         result = lab.inventoryfs("mount", csv_inventory.manifest_path, mount.path)
@@ -148,6 +151,8 @@ def test_a_stopped_process_keeps_nobody(lab, csv_inventory):
         assert f"process {mount.pid}" in result.stderr and f"kill -CONT {mount.pid}" in result.stderr
     finally:
         mount.signal(signal.SIGCONT)
+        with holder:
+            pass
     mount.wait_for_end()
 
 

@@ -245,8 +245,16 @@ def test_an_empty_argument_is_said_to_be_one(lab, arguments):
     assert "is empty" in result.stderr and "Usage:" in result.stderr
 
 
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_dates_folder_stands_for_its_manifest(lab, seaweedfs, csv_inventory, slash):
+    for source in (csv_inventory.url.rpartition("/")[0], csv_inventory.manifest_path.parent):
+        mount = lab.mount(f"{source}{slash}", endpoint=seaweedfs.endpoint if "://" in str(source) else None)
+        assert sorted(os.listdir(mount.data)) == sorted(csv_inventory.chunks)
+        mount.unmount()
+
+
 def test_a_folder_in_a_bucket_is_no_manifest(lab, csv_inventory):
-    result = lab.inventoryfs("mount", csv_inventory.url.rpartition("/")[0] + "/", lab.mountpoint())
+    result = lab.inventoryfs("mount", csv_inventory.url.rsplit("/", 2)[0] + "/", lab.mountpoint())
     assert result.returncode == 1
     assert "names a folder" in result.stderr and "manifest.json" in result.stderr
 
