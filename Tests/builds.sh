@@ -18,29 +18,35 @@ sanitizer_options() {
   export TSAN_OPTIONS="$common" ASAN_OPTIONS="$common detect_leaks=0" SWIFT_BACKTRACE=enable=no
 }
 
-# unit_tests address|thread: runs the unit tests that say something under this sanitizer, once they are built.
+# unit_tests address|thread [all]: runs the unit tests once they are built. Under ThreadSanitizer only those of targets
+# that have threads, unless all are wanted.
 #
 # Each of two processes runs its tests one at a time: tests that block, or compute for long, would keep others of the
 # same process, which share as few threads as there are cores, for longer than their waits last.
 unit_tests() {
-  local options=(--skip-build --no-parallel --ignore-lock) one other log status=0
+  local options=(--skip-build --no-parallel --ignore-lock) one other log part status=0
   # The two take about as long as each other.
-  if [ "$1" = address ]; then
-    options+=("${address_build[@]}")
-    one=(--filter '^(BlockCache|EmbeddedS3Origin)Tests\.')
-    other=(--skip '^(BlockCache|EmbeddedS3Origin)Tests\.')
-  else
-    # Only targets that have threads. CrashStepTests are one thread's writing, killed at each step, and take most
-    # of their time to start processes.
-    options+=("${thread_build[@]}" --skip CrashStepTests)
-    one=(--filter '^(BlockCache|HTTPTransfer|AWSCredentials|ObjectStore)Tests\.')
-    other=(--filter '^(Locks|Posix|InventoryFileSystem|FuseMount)Tests\.')
-  fi
-  log=$(mktemp)
-  swift test "${options[@]}" "${other[@]}" >"$log" 2>&1 &
-  swift test "${options[@]}" "${one[@]}" || status=1
+  one=(--filter '^(BlockCache|EmbeddedS3Origin)Tests\.')
+  other=(--skip '^(BlockCache|EmbeddedS3Origin)Tests\.')
+  case "$*" in
+    address*) options+=("${address_build[@]}") ;;
+    "thread all") options+=("${thread_build[@]}") ;;
+    *)
+      # CrashStepTests are one thread's writing, killed at each step, and take most of their time to start processes.
+      options+=("${thread_build[@]}" --skip CrashStepTests)
+      one=(--filter '^(BlockCache|HTTPTransfer|AWSCredentials|ObjectStore)Tests\.')
+      other=(--filter '^(Locks|Posix|InventoryFileSystem|FuseMount)Tests\.')
+      ;;
+  esac
+  log=$(mktemp -d)
+  swift test "${options[@]}" "${other[@]}" >"$log/other" 2>&1 &
+  swift test "${options[@]}" "${one[@]}" 2>&1 | tee "$log/one" || status=1
   wait $! || status=1
-  cat "$log"
-  rm "$log"
+  cat "$log/other"
+  # A filter that matches nothing would pass.
+  for part in one other; do
+    grep -qE 'Test run with [1-9][0-9]* tests' "$log/$part" || status=1
+  done
+  rm -r "$log"
   return $status
 }
