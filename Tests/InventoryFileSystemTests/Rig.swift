@@ -313,8 +313,10 @@ final class CacheFolder: Sendable {
   deinit { try? FileManager.default.removeItem(at: parent) }
 
   func chunkFiles(endingIn suffix: String) throws -> [String] {
+    // DIR/inventoryfs-cache/chunks-…/<digest>.data
     try FileManager.default.subpathsOfDirectory(atPath: path)
-      .filter { $0.contains("/chunks-") && $0.hasSuffix(suffix) }.map { "\(path)/\($0)" }
+      .filter { $0.split(separator: "/").count == 3 && $0.hasSuffix(suffix) }
+      .map { "\(path)/\($0)" }
   }
 }
 
