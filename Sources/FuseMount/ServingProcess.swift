@@ -12,15 +12,19 @@ public final class ServingProcess: Sendable {
 
   /// Finds the process by the connection that it has open, as Linux tells in `/proc/PID/fdinfo`.
   ///
-  /// Not every version of Linux tells, and a process that is just ending may still have a
-  /// connection of the same number. Then the mount is asked for its `user.inventoryfs.pid`, which is
-  /// a number of the process's own pid namespace, so it counts only if that process has /dev/fuse
-  /// open.
+  /// A process that is just ending may still have a connection of the same number, and is given
+  /// time to end. Not every version of Linux tells: then the mount is asked for its
+  /// `user.inventoryfs.pid`, which is a number of the process's own pid namespace, so it counts only
+  /// if that process has /dev/fuse open.
   ///
   /// - Returns: the process; nil if none that this user may inspect serves the mount.
   public convenience init?(of mount: MountTable.Mount) {
     guard let connection = mount.minorDevice else { return nil }
-    let serving = processes().filter { Self.serves($0, connection) == .yes }
+    var serving = processes().filter { Self.serves($0, connection) == .yes }
+    for _ in 0..<40 where serving.count > 1 {
+      usleep(50_000)
+      serving = serving.filter { Self.serves($0, connection) == .yes }
+    }
     if serving.count == 1 {
       self.init(serving[0])
       return
