@@ -100,7 +100,8 @@ let package = Package(
     .executableTarget(
       name: "inventoryfs",
       dependencies: [
-        "AWSCredentials", "BlockCache", "CLinux", "FuseMount", "InventoryFileSystem", "Locks",
+        "AWSCredentials", "BlockCache", "CLinux", "FuseMount", "InventoryFileSystem",
+        "InventoryManifest", "Locks",
         "ObjectStore", "Posix", "PrintableText", "ReadPlanning", logging, system,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],

@@ -65,7 +65,7 @@ public struct InventoryLoader: Sendable {
     let manifest = try decode(
       bytes, checksum, from: "\(location)", checksumLocation: "\(checksumLocation)")
     guard let bucket = bucketOverride ?? manifest.destinationBucket else {
-      throw .noBucket("\(location)")
+      throw .noBucket("\(location)", found: manifest.unusableDestination)
     }
     let asked = ask(store, retries, manifest, bucket, maxRequests: maxRequests)
     return inventory(

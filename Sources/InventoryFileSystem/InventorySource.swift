@@ -94,7 +94,8 @@ public enum InventoryLoadError: Error, Sendable, CustomStringConvertible {
   case store(StoreError)
   case manifest(ManifestError)
   case file(path: String, String)
-  case noBucket(String)
+  /// `found` is the manifest's destinationBucket if it is not the name of a bucket.
+  case noBucket(String, found: String?)
   case noRoot(manifest: String, key: String)
 
   public var description: String {
@@ -104,8 +105,10 @@ public enum InventoryLoadError: Error, Sendable, CustomStringConvertible {
     case .store(let error): "\(error)"
     case .manifest(let error): "\(error)"
     case .file(let path, let problem): "\(printable(path, limit: 4096)): \(problem)"
-    case .noBucket(let source):
+    case .noBucket(let source, nil):
       "\(source): the manifest names no destinationBucket; set --bucket to the bucket that holds the chunks"
+    case .noBucket(let source, let found?):
+      "\(source): the manifest's destinationBucket is '\(printable(found, limit: 200))', but \(BucketName.expectation) was expected; set --bucket to the bucket that holds the chunks"
     case .noRoot(let manifest, let key):
       "\(printable(manifest, limit: 4096)): no folder above it, except perhaps /, holds the first chunk, \(printable(key, limit: 1024)), without a link that leads out of that folder; "
         + "keep the manifest in the folder tree that it was downloaded in, or, for chunks in S3, mount the manifest's s3:// URL"

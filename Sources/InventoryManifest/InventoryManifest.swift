@@ -23,6 +23,9 @@ public struct InventoryManifest: Sendable, Equatable {
   /// nil if the manifest names none, or something that is not a bucket.
   public var destinationBucket: String?
 
+  /// The text of `destinationBucket` in the manifest if it is not the name of a bucket.
+  public var unusableDestination: String?
+
   /// When the inventory began; nil if absent or not a time.
   public var creationTime: CreationTime?
 
@@ -37,11 +40,12 @@ public struct InventoryManifest: Sendable, Equatable {
   public var chunks: [Chunk]
 
   public init(
-    destinationBucket: String? = nil,
+    destinationBucket: String? = nil, unusableDestination: String? = nil,
     creationTime: CreationTime? = nil, fileFormat: FileFormat, fileSchema: String? = nil,
     chunks: [Chunk]
   ) {
     self.destinationBucket = destinationBucket
+    self.unusableDestination = unusableDestination
     self.creationTime = creationTime
     self.fileFormat = fileFormat
     self.fileSchema = fileSchema

@@ -58,23 +58,14 @@ private struct Document: Decodable {
     guard fields.contains(.files) else {
       throw Unusable(problem: try ForeignDocument.problem(with: decoder))
     }
+    let destination = fields.text(.destinationBucket)
     manifest = InventoryManifest(
-      destinationBucket: fields.text(.destinationBucket).flatMap(Self.bucketName),
+      destinationBucket: destination.flatMap(BucketName.parse),
+      unusableDestination: destination.flatMap { BucketName.parse($0) == nil ? $0 : nil },
       creationTime: Self.creationTime(in: fields),
       fileFormat: try Self.fileFormat(in: fields),
       fileSchema: fields.text(.fileSchema),
       chunks: try Self.chunks(in: fields))
-  }
-
-  /// A plain bucket name as it is, or the bucket of an ARN of any partition.
-  private static func bucketName(_ text: String) -> String? {
-    guard text.hasPrefix("arn:") else { return text.isEmpty ? nil : text }
-    let parts = text.split(separator: ":", maxSplits: 5, omittingEmptySubsequences: false)
-    // arn:partition:s3:::bucket; access points and the like have a region, and are not bucket
-    // names.
-    guard parts.count == 6, parts[2] == "s3", parts[3].isEmpty, parts[4].isEmpty else { return nil }
-    let name = parts[5].prefix { $0 != "/" }
-    return name.isEmpty ? nil : String(name)
   }
 
   private static func creationTime(

@@ -2,6 +2,7 @@ public import ArgumentParser
 import BlockCache
 import FuseMount
 import Glibc
+import InventoryManifest
 public import Logging
 public import ReadPlanning
 
@@ -182,6 +183,9 @@ struct MountCommand: ParsableCommand {
     // `MountOptionList` has taken other lists apart by now.
     guard mountOptions.isEmpty else {
       throw ValidationError("-o must be an argument of its own: -o OPTIONS")
+    }
+    if let bucket = store.bucket, BucketName.parse(bucket) == nil {
+      throw ValidationError("--bucket is '\(bucket)', but \(BucketName.expectation) was expected")
     }
     guard (1...1024).contains(resources.maxConnections) else {
       throw ValidationError("--max-connections must be between 1 and 1024")

@@ -5,6 +5,7 @@ import Dispatch
 import FuseMount
 import Glibc
 import InventoryFileSystem
+import InventoryManifest
 import Logging
 import ObjectStore
 import Posix
@@ -98,7 +99,8 @@ final class MountProcess {
     mountpoint: String, _ memory: MemoryPlan
   ) throws(Failure) -> InventoryFileSystem {
     let loader = InventoryLoader(
-      bucketOverride: flags.store.bucket, readTimeout: flags.resources.readTimeout.duration,
+      bucketOverride: flags.store.bucket.flatMap(BucketName.parse),
+      readTimeout: flags.resources.readTimeout.duration,
       logger: logger)
     let ownership = NodeOwnership(
       userID: flags.files.uid ?? geteuid(), groupID: flags.files.gid ?? getegid(),

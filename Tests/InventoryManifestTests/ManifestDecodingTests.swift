@@ -86,12 +86,19 @@ func manifest(withEntry entry: String) -> String {
       ("arn:aws:s3:::dest", "dest"), ("arn:aws-cn:s3:::dest", "dest"),
       ("arn:aws-us-gov:s3:::d.e-st", "d.e-st"), ("arn:aws-iso:s3:::dest", "dest"),
       ("arn:aws-iso-b:s3:::dest", "dest"), ("dest", "dest"), ("arn:aws:s3:::dest/*", "dest"),
+      ("arn:aws:s3::123456789012:dest", "dest"), ("s3://dest", "dest"), ("s3://dest/", "dest"),
+      ("dest/", "dest"), ("Old_Dest.1", "Old_Dest.1"), ("acs:oss:::dest", "dest"),
+      ("acs:oss:oss-cn-hangzhou:1234567890:dest", "dest"),
+      ("qcs::cos:ap-guangzhou::dest-1250000000", "dest-1250000000"),
+      ("qcs::cos:ap-guangzhou:uid/1250000000:dest-1250000000", "dest-1250000000"),
+      ("s3://", nil), ("/", nil), ("..", nil), ("a b", nil), ("b\\n", nil), ("bücket", nil),
       ("", nil), ("arn:aws:s3:::", nil), ("arn:aws:sns:::dest", nil), ("arn:aws", nil),
       ("arn:aws:s3:eu-west-1:123456789012:accesspoint/a", nil),
     ] as [(String, String?)])
   func destinationBucket(text: String, bucket: String?) throws {
     let manifest = try decode(manifest(with: #""destinationBucket": "\#(text)""#))
     #expect(manifest.destinationBucket == bucket)
+    #expect((manifest.unusableDestination == nil) == (bucket != nil))
   }
 
   @Test(

@@ -320,3 +320,22 @@ def test_an_option_that_makes_no_sense_is_refused(lab, csv_inventory, options):
     assert result.returncode in (1, 64), result
     assert options[0] in result.stderr
     assert not processes.is_mounted(lab.folder / "mnt")
+
+
+@pytest.mark.parametrize("bucket", [
+    "arn:aws:s3:eu-west-1:123456789012:accesspoint/inventory", "two words", "arn:aws:sns:::topic"])
+def test_a_destination_bucket_that_is_none_is_quoted(lab, bucket):
+    root = lab.folder / "buckets"
+    inventory = write_manifest(root, [entry(root, "data/a.csv.gz", b"x")], destinationBucket=bucket)
+    origin = lab.origin(root)
+    result = lab.inventoryfs("mount", inventory.url, lab.mountpoint(), "--endpoint-url", origin.endpoint,
+                             "--cache-dir", lab.folder / "cache")
+    assert result.returncode == 1
+    assert f"destinationBucket is '{bucket}'" in result.stderr and "set --bucket" in result.stderr
+
+
+@pytest.mark.parametrize("bucket", ["", "a b", "arn:aws:s3:eu-west-1:123456789012:accesspoint/a"])
+def test_a_bucket_option_that_names_none_is_refused(lab, csv_inventory, bucket):
+    result = lab.inventoryfs("mount", csv_inventory.url, lab.mountpoint(), "--bucket", bucket)
+    assert result.returncode == 1
+    assert f"--bucket is '{bucket}'" in result.stderr and "arn:aws:s3:::bucket" in result.stderr
