@@ -64,6 +64,7 @@ install:
 uninstall:
 	rm -f "$(DESTDIR)$(PREFIX)/bin/inventoryfs"
 
-## clean      removes the build products
+## clean      removes the build products, those of the sanitizers and of fuzzing too
 clean:
 	$(SWIFT) package clean
+	rm -rf .build-address .build-thread .build-fuzz

@@ -85,7 +85,7 @@ let package = Package(
     target("HTTPTransfer", ["CCurl", "Locks", "Posix", "PrintableText"]),
     target(
       "AWSCredentials",
-      ["CLinux", "Digests", "HTTPTransfer", "Locks", "Posix", "PrintableText", "XMLFields"]),
+      ["Digests", "HTTPTransfer", "Locks", "Posix", "PrintableText", "XMLFields"]),
     target(
       "ObjectStore", ["AWSCredentials", "HTTPTransfer", "Locks", "PrintableText", "XMLFields"]),
     target(

@@ -18,6 +18,15 @@ sanitizer_options() {
   export TSAN_OPTIONS="$common" ASAN_OPTIONS="$common detect_leaks=0" SWIFT_BACKTRACE=enable=no
 }
 
+# targets NAME...: the names as a regular expression; a name without a folder of tests ends the run.
+targets() {
+  local name
+  for name in "$@"; do
+    [ -d "Tests/${name}Tests" ] || { echo "Tests/builds.sh: there is no Tests/${name}Tests" >&2; exit 1; }
+  done
+  (IFS='|'; echo "$*")
+}
+
 # unit_tests address|thread [all]: runs the unit tests once they are built. Under ThreadSanitizer only those of targets
 # that have threads, unless all are wanted.
 #
@@ -34,14 +43,14 @@ unit_tests() {
     *)
       # CrashStepTests are one thread's writing, killed at each step, and take most of their time to start processes.
       options+=("${thread_build[@]}" --skip CrashStepTests)
-      one=(--filter '^(BlockCache|HTTPTransfer|AWSCredentials|ObjectStore)Tests\.')
-      other=(--filter '^(Locks|Posix|InventoryFileSystem|FuseMount)Tests\.')
+      one=(--filter "^($(targets BlockCache HTTPTransfer AWSCredentials ObjectStore))Tests\.")
+      other=(--filter "^($(targets Locks Posix InventoryFileSystem FuseMount))Tests\.")
       ;;
   esac
   log=$(mktemp -d)
   # A suite's time limit does not end a test that blocks its thread; some three minutes are usual.
-  timeout --kill-after=10 900 swift test "${options[@]}" "${other[@]}" >"$log/other" 2>&1 &
-  timeout --kill-after=10 900 swift test "${options[@]}" "${one[@]}" 2>&1 | tee "$log/one" || status=1
+  timeout --foreground --signal=INT --kill-after=60 900 swift test "${options[@]}" "${other[@]}" >"$log/other" 2>&1 &
+  timeout --foreground --signal=INT --kill-after=60 900 swift test "${options[@]}" "${one[@]}" 2>&1 | tee "$log/one" || status=1
   wait $! || status=1
   cat "$log/other"
   # A filter that matches nothing would pass.

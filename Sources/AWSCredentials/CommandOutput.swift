@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import Posix
 
@@ -62,8 +61,8 @@ package enum CommandOutput {
   ) throws(Failure) -> ChildProcess {
     do {
       return try ChildProcess("/bin/sh", ["sh", "-c", command]) { setup in
-        setup.open(STDIN_FILENO, "/dev/null", O_RDONLY)
         setup.give(end, as: STDOUT_FILENO)
+        setup.open(STDIN_FILENO, "/dev/null", O_RDONLY)
         if access(folder, X_OK) == 0 { setup.changeFolder(to: folder) }
         // The command must not inherit libcurl's sockets.
         setup.closeDescriptors(from: STDERR_FILENO + 1)

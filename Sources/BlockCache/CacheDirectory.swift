@@ -273,6 +273,8 @@ final class CacheDirectory: Sendable {
     if hasTag(root) { return }
     // A crash may have come between the folder and its tag, or have left a tag without its text.
     guard list(root.raw).allSatisfy({ $0 == tagName }), hasNoOtherTag(root) else {
+      // Another mount may just have made the folder: its tag comes before everything else.
+      if hasTag(root) { return }
       throw .unusableDirectory(
         path: path,
         found: "has files, but no \(tagName) of inventoryfs, so inventoryfs did not create it",
@@ -282,8 +284,9 @@ final class CacheDirectory: Sendable {
       root.raw, tagName, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
     guard file >= 0 else { throw unwritable(path, Errno(rawValue: errno)) }
     let descriptor = OwnedDescriptor(raw: file)
-    if write(descriptor.raw, tag, tag.count) != tag.count {
-      let code = Errno(rawValue: errno)
+    let count = write(descriptor.raw, tag, tag.count)
+    if count != tag.count {
+      let code = count < 0 ? Errno(rawValue: errno) : .noSpace
       unlinkat(root.raw, tagName, 0)
       throw unwritable(path, code)
     }

@@ -83,6 +83,8 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
 
 /// The text quoted so that a shell takes it for one word.
 private func shellWord(_ text: String) -> String {
+  // A path that begins with "-" would be taken for an option, quoted or not.
+  let text = text.hasPrefix("-") ? "./" + text : text
   let isPlain = text.utf8.allSatisfy {
     switch $0 {
     case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
@@ -91,7 +93,7 @@ private func shellWord(_ text: String) -> String {
     default: "/._-+=:@,%".utf8.contains($0)
     }
   }
-  if isPlain, !text.isEmpty, !text.hasPrefix("-") { return text }
+  if isPlain, !text.isEmpty { return text }
   return "'"
     + text.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
 }

@@ -167,7 +167,11 @@ public final class MountSession: Sendable {
 
   /// Whether this mount is visible at its mountpoint: after a lazy unmount only programs with open
   /// files use it, and another mount may be there by now.
-  private var isInPlace: Bool { MountTable()?.topmost(at: mountpoint)?.device == mountedDevice }
+  /// Where the table cannot be read, as with no descriptors left, the mount is taken to be there.
+  private var isInPlace: Bool {
+    guard let mountedDevice, let table = MountTable() else { return true }
+    return table.topmost(at: mountpoint)?.device == mountedDevice
+  }
 
   private func endThreads() {
     watchEnd()

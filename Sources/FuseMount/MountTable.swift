@@ -8,7 +8,9 @@ public struct MountTable: Sendable {
   public struct Mount: Sendable {
     /// The mountpoint's bytes: for the kernel "é" in one character and in two are two names.
     let mountpoint: [UInt8]
+    /// The type of the file system, such as `fuse.inventoryfs`.
     public let type: String
+    /// What is mounted, as the file system names it: for ours, the manifest.
     public let source: String
     /// The user who mounted it; nil where the file system does not say.
     let userID: uid_t?

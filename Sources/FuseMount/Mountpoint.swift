@@ -114,12 +114,16 @@ public enum Mountpoint {
       }
     }
     let arguments = ["fusermount3", "-u", "-q"] + (lazily ? ["-z"] : []) + ["--", path]
+    let before = MountTable()?.topmost(at: path)?.device
     guard let ending = (try? ChildProcess("fusermount3", arguments))?.waitForEnd() else {
       throw .unmountFailed(
         path: path, detail: "fusermount3 cannot be run; install the package fuse3")
     }
     guard ending != .exited(status: 0) else { return }
-    guard let mount = MountTable()?.topmost(at: path) else { throw .notMounted(path: path) }
+    let mount = MountTable()?.topmost(at: path)
+    // How fusermount3 ended is not known where SIGCHLD is ignored, but what it did is.
+    if ending == .unknown, let before, mount?.device != before { return }
+    guard let mount else { throw .notMounted(path: path) }
     if let owner = mount.userID, owner != geteuid() {
       throw .notYours(path: path, userID: owner)
     }

@@ -5,6 +5,7 @@ import Posix
 /// The process that serves a mount. It is found without a request to the mount, which may not
 /// respond, and can be watched until it ends.
 public final class ServingProcess: Sendable {
+  /// Its number in this pid namespace.
   public let pid: Int32
   // A descriptor of the process itself, by pidfd_open(2): it cannot come to mean another process of
   // the same number.
@@ -14,8 +15,8 @@ public final class ServingProcess: Sendable {
   ///
   /// A process that is just ending may still have a connection of the same number, and is given
   /// time to end. Not every version of Linux tells: then the mount is asked for its
-  /// `user.inventoryfs.pid`, which is a number of the process's own pid namespace, so it counts only
-  /// if that process has /dev/fuse open.
+  /// `user.inventoryfs.pid`, which is a number of the process's own pid namespace, so it counts
+  /// only if that process has /dev/fuse open.
   ///
   /// - Returns: the process; nil if none that this user may inspect serves the mount.
   public convenience init?(of mount: MountTable.Mount) {
@@ -27,6 +28,8 @@ public final class ServingProcess: Sendable {
     }
     if serving.count == 1 {
       self.init(serving[0])
+      // The number may have come to mean another process in between.
+      guard Self.serves(pid, connection) == .yes else { return nil }
       return
     }
     guard let pid = Self.statedPID(mount.path) else { return nil }
@@ -112,7 +115,9 @@ public struct OtherPlaces: Sendable, CustomStringConvertible {
   /// The mount namespaces of other processes that see the file system.
   let namespaces: [Namespace]
 
-  struct Namespace: Sendable, Hashable {
+  struct Namespace: Sendable {
+    /// The text of the link `/proc/PID/ns/mnt`.
+    let id: String
     let process: Int32
     let name: String
     let mountpoint: String
@@ -126,11 +131,14 @@ public struct OtherPlaces: Sendable, CustomStringConvertible {
     var seen: Set<String> = [link("/proc/self/ns/mnt") ?? ""]
     var namespaces: [Namespace] = []
     for process in processes() {
-      guard let namespace = link("/proc/\(process)/ns/mnt"), seen.insert(namespace).inserted,
+      // A process may end meanwhile, or see less than others of its namespace (chroot).
+      guard let namespace = link("/proc/\(process)/ns/mnt"), !seen.contains(namespace),
         let place = MountTable(of: process)?.places(ofDevice: mount.device).last
       else { continue }
+      seen.insert(namespace)
       namespaces.append(
-        Namespace(process: process, name: name(of: process), mountpoint: place.path))
+        Namespace(
+          id: namespace, process: process, name: name(of: process), mountpoint: place.path))
     }
     let here = MountTable()?.places(ofDevice: mount.device).map(\.path) ?? []
     self.init(mountpoints: here.filter { $0 != mount.path }, namespaces: namespaces)
@@ -147,7 +155,9 @@ public struct OtherPlaces: Sendable, CustomStringConvertible {
     guard let now = OtherPlaces(of: mount) else { return nil }
     return OtherPlaces(
       mountpoints: mountpoints.filter(now.mountpoints.contains),
-      namespaces: namespaces.filter(now.namespaces.contains))
+      namespaces: namespaces.filter { old in
+        now.namespaces.contains { $0.id == old.id && $0.mountpoint == old.mountpoint }
+      })
   }
 
   public var description: String {

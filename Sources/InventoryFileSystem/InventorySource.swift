@@ -1,8 +1,6 @@
-import Glibc
 public import InventoryManifest
 public import ObjectStore
 import PrintableText
-import SystemPackage
 
 /// The source that the user named for the mount.
 public enum InventorySource: Sendable, Equatable {
@@ -77,8 +75,10 @@ extension InventorySource {
         bytes.append(byte)
         continue
       }
-      guard rest.count >= 2,
-        let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16)
+      // A path ends at a zero byte, and digits have no sign.
+      let digits = String(decoding: rest.prefix(2), as: UTF8.self)
+      guard digits.utf8.count == 2, digits.allSatisfy({ $0.isASCII && $0.isHexDigit }),
+        let value = UInt8(digits, radix: 16), value != 0
       else { return nil }
       bytes.append(value)
       rest = rest.dropFirst(2)

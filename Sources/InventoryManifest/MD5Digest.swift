@@ -26,7 +26,8 @@ public struct MD5Digest: Sendable, Hashable, CustomStringConvertible {
     self.init(words: bytes)
   }
 
-  /// Reads 16 bytes in Base64, as the header Content-MD5 has them (RFC 1864); nil for anything else.
+  /// Reads 16 bytes in Base64, as the header Content-MD5 has them (RFC 1864); nil for anything
+  /// else.
   public init?(base64: some StringProtocol) {
     guard base64.utf8.count == 24, let bytes = Data(base64Encoded: String(base64)) else {
       return nil

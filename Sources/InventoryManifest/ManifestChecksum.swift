@@ -28,8 +28,6 @@ public enum ManifestChecksum {
     return digest
   }
 
-  /// Compares a manifest's MD5 with the expected one.
-  ///
   /// The one digest that a line of text gives; nil where there is none or more than one.
   private static func digest(in line: String) -> MD5Digest? {
     // "MD5 (manifest.json) = digits" and "digits *manifest.json": the name may hold anything, so
@@ -50,6 +48,8 @@ public enum ManifestChecksum {
     return MD5Digest(hex: String(word)) ?? MD5Digest(base64: String(word))
   }
 
+  /// Compares a manifest's MD5 with the expected one.
+  ///
   /// - Parameter location: the manifest's URL or path, for messages.
   /// - Throws: `ManifestError` with both digests if they differ.
   public static func verify(

@@ -3,6 +3,7 @@ import Glibc
 
 /// A program that this one has started, by posix_spawn(3).
 public struct ChildProcess: Sendable {
+  /// Its number in this pid namespace.
   public let pid: Int32
 
   /// How a program ended.
@@ -77,6 +78,7 @@ public struct ChildProcess: Sendable {
 
   /// Why a program could not be started.
   public struct StartFailure: Error, CustomStringConvertible {
+    /// The errno of posix_spawn(3).
     public let errno: Int32
     public var description: String { String(cString: strerror(errno)) }
   }

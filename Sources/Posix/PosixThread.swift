@@ -38,6 +38,9 @@ public final class PosixThread: Sendable {
     self.thread = thread
   }
 
+  /// Lets the thread end by itself; it must not be joined then.
+  public func detach() { pthread_detach(thread) }
+
   /// Waits for the thread to end. It must be called once at most.
   public func join() { pthread_join(thread, nil) }
 

@@ -19,6 +19,7 @@ public func answer<Value: Sendable>(
     result.withLock { $0 = value }
     isAnswered.signal()
   }
+  thread?.detach()
   guard thread != nil, isAnswered.wait(timeout: .now() + .milliseconds(limit)) == .success else {
     return nil
   }

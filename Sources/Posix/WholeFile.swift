@@ -9,6 +9,8 @@ public enum WholeFile {
     case tooLarge
   }
 
+  /// Reads a file from its beginning to its end.
+  ///
   /// - Parameter limitInBytes: more than that is a failure, and at most 64 KiB more are read.
   public static func read(_ path: String, limitInBytes: Int) throws(Failure) -> [UInt8] {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)

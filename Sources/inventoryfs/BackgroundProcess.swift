@@ -57,9 +57,10 @@ enum BackgroundProcess {
     arguments.insert(CommandLine.arguments.first ?? "inventoryfs", at: 0)
     do {
       return try ChildProcess("/proc/self/exe", arguments) { setup in
+        // First, because the pipe's end may have one of the numbers that are opened next.
+        setup.give(readyEnd, as: readyDescriptor)
         setup.open(STDIN_FILENO, "/dev/null", O_RDONLY)
         setup.open(STDOUT_FILENO, "/dev/null", O_WRONLY)
-        setup.give(readyEnd, as: readyDescriptor)
       }
     } catch {
       throw Failure("cannot start the background process: \(error)")

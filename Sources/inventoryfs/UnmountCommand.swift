@@ -1,6 +1,5 @@
 import ArgumentParser
 import FuseMount
-import Glibc
 
 struct UnmountCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -37,6 +37,8 @@ import Testing
       ("/inv/manifest.checksum", "manifest.json beside it"),
       ("arn:aws:sns:us-east-1:123456789012:topic", "arn:aws:s3:::bucket/key"),
       ("arn:aws:s3:us-east-1:123456789012:accesspoint/a/object/k", "arn:aws:s3:::bucket/key"),
+      ("file:///a%+5b", "expected file:///"), ("file:///a%00b", "expected file:///"),
+      ("file:///a%4", "expected file:///"),
       ("https://b.s3.amazonaws.com/k", "expected s3://bucket/key"),
     ])
   func refused(text: String, advice: String) {
