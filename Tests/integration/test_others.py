@@ -181,6 +181,8 @@ def test_a_mount_that_a_bind_mount_keeps_is_said_to_be_kept(lab, csv_inventory):
     subprocess.run(["umount", bound], check=True)
 
 
+# A new mount namespace keeps the mounts of all other tests, too.
+@pytest.mark.alone
 def test_a_mount_that_another_namespace_keeps_is_said_to_be_kept(lab, csv_inventory):
     mount = lab.mount(csv_inventory.manifest_path, foreground=False)
     holder = lab.spawn("unshare", "--mount", "--propagation", "private", "sleep", "1000")
@@ -252,6 +254,7 @@ def in_namespace_of(process, *command, seconds=30):
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["indirect", "direct"])
 def test_the_automounter_mounts_it(lab, csv_inventory, automounter, kind):
     top = lab.folder / "auto"
