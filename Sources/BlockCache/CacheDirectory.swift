@@ -281,7 +281,7 @@ final class CacheDirectory: Sendable {
         remedy: "set --cache-dir to another")
     }
     let file = openat(
-      root.raw, tagName, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
+      root.raw, tagName, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0o600)
     guard file >= 0 else { throw unwritable(path, Errno(rawValue: errno)) }
     let descriptor = OwnedDescriptor(raw: file)
     let count = write(descriptor.raw, tag, tag.count)

@@ -6,6 +6,9 @@ import Posix
 /// mounts.
 public struct MountTable: Sendable {
   public struct Mount: Sendable {
+    /// The number of the mount, and of the mount that it is mounted on.
+    let id: Int?
+    let parentID: Int?
     /// The mountpoint's bytes: for the kernel "é" in one character and in two are two names.
     let mountpoint: [UInt8]
     /// The type of the file system, such as `fuse.inventoryfs`.
@@ -25,7 +28,7 @@ public struct MountTable: Sendable {
     public var path: String { String(decoding: mountpoint, as: UTF8.self) }
   }
 
-  /// The mounts in the order of the table: of mounts on one point the last is on top.
+  /// The mounts in the order of the table.
   let mounts: [Mount]
 
   /// The mounts that a process sees.
@@ -53,16 +56,21 @@ public struct MountTable: Sendable {
       else { return nil }
       let options = dash + 3 < fields.count ? text(fields[dash + 3]).split(separator: ",") : []
       return Mount(
-        mountpoint: unescape(fields[4]), type: text(unescape(fields[dash + 1])),
+        id: Int(text(fields[0])), parentID: Int(text(fields[1])), mountpoint: unescape(fields[4]),
+        type: text(unescape(fields[dash + 1])),
         source: text(unescape(fields[dash + 2])),
         userID: options.first { $0.hasPrefix("user_id=") }.flatMap { uid_t($0.dropFirst(8)) },
         device: text(fields[2]))
     }
   }
 
-  /// The topmost mount on exactly this path.
+  /// The topmost mount on exactly this path. Of two mounts on one path, one is mounted on the other:
+  /// the order of the table does not tell which, because a mount can be moved.
   public func topmost(at absolutePath: String) -> Mount? {
-    mounts.last { $0.mountpoint.elementsEqual(absolutePath.utf8) }
+    let here = mounts.filter { $0.mountpoint.elementsEqual(absolutePath.utf8) }
+    return here.last { mount in
+      !here.contains { $0.parentID != nil && $0.parentID == mount.id && $0.id != mount.id }
+    }
   }
 
   /// The mounts of a file system, by its `Mount.device`.

@@ -176,6 +176,7 @@ struct MountCommand: ParsableCommand {
     // An empty argument comes from a shell variable that is not set.
     guard !source.isEmpty else { throw ValidationError("<source> is empty") }
     guard !mountpoint.isEmpty else { throw ValidationError("<mountpoint> is empty") }
+    guard resources.cacheDir != "" else { throw ValidationError("--cache-dir is empty") }
     guard !mountpoint.lowercased().hasPrefix("s3://") else {
       throw ValidationError(
         "<mountpoint> is an s3:// URL; the source comes first, then the directory")

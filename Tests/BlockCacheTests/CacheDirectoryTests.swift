@@ -176,6 +176,15 @@ import Testing
     #expect(try folder.bytes(of: "\(folder.ownFolder)/CACHEDIR.TAG") == tag)
   }
 
+  @Test("A pipe in place of the tag is refused, and keeps nobody")
+  func pipeAsTag() throws {
+    let folder = try CacheFolder()
+    folder.makeOwnFolder()
+    mkfifo("\(folder.ownFolder)/CACHEDIR.TAG", 0o600)
+    #expect(message(folder).contains(folder.ownFolder))
+    #expect(message(folder) != "no error")
+  }
+
   @Test("A cache that others can read is closed to them")
   func readableByOthers() throws {
     let folder = try CacheFolder()

@@ -49,11 +49,11 @@ import Testing
     #expect(find("/a" + text, "1 2 0:3 / /a\(text) rw - t s rw") != nil)
   }
 
-  @Test("Of mounts on one point the last is on top")
+  @Test("Of mounts on one point the one that is mounted on the other is on top, in any order")
   func stacked() {
     let other = "99 98 0:46 / /mnt/inv rw - tmpfs scratch rw"
     #expect(find("/mnt/inv", usual, other)?.device == "0:46")
-    #expect(find("/mnt/inv", other, usual)?.device == "0:45")
+    #expect(find("/mnt/inv", other, usual)?.device == "0:46", "as after mount --move")
   }
 
   @Test("Only the whole path is the mountpoint")

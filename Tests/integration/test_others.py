@@ -120,6 +120,20 @@ def test_unmounting_a_mount_of_another_program_is_refused(lab, foreign):
     assert processes.is_mounted(path)
 
 
+def test_a_mount_that_was_moved_over_ours_is_not_taken_for_ours(lab, csv_inventory):
+    """The kernel's table lists it before ours, in the order in which they were made."""
+    elsewhere = lab.mountpoint("elsewhere")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", elsewhere], check=True)
+    (elsewhere / "file").write_text("mine")
+    mount = lab.mount(csv_inventory.manifest_path, foreground=False)
+    subprocess.run(["mount", "--move", elsewhere, mount.path], check=True)
+    result = lab.inventoryfs("unmount", mount.path)
+    assert result.returncode == 1 and "tmpfs" in result.stderr
+    assert (mount.path / "file").read_text() == "mine"
+    subprocess.run(["umount", mount.path], check=True)
+    assert os.listdir(mount.data), "ours is below it"
+
+
 def test_a_dead_mount_stays_when_the_new_one_cannot_be_made(lab, csv_inventory):
     mount = lab.mount(csv_inventory.manifest_path)
     mount.kill()
