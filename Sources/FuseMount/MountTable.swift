@@ -64,8 +64,8 @@ public struct MountTable: Sendable {
     }
   }
 
-  /// The topmost mount on exactly this path. Of two mounts on one path, one is mounted on the other:
-  /// the order of the table does not tell which, because a mount can be moved.
+  /// The topmost mount on exactly this path. Of two mounts on one path, one is mounted on the
+  /// other: the order of the table does not tell which, because a mount can be moved.
   public func topmost(at absolutePath: String) -> Mount? {
     let here = mounts.filter { $0.mountpoint.elementsEqual(absolutePath.utf8) }
     return here.last { mount in
