@@ -87,7 +87,8 @@ let package = Package(
       "AWSCredentials",
       ["Digests", "HTTPTransfer", "Locks", "Posix", "PrintableText", "XMLFields"]),
     target(
-      "ObjectStore", ["AWSCredentials", "HTTPTransfer", "Locks", "PrintableText", "XMLFields"]),
+      "ObjectStore",
+      ["AWSCredentials", "HTTPTransfer", "Locks", "Posix", "PrintableText", "XMLFields"]),
     target(
       "InventoryFileSystem",
       [
@@ -103,6 +104,7 @@ let package = Package(
         "AWSCredentials", "BlockCache", "CLinux", "FuseMount", "InventoryFileSystem",
         "InventoryManifest", "Locks",
         "ObjectStore", "Posix", "PrintableText", "ReadPlanning", logging, system,
+        collection("DequeModule"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: swiftSettings),

@@ -1,6 +1,7 @@
 import FoundationEssentials
 import Glibc
 package import HTTPTransfer
+import Posix
 import PrintableText
 import XMLFields
 
@@ -16,10 +17,27 @@ public struct CredentialSources: Sendable {
 
   /// - Parameter region: the region that a flag names, for services that have one endpoint per
   ///   region.
-  public init(environment: [String: String], sharedFiles: SharedFiles, region: String?) {
+  /// - Parameter trace: takes a line for each request, without secrets.
+  public init(
+    environment: [String: String], sharedFiles: SharedFiles, region: String?,
+    trace: (@Sendable (_ line: () -> String) -> Void)? = nil
+  ) {
     self.init(
       environment: environment, sharedFiles: sharedFiles, region: region,
-      send: { request throws(HTTPRequest.Failure) in try request.send() })
+      send: { request throws(HTTPRequest.Failure) in
+        trace? { "\(request.tracedName): sent" }
+        let start = SuspendingClock.now
+        let answer = Result { () throws(HTTPRequest.Failure) in try request.send() }
+        trace? {
+          let time = (SuspendingClock.now - start).roundedText
+          return switch answer {
+          case .success(let response): "\(request.tracedName): \(response) in \(time)"
+          case .failure(let failure):
+            "\(request.tracedName): no response, \(failure.text), in \(time)"
+          }
+        }
+        return try answer.get()
+      })
   }
 
   package init(

@@ -195,6 +195,17 @@ public final class BlockCache: Sendable {
     return state.withLock { $0.ids[name] }
   }
 
+  /// The ETag of the version that the cache holds bytes of; nil where it has none. It reads the
+  /// entry's index, unless the entry is open.
+  public func eTag(of identity: CacheIdentity) -> String? {
+    if let open = find(identity).flatMap(openEntry) { return open.eTag }
+    let digest = identity.digest
+    guard let header = (try? openFiles(of: identity))??.readHeader(),
+      header.identityDigest == digest
+    else { return nil }
+    return header.eTag
+  }
+
   func openEntry(_ id: EntryID) -> CacheEntry? { state.withLock { $0.open[id]?.entry } }
 
   /// The files of an entry, which need not be open; nil where none exist.

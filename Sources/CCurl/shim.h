@@ -29,6 +29,10 @@ static inline CURLcode inventoryfs_setopt_header(CURL *handle, curl_write_callba
   CURLcode code = curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, function);
   return code != CURLE_OK ? code : curl_easy_setopt(handle, CURLOPT_HEADERDATA, context);
 }
+static inline CURLcode inventoryfs_setopt_socket(CURL *handle, curl_opensocket_callback function, void *context) {
+  CURLcode code = curl_easy_setopt(handle, CURLOPT_OPENSOCKETFUNCTION, function);
+  return code != CURLE_OK ? code : curl_easy_setopt(handle, CURLOPT_OPENSOCKETDATA, context);
+}
 static inline CURLMcode inventoryfs_multi_setopt_long(CURLM *multi, CURLMoption option, long value) {
   return curl_multi_setopt(multi, option, value);
 }

@@ -8,6 +8,8 @@ public enum ConnectionProblem: String, Sendable, Equatable, CaseIterable {
   /// The server's certificate was not accepted, or no authority is known to check it against.
   case tls
   case broken
+  /// No file descriptor was left for a connection; the store has no part in it.
+  case noDescriptors
 
   init(_ code: CURLcode) {
     switch code {

@@ -95,10 +95,11 @@ package final class CurlEngine: Sendable {
         case .stop: isStopping = true
         }
       }
+      transfers.beginWaiting()
       transfers.receive()
       transfers.endFinished()
       let isAnswerAwaited = transfers.endLate(at: SuspendingClock.now)
-      if !isStopping, inbox.withLock({ $0.commands.isEmpty }) {
+      if !isStopping, !transfers.canBeginNext, inbox.withLock({ $0.commands.isEmpty }) {
         curl_multi_poll(multi, nil, 0, isAnswerAwaited ? 100 : 1000, nil)
       }
     }

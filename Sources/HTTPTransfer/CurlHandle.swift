@@ -1,4 +1,5 @@
 import CCurl
+import Glibc
 import Posix
 
 /// Owns one curl easy handle, its header list and its error buffer.
@@ -34,6 +35,7 @@ final class CurlHandle {
     inventoryfs_setopt_pointer(raw, CURLOPT_ERRORBUFFER, errorBuffer)
     inventoryfs_setopt_header(raw, receiveHeader, context)
     inventoryfs_setopt_write(raw, receiveBody, context)
+    inventoryfs_setopt_socket(raw, openSocket, context)
     inventoryfs_setopt_long(raw, CURLOPT_NOBODY, transfer.isHead ? 1 : 0)
     inventoryfs_setopt_long(raw, CURLOPT_BUFFERSIZE, configuration.receiveBufferSizeInBytes)
     inventoryfs_setopt_long(raw, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1)
@@ -78,6 +80,20 @@ private func receiveHeader(
   var length = size * count
   while length > 0, bytes[length - 1] == 10 || bytes[length - 1] == 13 { length -= 1 }
   return transfer.onHeader(UnsafeRawBufferPointer(start: bytes, count: length)) ? size * count : 0
+}
+
+/// Opens a socket as libcurl would, and keeps the reason if that is not possible, which libcurl
+/// takes for a server that refuses the connection.
+private func openSocket(
+  _ context: UnsafeMutableRawPointer?, _ purpose: curlsocktype,
+  _ address: UnsafeMutablePointer<curl_sockaddr>?
+) -> curl_socket_t {
+  guard let context, let address = address?.pointee else { return -1 }
+  let transfer = Unmanaged<CurlTransfer>.fromOpaque(context).takeUnretainedValue()
+  let type = address.socktype | Int32(SOCK_CLOEXEC.rawValue)
+  let descriptor = socket(address.family, type, address.protocol)
+  if descriptor < 0 { transfer.shortage = DescriptorShortage(errno: errno) }
+  return descriptor
 }
 
 private func receiveBody(

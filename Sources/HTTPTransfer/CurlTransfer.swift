@@ -19,6 +19,8 @@ package final class CurlTransfer: @unchecked Sendable {
   /// Takes one header line, without its line end; an empty line ends the head. Returning false ends
   /// the transfer.
   let onHeader: (UnsafeRawBufferPointer) -> Bool
+  /// Called when the request is about to be sent.
+  let onBegin: () -> Void
   /// Takes bytes of the body, which are valid during the call. Returning false ends the transfer.
   private let onBody: (UnsafeRawBufferPointer) -> Bool
   private let onEnd: (Ending) -> Void
@@ -31,7 +33,11 @@ package final class CurlTransfer: @unchecked Sendable {
   var collector: BodyCollector?
   /// Whether the receiver has refused further bytes.
   private(set) var isRefused = false
-  var began = SuspendingClock.now
+  /// When the request was handed to libcurl, which sends it at once: requests wait for a connection
+  /// in the engine's own queue.
+  var began: SuspendingClock.Instant?
+  /// Why no socket could be opened for the transfer.
+  var shortage: DescriptorShortage?
   var firstByte: SuspendingClock.Instant?
   /// Bytes received of the body.
   var receivedInBytes = 0
@@ -40,6 +46,7 @@ package final class CurlTransfer: @unchecked Sendable {
 
   package init(
     url: String, headers: [String], isHead: Bool, attempt: Int = 1,
+    onBegin: @escaping @Sendable () -> Void = {},
     onHeader: @escaping @Sendable (UnsafeRawBufferPointer) -> Bool,
     onBody: @escaping @Sendable (UnsafeRawBufferPointer) -> Bool,
     onEnd: @escaping @Sendable (Ending) -> Void
@@ -48,6 +55,7 @@ package final class CurlTransfer: @unchecked Sendable {
     self.headers = headers
     self.isHead = isHead
     self.attempt = attempt
+    self.onBegin = onBegin
     self.onHeader = onHeader
     self.onBody = onBody
     self.onEnd = onEnd
@@ -57,6 +65,7 @@ package final class CurlTransfer: @unchecked Sendable {
   func lateness(
     at now: SuspendingClock.Instant, _ experience: CurlEngine.Experience
   ) -> String? {
+    guard let began else { return nil }
     guard let firstByte else {
       let limit = experience.patience.withLock { $0.timeout(attempt: attempt) }
       return now - began > limit ? "no response within \(limit.roundedText)" : nil
@@ -72,6 +81,9 @@ package final class CurlTransfer: @unchecked Sendable {
     return isStraggler
       ? "received only \(count) bytes within \(time.roundedText), far below the usual rate" : nil
   }
+
+  /// How long the transfer has taken since the request was sent; zero before that.
+  package var elapsed: Duration { began.map { SuspendingClock.now - $0 } ?? .zero }
 
   func deliver(_ body: UnsafeRawBufferPointer) { if !isRefused { isRefused = !onBody(body) } }
 

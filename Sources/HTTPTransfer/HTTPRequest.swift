@@ -83,13 +83,15 @@ package struct HTTPRequest: Sendable, CustomStringConvertible, CustomReflectable
       throw Failure(
         text: response.bytes.count > Self.largestResponseInBytes
           ? "the response is larger than \(Self.largestResponseInBytes) bytes"
-          : String(cString: curl_easy_strerror(code)))
+          : DescriptorShortage.now.map { "\($0)" } ?? String(cString: curl_easy_strerror(code)))
     }
     return Response(status: inventoryfs_response_status(handle), body: response.bytes)
   }
 
   // A body may be a token, an answer credentials.
   package var description: String { "\(method) \(url)" }
+  /// Method and URL without the query, for the trace of requests.
+  package var tracedName: String { "\(method) \(url.prefix { $0 != "?" })" }
   package var customMirror: Mirror { Mirror(self, children: ["request": description]) }
 
   fileprivate final class Collector {

@@ -1,9 +1,13 @@
 import CCurl
 import Locks
+import Posix
 
-/// The transfers that an engine has under way, with the handles that they run on and those that
-/// wait for the next. Only the engine's thread uses it; a transfer has been removed from it when
-/// its `onEnd` is called.
+/// The transfers of an engine: those under way, with the handles that they run on, and those that
+/// wait for one of these to end. Only the engine's thread uses it; a transfer has been removed from
+/// it when its `onEnd` is called.
+///
+/// libcurl is given no more transfers than there may be connections. It would queue the others
+/// itself, and their times (to connect, to the first byte) would begin before they are sent.
 struct RunningTransfers {
   // Dependencies
   private let multi: UnsafeMutableRawPointer
@@ -12,6 +16,8 @@ struct RunningTransfers {
   private let collector: BodyCollector
   // Mutable state
   private var active: [UnsafeMutableRawPointer: CurlTransfer] = [:]
+  /// The transfers that have no connection yet, the oldest first.
+  private var waiting: [CurlTransfer] = []
   private var idle: [CurlHandle] = []
 
   init(
@@ -24,7 +30,17 @@ struct RunningTransfers {
     collector = BodyCollector(capacityInBytes: configuration.receiveBufferSizeInBytes)
   }
 
-  mutating func start(_ transfer: CurlTransfer) {
+  /// Whether a waiting transfer can begin, because another has ended.
+  var canBeginNext: Bool { !waiting.isEmpty && active.count < configuration.maxConnections }
+
+  mutating func start(_ transfer: CurlTransfer) { waiting.append(transfer) }
+
+  /// Begins the transfers that have waited longest, as far as there are connections for them.
+  mutating func beginWaiting() {
+    while canBeginNext { begin(waiting.removeFirst()) }
+  }
+
+  private mutating func begin(_ transfer: CurlTransfer) {
     guard let handle = idle.popLast() ?? CurlHandle() else {
       return transfer.end(.failed(.broken, text: "out of memory"))
     }
@@ -36,13 +52,18 @@ struct RunningTransfers {
         .failed(.broken, text: String(cString: curl_multi_strerror(code))))
     }
     transfer.began = SuspendingClock.now
+    transfer.onBegin()
     active[handle.raw] = transfer
     transfer.handle = handle
     transfer.collector = collector
   }
 
   mutating func cancel(_ transfer: CurlTransfer) {
-    if transfer.handle != nil { release(transfer).end(.cancelled) }
+    if transfer.handle != nil {
+      release(transfer).end(.cancelled)
+    } else if let place = waiting.firstIndex(where: { $0 === transfer }) {
+      waiting.remove(at: place).end(.cancelled)
+    }
   }
 
   /// Reads the bytes that have arrived on the sockets, and hands them to the receivers.
@@ -62,13 +83,30 @@ struct RunningTransfers {
       // The message is gone with the handle.
       let code = inventoryfs_message_result(message)
       let text = handle.errorText(code)
-      if let firstByte = transfer.firstByte {
-        experience.patience.withLock { $0.note(firstByte - transfer.began) }
+      if let firstByte = transfer.firstByte, let began = transfer.began {
+        experience.patience.withLock { $0.note(firstByte - began) }
         let time = SuspendingClock.now - firstByte
         experience.usualSpeed.withLock { $0.noteBody(transfer.receivedInBytes, in: time) }
       }
       let isDone = code == CURLE_OK && !transfer.isRefused
-      release(transfer).end(isDone ? .done : .failed(ConnectionProblem(code), text: text))
+      if isDone {
+        release(transfer).end(.done)
+      } else if transfer.firstByte == nil, let shortage = transfer.shortage ?? shortage(code) {
+        release(transfer).end(.failed(.noDescriptors, text: "\(shortage)"))
+      } else {
+        release(transfer).end(.failed(ConnectionProblem(code), text: text))
+      }
+    }
+  }
+
+  /// The shortage of descriptors that may have caused a failure before any response: resolving a
+  /// name and reading certificates need some too.
+  private func shortage(_ code: CURLcode) -> DescriptorShortage? {
+    switch code {
+    case CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY, CURLE_SSL_CACERT_BADFILE,
+      CURLE_PEER_FAILED_VERIFICATION, CURLE_FAILED_INIT, CURLE_OUT_OF_MEMORY:
+      DescriptorShortage.now
+    default: nil
     }
   }
 
@@ -91,6 +129,7 @@ struct RunningTransfers {
 
   /// Cancels all transfers and frees the handles, which must not outlive the multi handle.
   mutating func endAll() {
+    for transfer in exchange(&waiting, with: []) { transfer.end(.cancelled) }
     for transfer in active.values { release(transfer).end(.cancelled) }
     idle.removeAll()
   }

@@ -86,14 +86,16 @@ extension FetchCoordinator {
         }
         let (chunk, what) = waiting.subject(in: state)
         let failure = chunk.flatMap { state.lastFailures[$0.id] }
-        let location = chunk.map { "\($0.location)" } ?? "a chunk"
         let reason =
-          chunk.flatMap { chunk in failure.map { $0.message(about: chunk.location) } }
-          ?? "none reported by the store"
-        state.log(
-          .error,
-          "\(location): \(what) took longer than --read-timeout \(readTimeout.roundedText); last failure: \(reason)"
-        )
+          failure.map { "last failure: \($0.text)" }
+          ?? "no request has failed meanwhile: check the store and the network, or set a longer --read-timeout"
+        let text = "\(what) took longer than --read-timeout \(readTimeout.roundedText); \(reason)"
+        if let chunk {
+          if failure?.isRetryable == true { retries.noteReport() }
+          state.reportFailure(text, cause: "timeout", of: chunk.id, chunk.location)
+        } else {
+          state.log(.error, text)
+        }
         state.work.append(.fail(waiting, failure?.fileSystemError ?? .inputOutput))
       }
       state.planExpiry()
@@ -104,14 +106,16 @@ extension FetchCoordinator {
 
 extension FetchCoordinator.Waiting {
   /// The chunk that the wait is for, and the operation on it.
-  fileprivate func subject(in state: FetchCoordinator.State) -> (chunk: OpenChunk?, String) {
+  func subject(
+    in state: FetchCoordinator.State
+  ) -> (chunk: OpenChunk?, operation: String) {
     switch self {
     case .read(_, let chunk, let bytes):
       return (chunk, "reading bytes \(bytes.lowerBound)-\(bytes.upperBound - 1)")
     case .open(_, let file):
       guard case .chunk(let id, _) = file.content else { return (nil, "opening it") }
       return (state.open[id], "opening it")
-    case .attribute: return (nil, "looking up its bytes in the cache")
+    case .attribute: return (nil, "looking up what the cache holds")
     }
   }
 }

@@ -1,7 +1,9 @@
 import BlockCache
 import Blocks
 import Dispatch
+import Posix
 import ReadPlanning
+import SystemPackage
 
 // Handles a cache disk that is full or fails: the planner meanwhile serves reads through memory,
 // and the code here tests now and then whether the disk works again.
@@ -17,6 +19,8 @@ extension FetchCoordinator {
     var roomCheckedAt: Duration?
     var warnedAt: Duration?
     var isProbing = false
+    /// Whether the log has a warning of the present failure.
+    var isAnnounced = false
     /// The evicted segments whose holes could not be punched yet.
     var stuckSegments: [Segment] = []
   }
@@ -24,7 +28,7 @@ extension FetchCoordinator {
   /// Handles a failed write to the cache: logs one warning, makes the planner do without caching,
   /// and tests the disk again later.
   func cachingFailed(
-    _ reason: String,
+    _ error: BlockCacheError,
     _ event: (inout sending State) -> [FetchPlanner.Action] = { $0.planner.cachingFailed() }
   ) {
     var isNew = false
@@ -32,7 +36,18 @@ extension FetchCoordinator {
       isNew = noteFailure(&state)
       return event(&state)
     }
-    report(reason, isNew: isNew)
+    // Which descriptors are missing does not matter: the disk is as well as ever.
+    report(
+      error.descriptorShortage.map { "cache: a file cannot be opened: \($0)" } ?? "\(error)",
+      isNew: isNew)
+  }
+
+  /// Closes the files of chunks that nobody has open.
+  func closeIdleChunks() {
+    perform { state in
+      state.closeIdle(keeping: 0)
+      return []
+    }
   }
 
   /// Plans the next test of the disk.
@@ -48,13 +63,14 @@ extension FetchCoordinator {
       return false
     }
     state.disk.warnedAt = now
+    state.disk.isAnnounced = true
     return true
   }
 
   private func report(_ reason: String, isNew: Bool) {
     if isNew {
       logger.warning(
-        "\(reason); until the disk works again, chunks are read without caching, which is slower")
+        "\(reason); until it works again, chunks are read without caching, which is slower")
     } else {
       logger.debug("\(reason); not caching")
     }
@@ -73,18 +89,23 @@ extension FetchCoordinator {
       try cache.probe()
     } catch {
       failure = error
+      if error.descriptorShortage != nil { closeIdleChunks() }
     }
     let room = cache.roomInBytes()
     var isWell = false
+    var isAnnounced = false
     perform { state in
       let actions = room.map { state.planner.noteRoom(inBytes: $0) } ?? []
       isWell = failure == nil && state.disk.stuckSegments.isEmpty && !state.planner.isShortOfRoom
       guard isWell else { return actions }
       state.disk.isProbing = false
+      isAnnounced = exchange(&state.disk.isAnnounced, with: false)
       return actions + state.planner.cachingResumed()
     }
     if isWell {
-      logger.notice("cache: \(cache.path) can be written again; caching resumes")
+      logger.log(
+        level: isAnnounced ? .notice : .debug,
+        "cache: \(cache.path) can be written again; caching resumes")
     } else {
       scheduleProbe()
     }
@@ -99,7 +120,7 @@ extension FetchCoordinator {
     do {
       try cache.evict(segment)
     } catch {
-      return cachingFailed("\(error)") { state in
+      return cachingFailed(error) { state in
         state.disk.stuckSegments.append(segment)
         return state.planner.cachingFailed()
       }
@@ -151,5 +172,13 @@ extension FetchCoordinator {
     logger.warning("\(chunk.location): \(error); fetching the bytes again")
     // An open after the chunk's last reader has gone starts with an empty entry.
     if isGivenUp { cache.discard(chunk.entry) }
+  }
+}
+
+extension BlockCacheError {
+  /// The shortage of file descriptors that the error is due to.
+  var descriptorShortage: DescriptorShortage? {
+    guard case .system(_, _, let errno) = self else { return nil }
+    return DescriptorShortage(errno: errno.rawValue)
   }
 }

@@ -27,7 +27,6 @@ extension FetchCoordinator {
   func ended(_ transfer: PartTransfer, failure: FetchFailure?) {
     let part = transfer.part
     guard let failure else {
-      logger.trace("\(transfer): complete")
       retries.noteSuccess()
       return perform { state in
         state.forget(part.id)
@@ -42,7 +41,7 @@ extension FetchCoordinator {
       }
     }
     if case .cache(let error) = failure {
-      return cachingFailed("\(error)") { state in
+      return cachingFailed(error) { state in
         state.forget(part.id)
         return state.planner.cachingFailed(part.id)
       }
@@ -55,9 +54,11 @@ extension FetchCoordinator {
         state.goneETags[transfer.chunk.id] = state.eTags[transfer.chunk.id]
       }
     }
+    if case .store(let error) = failure, error.isRetryable { retries.noteFailure(error) }
     perform(failure: failure.fileSystemError) { state in
       state.requests[part.id] = nil
       var followUps: [FetchPlanner.Action] = []
+      if failure.isShortOfDescriptors { state.closeIdle(keeping: 0) }
       if failure.isRetryable {
         state.lastFailures[part.chunk] = failure
         let pause = state.planner.paused(
@@ -68,16 +69,35 @@ extension FetchCoordinator {
             afterAttempt: pause.attempts, isWaitedFor: pause.isWaitedFor,
             requested: failure.retryAfter)
         {
+          let isWorthWarning = state.isWorthWarning(pause)
+          if isWorthWarning { retries.noteReport() }
           state.log(
-            state.isWorthWarning(pause) ? .warning : .debug,
+            isWorthWarning ? .warning : .debug,
             "\(failure.message(about: transfer.chunk.location)); retrying in \(delay.roundedText)")
           state.work.append(.retry(part.id, after: delay))
           return followUps
         }
       }
-      state.log(.error, failure.message(about: transfer.chunk.location))
       state.forget(part.id)
-      return followUps + state.planner.failed(part.id)
+      let actions = state.planner.failed(part.id)
+      if let what = state.firstToFail(of: actions) {
+        if failure.isRetryable { retries.noteReport() }
+        state.reportFailure(
+          "\(what) failed: \(failure.text)", cause: failure.cause, of: part.chunk,
+          transfer.chunk.location)
+      } else if failure.isChange, !state.planner.isUnused(part.chunk) {
+        // The next read of the chunk's readers fails without another request.
+        state.reportFailure(
+          "reading it failed: \(failure.text)", cause: failure.cause, of: part.chunk,
+          transfer.chunk.location)
+      } else {
+        let bytes = part.bytes
+        state.log(
+          .debug,
+          "\(transfer.chunk.location): reading ahead bytes \(bytes.lowerBound)-\(bytes.upperBound - 1) failed, which no reader waits for: \(failure.text)"
+        )
+      }
+      return followUps + actions
     }
   }
 
@@ -103,6 +123,14 @@ extension FetchCoordinator.State {
   private static let attemptsUntilWarning = 3
   /// The shortest time between two such warnings, since a store that is down fails many requests.
   private static let pauseOfWarnings = Duration.seconds(30)
+
+  /// What the first of the requests that these actions fail has been doing; nil if they fail none.
+  fileprivate func firstToFail(of actions: [FetchPlanner.Action]) -> String? {
+    for case .fail(let wait) in actions {
+      if let waiting = waiting[wait] { return waiting.subject(in: self).operation }
+    }
+    return nil
+  }
 
   /// Whether to warn of this failure although the request is retried: readers wait, and the log
   /// would be silent until `--read-timeout`.

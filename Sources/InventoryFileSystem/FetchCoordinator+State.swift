@@ -34,6 +34,7 @@ extension FetchCoordinator {
     var overdue: [OverdueRead] = []
     /// The last failures of chunks whose parts had to be retried, until a part has all its bytes.
     var lastFailures: [ChunkID: FetchFailure] = [:]
+    var failures = FailureReports()
     /// When the log last had a warning of a store that keeps failing.
     var warnedAt: Duration?
     /// Work that is not one of the planner's actions.

@@ -77,7 +77,7 @@ extension FetchCoordinator {
     do {
       try chunk.entry.record(verified: seal)
     } catch {
-      cachingFailed("\(error)")
+      cachingFailed(error)
     }
   }
 
@@ -131,7 +131,7 @@ extension FetchCoordinator {
     do {
       try chunk.entry.forgetAllBlocks()
     } catch {
-      cachingFailed("\(error)")
+      cachingFailed(error)
     }
     let message =
       "\(chunk.location): its \(chunk.grid.sizeInBytes) bytes as fetched have the MD5 \(found), but the manifest says \(expected)"

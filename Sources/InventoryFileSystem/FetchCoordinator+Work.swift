@@ -24,6 +24,7 @@ extension FetchCoordinator {
     case decodeFooter(OpenChunk, tail: Range<Int>)
     case verification(FetchPlanner.Action)
     case log(Logger.Level, String)
+    case summarize(FailureReports.Key, after: Duration)
 
     /// Whether the work accesses the cache's disk.
     var isForDisk: Bool {
@@ -112,7 +113,7 @@ extension FetchCoordinator {
       }
     }
     for chunk in state.planner.takeReleased() { state.letLinger(chunk) }
-    state.closeIdle(keeping: Self.lingeringChunkCount)
+    state.closeIdle(keeping: lingeringChunkCount)
     return state.work.isEmpty ? [] : exchange(&state.work, with: [])
   }
 
@@ -123,7 +124,6 @@ extension FetchCoordinator {
     switch work {
     case .send(let transfer, let eTag):
       if mayBlock { checkRoom() }
-      logger.trace("\(transfer): requested")
       let request = store.get(
         ObjectRequest(
           transfer.chunk.location, range: transfer.remaining,
@@ -176,6 +176,8 @@ extension FetchCoordinator {
       clock.schedule(after: delay, on: retries.queue) { [weak self] in
         self?.perform(mayBlock: false) { $0.planner.retry(part) }
       }
+    case .summarize(let key, let delay):
+      clock.schedule(after: delay, on: deadlines) { [weak self] in self?.summarize(key) }
     case .expire(let planned, let delay):
       clock.schedule(after: delay, on: deadlines) { [weak self] in
         self?.expireWaits(planned: planned)

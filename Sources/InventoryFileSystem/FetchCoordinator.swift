@@ -14,10 +14,6 @@ import ReadPlanning
 /// takes the lock three times, each for a moment: for the planner to pin, for the chunk's files,
 /// and for the planner to unpin.
 final class FetchCoordinator: Sendable {
-  /// How many chunks that no reader has open any more are kept ready for the next open: their index
-  /// is in memory, their ETag known and their blocks checked.
-  static let lingeringChunkCount = 32
-
   // Dependencies
   let store: any ChunkStore
   let cache: BlockCache
@@ -27,6 +23,9 @@ final class FetchCoordinator: Sendable {
   let retries: StoreRetries
   let verifier: ChunkVerifier
   // Constants
+  /// How many chunks that no reader has open any more are kept ready for the next open: their index
+  /// is in memory, their ETag known and their blocks checked.
+  let lingeringChunkCount: Int
   let readTimeout: Duration
   /// How long a chunk must not have been read before it is compared with the manifest's MD5 in the
   /// background.
@@ -50,14 +49,15 @@ final class FetchCoordinator: Sendable {
   init(
     store: any ChunkStore, cache: BlockCache, planner: FetchPlanner, references: ChunkReferences,
     readTimeout: Duration, verificationMode: VerificationMode, quietTime: Duration,
-    clock: any FileSystemClock, logger: Logger
+    lingeringChunkCount: Int, clock: any FileSystemClock, logger: Logger
   ) {
     isStrict = verificationMode == .strict
     verifier = ChunkVerifier(isPatient: !isStrict)
     self.quietTime = quietTime
     self.store = store
     self.clock = clock
-    retries = StoreRetries(clock)
+    retries = StoreRetries(clock, logger)
+    self.lingeringChunkCount = lingeringChunkCount
     self.readTimeout = readTimeout
     self.cache = cache
     self.references = references
@@ -162,11 +162,23 @@ final class FetchCoordinator: Sendable {
 
   private func openEntry(_ chunk: ChunkReference, isForReader: Bool) -> CacheEntry? {
     do {
-      return try cache.open(chunk.identity)
+      return try openFiles(chunk)
     } catch {
-      cachingFailed("\(error)")
+      cachingFailed(error)
       return isForReader ? cache.openInMemory(chunk.identity) : nil
     }
+  }
+
+  /// Opens the chunk's files. If no descriptors are left for them, those of chunks that nobody has
+  /// open are closed before.
+  private func openFiles(_ chunk: ChunkReference) throws(BlockCacheError) -> CacheEntry {
+    do {
+      return try cache.open(chunk.identity)
+    } catch {
+      guard error.descriptorShortage != nil else { throw error }
+    }
+    closeIdleChunks()
+    return try cache.open(chunk.identity)
   }
 
   enum ReadOutcome: Equatable {

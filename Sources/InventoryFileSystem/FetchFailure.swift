@@ -31,6 +31,14 @@ enum FetchFailure: Error {
     return true
   }
 
+  /// Whether no file descriptor was left for a connection.
+  var isShortOfDescriptors: Bool {
+    guard case .store(let error) = self, case .connection(.noDescriptors, _) = error.kind else {
+      return false
+    }
+    return true
+  }
+
   var isCancellation: Bool {
     if case .store(let error) = self { return error.kind == .cancelled }
     return false
@@ -60,22 +68,39 @@ enum FetchFailure: Error {
     }
   }
 
-  /// The message for the log about the chunk `object`.
-  func message(about object: S3Location) -> String {
+  /// The cause, without what differs between two failures that have the same one.
+  var cause: String {
     switch self {
     case .store(let error):
-      "\(error)"
+      switch error.kind {
+      case .connection(let problem, _): problem.rawValue
+      default: error.httpStatus.map { "\($0) \(error.code ?? "")" } ?? "\(error.kind)"
+      }
+    case .cache: "cache"
+    case .versionChanged: "changed"
+    case .noETag, .longETag: "ETag"
+    }
+  }
+
+  /// The message for the log about the chunk `object`.
+  func message(about object: S3Location) -> String { "\(object): \(text)" }
+
+  /// The message without the chunk.
+  var text: String {
+    switch self {
+    case .store(let error):
+      error.text
     case .cache(let error):
-      "\(object): \(error)"
+      "\(error)"
     case .versionChanged(let expected, let found):
-      "\(object): the object was replaced while it was read (expected ETag \(printable(expected, limit: 64)), "
+      "the object was replaced while it was read (expected ETag \(printable(expected, limit: 64)), "
         + "found \(printable(found, limit: 64))); "
         + "close the file and open it again"
     case .noETag:
-      "\(object): expected an ETag in the store's response, which tells versions apart, found none; "
+      "expected an ETag in the store's response, which tells versions apart, found none; "
         + "check that --endpoint-url names an S3 server and that no proxy alters its responses"
     case .longETag(let length):
-      "\(object): expected an ETag of at most \(CacheEntry.maximumETagLengthInBytes) bytes in the store's response, "
+      "expected an ETag of at most \(CacheEntry.maximumETagLengthInBytes) bytes in the store's response, "
         + "found one of \(length) bytes; check that --endpoint-url names an S3 server"
     }
   }

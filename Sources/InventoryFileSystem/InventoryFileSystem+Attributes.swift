@@ -36,7 +36,7 @@ extension InventoryFileSystem {
       switch name {
       case Attribute.eTag:
         guard let (index, chunk) = try? chunk(of: node) else { throw .noSuchAttribute }
-        return chunks.eTag(ofChunk: index, chunk, parked: parked)
+        return try chunks.eTag(ofChunk: index, chunk, parked: parked)
       case Attribute.cachedBytes, Attribute.readPath, Gauge.cacheBytes.rawValue:
         let wait = chunks.coordinator.untilCacheIsKnown(parked: parked) {
           [self] () throws(FileSystemError) in Array(try attributeText(name, of: node).utf8)

@@ -20,12 +20,15 @@ extension InventoryFileSystem {
   ///   - verificationMode: when complete chunks are compared with the manifest's MD5.
   ///   - quietTime: how long a chunk must not have been read before it is compared in the
   ///     background.
+  ///   - lingeringChunkCount: how many chunks that nobody has open any more keep their files open,
+  ///     so that the next open of one is fast.
   ///   - clock: the time by which all waits and pauses are counted.
   public convenience init(
     _ inventory: Inventory, bucket: String, ownership: NodeOwnership, store: any ChunkStore,
     cache: BlockCache, cacheSizeInBytes: Int, maxConnections: Int,
     readTimeout: Duration = .seconds(60), verificationMode: VerificationMode,
-    quietTime: Duration = .seconds(1), clock: any FileSystemClock = SystemClock(),
+    quietTime: Duration = .seconds(1), lingeringChunkCount: Int = 32,
+    clock: any FileSystemClock = SystemClock(),
     logger: Logger
   ) {
     let bound = BlockCache.boundForBlocks(cacheSizeInBytes: cacheSizeInBytes)
@@ -41,7 +44,7 @@ extension InventoryFileSystem {
     let coordinator = FetchCoordinator(
       store: store, cache: cache, planner: planner, references: references,
       readTimeout: readTimeout, verificationMode: verificationMode, quietTime: quietTime,
-      clock: clock, logger: logger)
+      lingeringChunkCount: lingeringChunkCount, clock: clock, logger: logger)
     let chunks = StoreChunks(references, store: store, coordinator: coordinator, logger: logger)
     self.init(inventory: inventory, ownership: ownership, content: .store(chunks))
   }

@@ -46,7 +46,7 @@ public struct InventoryLoader: Sendable {
   ) throws(InventoryLoadError) -> Inventory {
     let checksumLocation = S3Location(
       bucket: location.bucket, key: Self.sibling(of: location.key, named: "manifest.checksum"))
-    let retries = StoreRetries(clock)
+    let retries = StoreRetries(clock, logger)
     let pendingChecksum = PendingObject(
       checksumLocation, from: store, retries, timeout: readTimeout,
       unreachableTimeout: Self.unreachableTimeout, limitInBytes: ManifestChecksum.maximumSizeInBytes

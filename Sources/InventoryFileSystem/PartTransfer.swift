@@ -42,7 +42,6 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
     refusal = nil
     do {
       try check(head)
-      coordinator.logger.trace("\(self): answered")
       return true
     } catch {
       refusal = error
@@ -99,13 +98,5 @@ final class PartTransfer: ObjectReceiver, @unchecked Sendable {
       }
     }
     try chunk.entry.commit(from: firstBlock, checksums: checksums)
-  }
-}
-
-/// The part's name in the trace of requests.
-extension PartTransfer: CustomStringConvertible {
-  var description: String {
-    let bytes = part.bytes
-    return "\(chunk.location): bytes \(bytes.lowerBound)-\(bytes.upperBound - 1)"
   }
 }

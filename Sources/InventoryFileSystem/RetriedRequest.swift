@@ -91,6 +91,7 @@ final class RetriedRequest<Value: Sendable>: Sendable {
       if case .success = answer { retries.noteSuccess() }
       return finish(answer)
     }
+    retries.noteFailure(error)
     let now = retries.clock.now
     let (attempts, remaining) = state.withLock { state in
       state.lastError = error

@@ -3,6 +3,7 @@ import InventoryManifest
 import Locks
 import Logging
 import ObjectStore
+import Posix
 import ReadPlanning
 
 /// Chunks that are objects in a bucket; they are fetched on demand, through the cache.
@@ -12,6 +13,14 @@ final class StoreChunks: Sendable {
   private let references: ChunkReferences
   private let store: any ChunkStore
   private let logger: Logger
+  /// How long an attribute that only the store knows is waited for.
+  private static let longestWaitForAttribute = Duration.seconds(2)
+  /// How long the store is not asked for attributes after it has not answered in that time: a
+  /// program that lists the attributes of many files would wait for each of them.
+  private static let pauseOfAttributes = Duration.seconds(10)
+
+  /// When the store was last asked for an attribute in vain.
+  private let askedInVainAt = Lock<Duration?>(nil)
   /// The ETags that were requested by HEAD, without reading the chunk.
   private let askedETags = Lock<[Int: String]>([:])
 
@@ -43,12 +52,16 @@ final class StoreChunks: Sendable {
     // must not open files.
     let waiting = parked()
     return .parked(
-      ask(index, chunk) { [self] answer in
+      ask(index, chunk, timeout: coordinator.readTimeout) { [self] answer in
         let eTag: String
-        do throws(FileSystemError) {
+        do throws(FetchFailure) {
           eTag = try answer.get()
         } catch {
-          return waiting.fail(error)
+          if !error.isCancellation {
+            coordinator.report(
+              error, of: ChunkID(index: index), references.location(of: chunk), doing: "opening it")
+          }
+          return waiting.fail(fileSystemError(error))
         }
         coordinator.background.async { [self] in
           do throws(FileSystemError) {
@@ -70,16 +83,16 @@ final class StoreChunks: Sendable {
   ///
   /// - Parameter completion: called once, on a network thread or this one, and must not block.
   private func ask(
-    _ index: Int, _ chunk: Inventory.Chunk,
-    completion: @escaping @Sendable (Result<String, FileSystemError>) -> Void
+    _ index: Int, _ chunk: Inventory.Chunk, timeout: Duration,
+    completion: @escaping @Sendable (Result<String, FetchFailure>) -> Void
   ) -> Interruption {
     let request = RetriedRequest<ResponseHead>.head(
       references.location(of: chunk), objectSizeInBytes: chunk.sizeInBytes, from: store,
-      coordinator.retries, timeout: coordinator.readTimeout
+      coordinator.retries, timeout: timeout
     ) { [self] answer in
       let eTag: String
-      do throws(FileSystemError) {
-        eTag = try check(answer, chunk)
+      do throws(FetchFailure) {
+        eTag = try Self.eTag(in: answer)
       } catch {
         return completion(.failure(error))
       }
@@ -107,18 +120,40 @@ final class StoreChunks: Sendable {
     }
   }
 
-  /// The chunk's ETag, which is requested from the store if no bytes have been read of it yet.
+  /// The chunk's ETag. It is requested from the store if neither this run nor the cache knows it,
+  /// for a short time: an answer that is late or fails temporarily counts as no attribute.
   func eTag(
     ofChunk index: Int, _ chunk: Inventory.Chunk, parked: () -> any ParkedAttribute
-  ) -> InventoryFileSystem.AttributeOutcome {
-    if let known = knownETag(ofChunk: index, chunk) { return .known(Array(known.utf8)) }
+  ) throws(FileSystemError) -> InventoryFileSystem.AttributeOutcome {
+    if let known = knownETag(ofChunk: index, chunk) ?? cachedETag(ofChunk: index) {
+      return .known(Array(known.utf8))
+    }
+    let now = coordinator.clock.now
+    if let last = askedInVainAt.withLock({ $0 }), now - last < Self.pauseOfAttributes {
+      throw .noSuchAttribute
+    }
     let waiting = parked()
+    let location = references.location(of: chunk)
+    let timeout = min(Self.longestWaitForAttribute, coordinator.readTimeout)
     return .parked(
-      ask(index, chunk) { answer in
+      ask(index, chunk, timeout: timeout) { [self] answer in
+        let failure: FetchFailure
         switch answer {
-        case .success(let eTag): waiting.found(Array(eTag.utf8))
-        case .failure(let error): waiting.fail(error)
+        case .success(let eTag): return waiting.found(Array(eTag.utf8))
+        case .failure(let found): failure = found
         }
+        guard failure.isRetryable else {
+          if !failure.isCancellation {
+            coordinator.report(
+              failure, of: ChunkID(index: index), location, doing: "asking for its ETag")
+          }
+          return waiting.fail(fileSystemError(failure))
+        }
+        askedInVainAt.withLock { $0 = coordinator.clock.now }
+        coordinator.report(
+          failure, of: ChunkID(index: index), location,
+          doing: "asking for its ETag, for \(timeout.roundedText) at most,")
+        waiting.fail(.noSuchAttribute)
       })
   }
 
@@ -142,24 +177,26 @@ final class StoreChunks: Sendable {
       .first { !coordinator.isGone($0, of: id) }
   }
 
-  /// Checks a response: the object must be as long as the manifest says, and have an ETag that can
-  /// be stored.
-  private func check(
-    _ result: Result<ResponseHead, StoreError>, _ chunk: Inventory.Chunk
-  ) throws(FileSystemError) -> String {
-    let failure: FetchFailure
-    switch result {
-    case .failure(let error):
-      if error.kind == .cancelled, !coordinator.isShutDown { throw .interrupted }
-      failure = .store(error)
-    case .success(let head):
-      do throws(FetchFailure) {
-        return try head.version()
-      } catch {
-        failure = error
-      }
+  /// The ETag of the chunk's version that the cache holds from an earlier run.
+  private func cachedETag(ofChunk index: Int) -> String? {
+    let id = ChunkID(index: index)
+    guard let identity = references.reference(to: id, eTag: nil)?.identity,
+      let eTag = coordinator.cache.eTag(of: identity), !coordinator.isGone(eTag, of: id)
+    else { return nil }
+    return eTag
+  }
+
+  private func fileSystemError(_ failure: FetchFailure) -> FileSystemError {
+    failure.isCancellation && !coordinator.isShutDown ? .interrupted : failure.fileSystemError
+  }
+
+  /// The ETag in a response, which must be one that can be stored.
+  private static func eTag(
+    in answer: Result<ResponseHead, StoreError>
+  ) throws(FetchFailure) -> String {
+    switch answer {
+    case .failure(let error): throw .store(error)
+    case .success(let head): return try head.version()
     }
-    logger.error("\(failure.message(about: references.location(of: chunk)))")
-    throw failure.fileSystemError
   }
 }

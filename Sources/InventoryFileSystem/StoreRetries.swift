@@ -1,10 +1,13 @@
 import Dispatch
 import Locks
+import Logging
 import ObjectStore
+import Posix
 import ReadPlanning
 
 /// The retries of all requests to one store. They share one budget and one list of pending
-/// requests, so that shutting down leaves no request waiting between two attempts.
+/// requests, so that shutting down leaves no request waiting between two attempts. It also logs when
+/// requests succeed again after a time in which the log had failures of them.
 final class StoreRetries: Sendable {
   private struct State {
     var budget = RetryBudget()
@@ -12,6 +15,17 @@ final class StoreRetries: Sendable {
     var pending: [UInt64: @Sendable () -> Void] = [:]
     var lastNumber: UInt64 = 0
     var isShutDown = false
+    var outage: Outage?
+  }
+
+  /// A time in which no request succeeds.
+  private struct Outage {
+    let began: Duration
+    var failureCount = 0
+    /// Whether the store answered none of the requests.
+    var isSilence = true
+    /// Whether the log has a warning or an error about it.
+    var isReported = false
   }
 
   /// Runs the next attempts, and the ends of those that take too long. Work that accesses the disk,
@@ -21,7 +35,12 @@ final class StoreRetries: Sendable {
   private let policy = RetryPolicy()
   private let state = Lock(State())
 
-  init(_ clock: any FileSystemClock) { self.clock = clock }
+  private let logger: Logger
+
+  init(_ clock: any FileSystemClock, _ logger: Logger) {
+    self.clock = clock
+    self.logger = logger
+  }
 
   /// The back-off before the next attempt; nil when no attempt is left.
   func delay(
@@ -35,7 +54,32 @@ final class StoreRetries: Sendable {
     }
   }
 
-  func noteSuccess() { state.withLock { $0.budget.noteSuccess() } }
+  /// Records a request that succeeded.
+  func noteSuccess() {
+    let outage = state.withLock { state in
+      state.budget.noteSuccess()
+      return exchange(&state.outage, with: nil)
+    }
+    guard let outage, outage.isReported else { return }
+    let count = "\(outage.failureCount) failed request\(outage.failureCount == 1 ? "" : "s")"
+    logger.notice(
+      "\(outage.isSilence ? "the store answers again" : "requests to the store succeed again"), \((clock.now - outage.began).roundedText) after the first of \(count)"
+    )
+  }
+
+  /// Records an attempt that failed and may be made again.
+  func noteFailure(_ error: StoreError) {
+    let now = clock.now
+    state.withLock { state in
+      var outage = state.outage ?? Outage(began: now)
+      outage.failureCount += 1
+      if error.httpStatus != nil || !error.isConnectionFailure { outage.isSilence = false }
+      state.outage = outage
+    }
+  }
+
+  /// Records that the log has a warning or an error about the requests that fail now.
+  func noteReport() { state.withLock { $0.outage?.isReported = true } }
 
   /// Adds a pending request.
   ///
@@ -69,6 +113,16 @@ extension StoreError {
     case .connection(.unknownHost, _), .connection(.refused, _), .connection(.handshake, _): true
     // A store for which no credentials can be obtained counts too.
     case .noCredentials: true
+    case .connection(.noDescriptors, _): true
+    default: false
+    }
+  }
+
+  /// Whether the store's side of a connection failed.
+  fileprivate var isConnectionFailure: Bool {
+    switch kind {
+    case .connection(.noDescriptors, _): false
+    case .connection: true
     default: false
     }
   }

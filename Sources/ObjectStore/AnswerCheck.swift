@@ -1,4 +1,5 @@
 import HTTPTransfer
+import PrintableText
 
 /// Reads one response as it arrives and compares it with the request: status, range and length. A
 /// matching response goes to the receiver; any other becomes a `StoreError`. One network thread
@@ -17,6 +18,8 @@ final class AnswerCheck: @unchecked Sendable {
   private var refusalBody: [UInt8] = []
   private var isRefusal = false
   private var received = 0
+  /// Whether a response began.
+  private var hasHead: Bool { head.status != 0 }
   /// How many bytes the body must have; nil until the head is known.
   private var expected: Int?
   private var problem: StoreError.Kind?
@@ -87,6 +90,18 @@ final class AnswerCheck: @unchecked Sendable {
           .connection(.broken, text: "received \(received) of \(expected) bytes"))
       }
       receiver.finish(.success(()))
+    }
+  }
+
+  /// Status and bytes of the response, or the reason why there is none, for the trace of requests.
+  func summary(_ ending: CurlTransfer.Ending) -> String {
+    let count = isRefusal ? refusalBody.count : received
+    let response = hasHead ? "HTTP \(head.status), \(count) bytes" : "no response"
+    return switch ending {
+    case .done: response
+    case .cancelled: "\(response), cancelled"
+    case .failed where problem != nil || isComplete: response
+    case .failed(_, let text): "\(response), failed: \(printable(text, limit: 300))"
     }
   }
 

@@ -27,6 +27,14 @@ public struct ObjectRequest: Sendable {
   }
 }
 
+extension ObjectRequest: CustomStringConvertible {
+  /// Object, range and attempt, for the trace of requests.
+  public var description: String {
+    let bytes = range.map { " bytes \($0.lowerBound)-\($0.upperBound - 1)" } ?? ""
+    return "\(location)\(bytes)\(attempt > 1 ? ", attempt \(attempt)" : "")"
+  }
+}
+
 /// Takes a response as it arrives. The methods are called one at a time, in this order, on a
 /// network thread, and must not block for long. Where no request can be sent, without credentials
 /// or after `shutDown`, only `finish` is called; it may be called on the requesting thread before

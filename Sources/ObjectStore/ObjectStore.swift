@@ -2,6 +2,7 @@ public import AWSCredentials
 import Glibc
 import HTTPTransfer
 import Locks
+import Posix
 import Synchronization
 
 /// An S3-compatible object store: signs requests, sends them, and checks that each response matches
@@ -166,20 +167,29 @@ public final class ObjectStore: Sendable {
       return true
     }
     let place = engines.take()
+    let method = isHead ? "HEAD" : "GET"
+    let trace = configuration.trace
+    // Set before the transfer is submitted, and so before its end.
+    let ended = Lock<CurlTransfer?>(nil)
     let current = CurlTransfer(
       url: target.url,
-      headers: headers(for: request, method: isHead ? "HEAD" : "GET", target, signing),
-      isHead: isHead, attempt: request.attempt, onHeader: answer.header,
+      headers: headers(for: request, method: method, target, signing),
+      isHead: isHead, attempt: request.attempt,
+      onBegin: { trace? { "\(method) \(request): sent" } },
+      onHeader: answer.header,
       onBody: { [self] body in
         receivedBytes.wrappingAdd(body.count, ordering: .relaxed)
         return answer.body(body)
       },
-      onEnd: { [engines] ending in
+      onEnd: { [engines] end in
         engines.leave(place)
+        let time = ended.withLock { exchange(&$0, with: nil) }?.elapsed ?? .zero
+        trace? { "\(method) \(request): \(answer.summary(end)) in \(time.roundedText)" }
         // The two would keep each other alive.
         transfer.state.withLock { $0.current = nil }
-        answer.end(ending)
+        answer.end(end)
       })
+    ended.withLock { $0 = current }
     transfer.state.withLock { $0.current = (current, place) }
     place.submit(current)
     // A cancellation in between reached the engine before it had the transfer.
@@ -206,23 +216,25 @@ public final class ObjectStore: Sendable {
   }
 }
 
-/// A receiver that keeps the head and discards the body.
-private final class HeadReceiver: ObjectReceiver {
+/// A receiver of the response to a HEAD: it keeps the head, and discards a body.
+package final class HeadReceiver: ObjectReceiver {
   private let completion: @Sendable (Result<ResponseHead, StoreError>) -> Void
   private let head = Lock(ResponseHead())
 
-  init(_ completion: @escaping @Sendable (Result<ResponseHead, StoreError>) -> Void) {
+  /// - Parameter completion: called once, with the head or the failure, on the thread that ends the
+  ///   request.
+  package init(_ completion: @escaping @Sendable (Result<ResponseHead, StoreError>) -> Void) {
     self.completion = completion
   }
 
-  func accept(_ head: ResponseHead) -> Bool {
+  package func accept(_ head: ResponseHead) -> Bool {
     self.head.withLock { $0 = head }
     return true
   }
 
-  func receive(_ body: UnsafeRawBufferPointer) -> Bool { true }
+  package func receive(_ body: UnsafeRawBufferPointer) -> Bool { true }
 
-  func finish(_ result: Result<Void, StoreError>) {
+  package func finish(_ result: Result<Void, StoreError>) {
     completion(result.map { head.withLock { $0 } })
   }
 }

@@ -10,6 +10,10 @@ public struct ObjectStoreConfiguration: Sendable {
   public var receiveBufferSizeInBytes: Int
   /// How long a reader waits for its bytes: a request's own limits leave time for several attempts.
   public var readTimeout: Duration
+  /// Takes a line for each request that is sent, and one for its end, which have no secrets. Making
+  /// the line costs nothing unless it is asked for. It is called on a network thread, and must not
+  /// block for long.
+  public var trace: (@Sendable (_ line: () -> String) -> Void)?
 
   public init(
     endpoint: S3Endpoint, region: String, maxConnections: Int, networkThreadCount: Int = 1,

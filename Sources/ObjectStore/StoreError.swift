@@ -170,8 +170,13 @@ extension StoreError {
 extension StoreError: CustomStringConvertible {
   /// The object, what happened, what the store said, and what to do next, on one line.
   public var description: String {
+    "\(object): \(text)"
+  }
+
+  /// The same without the object.
+  public var text: String {
     let (problem, advice) = problemAndAdvice
-    return "\(object): \(problem)\(answer)\(advice.map { ". \($0)" } ?? "")"
+    return "\(problem)\(answer)\(advice.map { ". \($0)" } ?? "")"
   }
 
   /// The store's response, in brackets; empty if there was none.
@@ -301,6 +306,11 @@ extension StoreError: CustomStringConvertible {
       return (
         "a secure connection to the store cannot be made",
         "Check the store's certificate, and this machine's certificate authorities and clock."
+      )
+    case .noDescriptors:
+      return (
+        "no connection to the store could be opened",
+        "A lower --max-connections needs fewer descriptors, too."
       )
     case .broken:
       return (

@@ -34,6 +34,8 @@ final class MountProcess {
   /// - Parameter onReady: called once the mount works; returns false if the mount must end, because
   ///   the process that asked for it has ended.
   func run(onReady: () -> Bool) throws(Failure) {
+    // An error is printed after the lines that led to it.
+    defer { _ = output.flush(withinMilliseconds: Self.longestWaitForLog) }
     // Each malloc arena keeps the memory that its threads once needed, and nearly every thread
     // would have one: they took 1 to 3 of 20 MiB of anonymous memory in a soak. The file system's
     // threads are few and seldom call malloc at the same time.
@@ -76,6 +78,8 @@ final class MountProcess {
     }
     DispatchQueue.global().async { fileSystem.prepareCache() }
     let answers = Self.answers(mountpoint)
+    // Warnings are on the terminal before the command that mounts returns.
+    _ = output.flush(withinMilliseconds: Self.longestWaitForLog)
     let isWanted = answers && onReady()
     // Signals are handled before the first log line, because the log may hang.
     termination.mounted(session)
@@ -114,6 +118,7 @@ final class MountProcess {
       }
       return InventoryFileSystem(inventory, folder: folder, ownership: ownership, logger: logger)
     case .store(let location):
+      warnOfFewDescriptors()
       let store = try makeStore(memory)
       do throws(Failure) {
         let inventory = try failing {
@@ -127,7 +132,8 @@ final class MountProcess {
           inventory, bucket: bucket, ownership: ownership, store: store, cache: cache,
           cacheSizeInBytes: size, maxConnections: memory.maxConnections,
           readTimeout: flags.resources.readTimeout.duration,
-          verificationMode: flags.resources.verify, logger: logger)
+          verificationMode: flags.resources.verify,
+          lingeringChunkCount: descriptors.lingeringChunkCount, logger: logger)
       } catch {
         store.shutDown()
         throw error
@@ -152,23 +158,42 @@ final class MountProcess {
     max(1, min(4, sysconf(Int32(_SC_NPROCESSORS_ONLN)) / 4))
   }
 
+  private var networkThreadCount: Int {
+    flags.resources.networkThreads ?? Self.usualNetworkThreadCount
+  }
+
+  private var descriptors: DescriptorPlan {
+    DescriptorPlan(
+      limit: DescriptorShortage.softLimit, maxConnections: flags.resources.maxConnections,
+      networkThreadCount: networkThreadCount)
+  }
+
+  private func warnOfFewDescriptors() {
+    let (plan, limit) = (descriptors, DescriptorShortage.softLimit)
+    guard limit < plan.wantedCount else { return }
+    logger.warning(
+      "the limit of open files is \(limit), and \(plan.wantedCount) are wanted: there are at most \(plan.maxConnections) connections, and when many chunks are open, some are read without caching; raise the hard limit ('ulimit -Hn', LimitNOFILE= of a systemd unit) and mount again"
+    )
+  }
+
   private func planMemory() throws(Failure) -> MemoryPlan {
     let threadCount = MountSession.threadCount + MountSession.replyThreadCount
     let limit = flags.resources.memoryLimit
+    let connections = descriptors.maxConnections
     guard
       let plan = MemoryPlan(
-        limitInBytes: limit.bytes, maxConnections: flags.resources.maxConnections,
+        limitInBytes: limit.bytes, maxConnections: connections,
         threadCount: threadCount,
-        networkThreadCount: flags.resources.networkThreads ?? Self.usualNetworkThreadCount)
+        networkThreadCount: networkThreadCount)
     else {
       let smallest = ByteCount(bytes: MemoryPlan.smallestLimitInBytes(threadCount: threadCount))
       throw Failure(
         "--memory-limit \(limit) is too small for one connection; set --memory-limit to at least \(smallest)"
       )
     }
-    if plan.maxConnections < flags.resources.maxConnections {
+    if plan.maxConnections < connections {
       logger.warning(
-        "--memory-limit \(limit) allows \(plan.maxConnections) connections instead of \(flags.resources.maxConnections)"
+        "--memory-limit \(limit) allows \(plan.maxConnections) connections instead of \(connections)"
       )
     }
     return plan
@@ -191,11 +216,12 @@ final class MountProcess {
         : CredentialsChain.standard(
           profileNamed: flags.profile,
           CredentialSources(
-            environment: environment, sharedFiles: sharedFiles, region: flags.region))
-      let configuration = ObjectStoreConfiguration(
+            environment: environment, sharedFiles: sharedFiles, region: flags.region, trace: trace))
+      var configuration = ObjectStoreConfiguration(
         endpoint: endpoint, region: region, maxConnections: memory.maxConnections,
         networkThreadCount: memory.networkThreadCount,
         receiveBufferSizeInBytes: memory.receiveBufferSizeInBytes, readTimeout: readTimeout)
+      configuration.trace = trace
       guard let store = ObjectStore(configuration, credentials: credentials) else {
         throw Failure(
           "libcurl cannot be set up, because the system has no memory or threads left (see 'ulimit -u')"
@@ -254,13 +280,18 @@ final class MountProcess {
 
   // MARK: The process
 
-  /// Writes the last log line, and ends the process if the log hangs, since nothing else would end
-  /// it by now.
+  /// How long the process waits at most, in milliseconds, for a log that hangs.
+  private static let longestWaitForLog = 5000
+
+  /// Writes the last log line, and ends the process with an error status if the log hangs.
   private func logLast(_ message: String) {
-    let isLogged: Void? = answer(withinMilliseconds: 5000) { [logger] in
-      logger.info("\(message)")
-    }
-    if isLogged == nil { _exit(EXIT_FAILURE) }
+    logger.info("\(message)")
+    if !output.flush(withinMilliseconds: Self.longestWaitForLog) { _exit(EXIT_FAILURE) }
+  }
+
+  /// Takes the lines of the trace of requests.
+  private var trace: @Sendable (_ line: () -> String) -> Void {
+    { [logger] line in logger.trace("\(line())") }
   }
 
   private func openLogFile() throws(Failure) -> Int32? {
