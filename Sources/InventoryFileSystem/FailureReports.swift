@@ -1,3 +1,4 @@
+import Logging
 import ObjectStore
 import Posix
 import ReadPlanning
@@ -68,12 +69,13 @@ extension FetchCoordinator.State {
   ///
   /// - Parameter text: what failed, why, and what to do next, without the chunk.
   mutating func reportFailure(
-    _ text: String, cause: String, of id: ChunkID, _ location: S3Location
+    _ text: String, cause: String, of id: ChunkID, _ location: S3Location,
+    at level: Logger.Level = .error
   ) {
     let line = "\(location): \(text)"
     let key = FailureReports.Key(chunk: id, cause: cause)
     switch failures.note(key, line, at: clock.now) {
-    case .new: log(.error, line)
+    case .new: log(level, line)
     case .same: log(.debug, line)
     case .counted(let delay):
       log(.debug, line)
@@ -85,10 +87,12 @@ extension FetchCoordinator.State {
 extension FetchCoordinator {
   /// Logs that an open has failed before the chunk was loaded.
   func report(
-    _ failure: FetchFailure, of id: ChunkID, _ location: S3Location, doing what: String
+    _ failure: FetchFailure, of id: ChunkID, _ location: S3Location, doing what: String,
+    at level: Logger.Level = .error
   ) {
     perform(mayBlock: false) { state in
-      state.reportFailure("\(what) failed: \(failure.text)", cause: failure.cause, of: id, location)
+      state.reportFailure(
+        "\(what) failed: \(failure.text)", cause: failure.cause, of: id, location, at: level)
       return []
     }
   }

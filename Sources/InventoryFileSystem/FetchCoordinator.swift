@@ -164,6 +164,10 @@ final class FetchCoordinator: Sendable {
     do {
       return try openFiles(chunk)
     } catch {
+      if !isForReader, let shortage = error.descriptorShortage {
+        logger.debug("\(chunk.location): not prepared for its reader: \(shortage)")
+        return nil
+      }
       cachingFailed(error)
       return isForReader ? cache.openInMemory(chunk.identity) : nil
     }

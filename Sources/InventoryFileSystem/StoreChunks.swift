@@ -152,7 +152,7 @@ final class StoreChunks: Sendable {
         askedInVainAt.withLock { $0 = coordinator.clock.now }
         coordinator.report(
           failure, of: ChunkID(index: index), location,
-          doing: "asking for its ETag, for \(timeout.roundedText) at most,")
+          doing: "asking for its ETag, for \(timeout.roundedText) at most,", at: .warning)
         waiting.fail(.noSuchAttribute)
       })
   }

@@ -1,6 +1,7 @@
 import Dispatch
 import InventoryFileSystem
 import Locks
+import ObjectStore
 import TestSupport
 import Testing
 
@@ -174,12 +175,12 @@ import Testing
   func goneBeforeSent() async throws {
     let gate = Gate()
     defer { gate.open() }
-    let log = LogRecorder { if $0.hasSuffix(": requested") { gate.pass() } }
     let folder = try CacheFolder()
     let silence = ScriptedStore.Rule(.hold, rangeOverlaps: 5_000_000..<5_000_001)
     let store = ScriptedStore([silence])
     store.put([chunk])
-    let rig = try Rig(store.connect(), [chunk], cachePath: folder.path, logger: log.logger)
+    let gated = GatedStore(store: store.connect(), gate: gate)
+    let rig = try Rig(gated, [chunk], cachePath: folder.path)
     defer { rig.fileSystem.shutDown() }
     defer { gate.open() }
     let file = try await rig.open("chunk")
@@ -374,4 +375,28 @@ private final class Barrier: Sendable {
     _ = opening.wait(timeout: .now() + 60)
     open()
   }
+}
+
+/// A store whose requests pass a gate before they are sent.
+private struct GatedStore: ChunkStore {
+  let store: any ChunkStore
+  let gate: Gate
+
+  var identity: String { store.identity }
+  var traffic: ObjectStore.Traffic { store.traffic }
+
+  func get(_ request: ObjectRequest, to receiver: any ObjectReceiver) -> StoreTransfer {
+    gate.pass()
+    return store.get(request, to: receiver)
+  }
+
+  func head(
+    _ location: S3Location, objectSizeInBytes: Int?, attempt: Int,
+    _ completion: @escaping @Sendable (Result<ResponseHead, StoreError>) -> Void
+  ) -> StoreTransfer {
+    gate.pass()
+    return store.head(location, objectSizeInBytes: objectSizeInBytes, attempt: attempt, completion)
+  }
+
+  func shutDown() { store.shutDown() }
 }

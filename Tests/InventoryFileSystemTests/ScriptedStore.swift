@@ -510,24 +510,3 @@ final class ScriptedStore: Sendable {
     return head
   }
 }
-
-/// Keeps an answer's head for whoever made a HEAD request.
-private final class HeadReceiver: ObjectReceiver {
-  private let completion: @Sendable (Result<ResponseHead, StoreError>) -> Void
-  private let head = Lock(ResponseHead())
-
-  init(_ completion: @escaping @Sendable (Result<ResponseHead, StoreError>) -> Void) {
-    self.completion = completion
-  }
-
-  func accept(_ head: ResponseHead) -> Bool {
-    self.head.withLock { $0 = head }
-    return true
-  }
-
-  func receive(_ body: UnsafeRawBufferPointer) -> Bool { true }
-
-  func finish(_ result: Result<Void, StoreError>) {
-    completion(result.map { head.withLock { $0 } })
-  }
-}
