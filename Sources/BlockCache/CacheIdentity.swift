@@ -6,10 +6,15 @@ import Digests
 /// The manifest's MD5 stands for the version, because the ETag is not known before the first
 /// request; where the manifest has none, the ETag that the store gives now does.
 public struct CacheIdentity: Sendable, Hashable {
+  /// The store's name (`ObjectStore.identity`).
   public let endpoint: String
+  /// The bucket that holds the object.
   public let bucket: String
+  /// The object's key, verbatim.
   public let key: String
+  /// The object's length.
   public let sizeInBytes: Int
+  /// What tells the object's versions apart: the manifest's MD5 of it, or its ETag.
   public let version: String
 
   public init(endpoint: String, bucket: String, key: String, sizeInBytes: Int, version: String) {

@@ -2,11 +2,17 @@ import CCurl
 
 /// Why a transfer failed, as far as it is the connection's fault.
 public enum ConnectionProblem: String, Sendable, Equatable, CaseIterable {
-  case unknownHost, refused, timeout
+  /// The host's name could not be resolved.
+  case unknownHost
+  /// The connection could not be established.
+  case refused
+  /// A connection, a response or its bytes took too long.
+  case timeout
   /// The TLS handshake was not completed.
   case handshake
   /// The server's certificate was not accepted, or no authority is known to check it against.
   case tls
+  /// The connection failed in any other way, mostly after it was established.
   case broken
   /// No file descriptor was left for a connection; the store has no part in it.
   case noDescriptors

@@ -90,6 +90,7 @@ extension FetchCoordinator {
     _ failure: FetchFailure, of id: ChunkID, _ location: S3Location, doing what: String,
     at level: Logger.Level = .error
   ) {
+    if failure.isRetryable { retries.noteReport() }
     perform(mayBlock: false) { state in
       state.reportFailure(
         "\(what) failed: \(failure.text)", cause: failure.cause, of: id, location, at: level)

@@ -69,11 +69,13 @@ extension FetchCoordinator {
             afterAttempt: pause.attempts, isWaitedFor: pause.isWaitedFor,
             requested: failure.retryAfter)
         {
+          let remaining = transfer.remaining
           let isWorthWarning = state.isWorthWarning(pause)
           if isWorthWarning { retries.noteReport() }
           state.log(
             isWorthWarning ? .warning : .debug,
-            "\(failure.message(about: transfer.chunk.location)); retrying in \(delay.roundedText)")
+            "\(transfer.chunk.location): fetching bytes \(remaining.lowerBound)-\(remaining.upperBound - 1) failed, retrying in \(delay.roundedText): \(failure.text)"
+          )
           state.work.append(.retry(part.id, after: delay))
           return followUps
         }

@@ -6,8 +6,8 @@ import Posix
 import ReadPlanning
 
 /// The retries of all requests to one store. They share one budget and one list of pending
-/// requests, so that shutting down leaves no request waiting between two attempts. It also logs when
-/// requests succeed again after a time in which the log had failures of them.
+/// requests, so that shutting down leaves no request waiting between two attempts. It also logs
+/// when requests succeed again after a time in which the log had failures of them.
 final class StoreRetries: Sendable {
   private struct State {
     var budget = RetryBudget()

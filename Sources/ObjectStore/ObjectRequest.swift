@@ -3,6 +3,7 @@ import Locks
 
 /// A request for an object or a range of it.
 public struct ObjectRequest: Sendable {
+  /// The object.
   public let location: S3Location
   /// The bytes wanted; nil for the whole object.
   public let range: Range<Int>?

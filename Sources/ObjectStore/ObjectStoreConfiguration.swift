@@ -1,7 +1,10 @@
 /// How the store is reached.
 public struct ObjectStoreConfiguration: Sendable {
+  /// The store's address.
   public var endpoint: S3Endpoint
+  /// The region that requests are signed for until the store names another.
   public var region: String
+  /// How many connections there are at most; further requests wait for one.
   public var maxConnections: Int
   /// How many threads move bytes from sockets to their receivers: at least 1, and at most one for
   /// each connection.

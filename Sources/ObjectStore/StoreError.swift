@@ -36,9 +36,14 @@ public struct StoreError: Error, Sendable, Equatable {
   }
 
   public enum Kind: Sendable, Equatable {
+    /// The credentials do not allow access to the object, or, without permission to list the
+    /// bucket, the object may not exist.
     case accessDenied
+    /// The session token was valid, and is not any more.
     case expiredToken
+    /// The object does not exist.
     case noSuchKey
+    /// The bucket does not exist.
     case noSuchBucket
     /// The bucket is in another region; `expected` is that region, if the store says it.
     case wrongRegion(expected: String?)
@@ -56,6 +61,7 @@ public struct StoreError: Error, Sendable, Equatable {
     case clockSkew(storeTime: String?)
     /// The object is in an archive and has to be restored first.
     case archived
+    /// The store asks for fewer requests, and to wait for this time if it says one.
     case throttled(retryAfterInSeconds: Int?)
     /// The store failed or gave up waiting for the request: a status from 500, or 408.
     case serverError
@@ -261,7 +267,11 @@ extension StoreError: CustomStringConvertible {
     case .serverError:
       return ("the store failed", "Try again; if this continues, ask the store's operator.")
     case .connection(let problem, let text):
-      let (meaning, advice) = Self.meaning(of: problem)
+      // A response that has begun was in time.
+      let (meaning, advice) =
+        problem == .timeout && httpStatus != nil
+        ? ("the store's response came too slowly or stopped", Self.meaning(of: problem).1)
+        : Self.meaning(of: problem)
       return ("\(meaning): \(printable(text, limit: 300))", advice)
     case .malformedAnswer(let what):
       return (

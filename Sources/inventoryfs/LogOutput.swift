@@ -11,9 +11,10 @@ import PrintableText
 /// no terminal to write to.
 ///
 /// A line is written by a thread of libdispatch, so that nobody waits for a log that hangs: a pipe
-/// that is not read, a disk that does not respond. Of the lines that come meanwhile a bounded number
-/// is kept; the others are dropped and counted, and the log says how many are missing once it takes
-/// lines again. The same is done for lines that cannot be written, because the disk is full.
+/// that is not read, a disk that does not respond. Of the lines that come meanwhile a bounded
+/// number is kept; the others are dropped and counted, and the log says how many are missing once
+/// it takes lines again. The same is done for lines that cannot be written, because the disk is
+/// full.
 final class LogOutput: Sendable {
   enum Destination: Sendable {
     case standardError

@@ -6,8 +6,8 @@ import Testing
 @Suite struct ClientToolTests {
   private static let hasSigningCurl =
     (try? run("curl", ["--help", "all"]))?.contains("--aws-sigv4") ?? false
-  /// The Python of the tests' environment (Tests/venv.sh), which has boto3; the system's where there
-  /// is no such environment.
+  /// The Python of the tests' environment (Tests/venv.sh), which has boto3; the system's where
+  /// there is no such environment.
   private static let python: String = {
     let variables = ProcessInfo.processInfo.environment
     let caches = variables["XDG_CACHE_HOME"] ?? "\(variables["HOME"] ?? "")/.cache"

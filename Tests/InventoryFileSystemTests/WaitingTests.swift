@@ -240,7 +240,7 @@ import Testing
         return
       }
       clock.advance(by: .milliseconds(300))
-      #expect(throws: FileSystemError.inputOutput) { try answer.wait() }
+      #expect(throws: FileSystemError.noSuchAttribute) { try answer.wait() }
     }
   }
 

@@ -55,6 +55,7 @@ def test_the_role_of_an_ec2_instance(bare, services, csv_inventory):
     check(mount, csv_inventory)
     assert len(services.requests) == 3, "asked once, for a token, the role's name and its credentials"
     assert SECRET_KEY not in mount.log() and "token-1" not in mount.log()
+    assert mount.logged("/latest/meta-data/iam/security-credentials"), "the trace has every request"
 
 
 def test_the_role_of_a_container(bare, services, csv_inventory):

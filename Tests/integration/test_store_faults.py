@@ -153,7 +153,8 @@ def test_the_log_says_what_was_waited_for_and_why(lab, root, inventory):
 def test_a_read_of_the_reader_s_own_ends_in_time(lab, root, inventory, count):
     """Linux asks twice for a page of its read-ahead that fails. The reader waits for both: the second is not to be long."""
     origin = lab.origin(root, fault_plan=plan({"kind": "hangBeforeHead"}, match={**CHUNKS, "skippingFirst": 1}))
-    mount = lab.mount(inventory.url, "--read-timeout", "3s", endpoint=origin.endpoint)
+    # The log has one error; the kernel's other requests of the same read are for debug.
+    mount = lab.mount(inventory.url, "--read-timeout", "3s", "--log-level", "debug", endpoint=origin.endpoint)
     with open(mount.data / "one.bin", "rb", buffering=0) as file:
         with pytest.raises(OSError) as raised:
             os.pread(file.fileno(), count, 5_000_000)
@@ -195,20 +196,20 @@ def test_a_store_that_is_down_when_mounting_is_waited_for(lab, root, inventory):
 
 
 @pytest.mark.parametrize("kind", ["hangBeforeHead", "status"])
-def test_the_etag_of_a_store_that_fails_is_an_error_within_the_bound(lab, root, inventory, kind):
+def test_the_etag_of_a_store_that_fails_is_no_attribute_within_the_bound(lab, root, inventory, kind):
     fault = {"kind": kind} if kind != "status" else {"kind": kind, "status": 500, "code": "InternalError"}
     origin = lab.origin(root, fault_plan=plan(fault))
-    mount = lab.mount(inventory.url, "--read-timeout", "2s", endpoint=origin.endpoint)
+    # For so long nobody waits for an attribute.
+    mount = lab.mount(inventory.url, "--read-timeout", "1h", endpoint=origin.endpoint)
     with pytest.raises(OSError) as raised:
         mount.xattr("user.s3.etag", "one.bin")
-    assert raised.value.errno == errno.EIO
+    assert raised.value.errno == errno.ENODATA
 
 
 def test_asking_for_etags_of_a_store_that_hangs_keeps_nobody_else_waiting(lab, root):
-    """Not who reads what is in the cache, nor who looks around; and who asks can be interrupted."""
+    """Not who reads what is in the cache, nor who looks around; and who asks is told soon, or can be interrupted."""
     inventory = write_manifest(root, [entry(root, f"data/{number}.bin", os.urandom(100_000)) for number in range(12)])
     origin = lab.origin(root, fault_plan=plan({"kind": "hangBeforeHead"}, match={"method": "HEAD"}))
-    # For so long who had to wait would be waiting.
     mount = lab.mount(inventory.url, "--read-timeout", "1h", endpoint=origin.endpoint)
     expected = inventory.path("data/0.bin").read_bytes()
     assert (mount.data / "0.bin").read_bytes() == expected
@@ -218,7 +219,6 @@ def test_asking_for_etags_of_a_store_that_hangs_keeps_nobody_else_waiting(lab, r
     os.statvfs(mount.path)
     assert (mount.data / "0.bin").read_bytes() == expected
     for asker in askers:
-        assert asker.poll() is None
         asker.send_signal(signal.SIGINT)
     for asker in askers:
         asker.wait(60)
