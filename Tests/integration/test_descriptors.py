@@ -89,7 +89,8 @@ def test_a_limit_that_is_lowered_and_raised_again_stops_caching_for_so_long_only
     for name in names[:10]:
         (mount.data / name).read_bytes()
     limits = resource.prlimit(mount.pid, resource.RLIMIT_NOFILE)
-    # The connections stay open: what is read goes through memory. These were not prefetched.
+    # The connections are idle and stay open: what is read goes through memory. These were not prefetched.
+    origin.settled_requests()
     resource.prlimit(mount.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
     for name in names[50:40:-1]:
         assert (mount.data / name).read_bytes() == inventory.path(f"data/{name}").read_bytes()
