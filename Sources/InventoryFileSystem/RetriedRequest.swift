@@ -63,7 +63,7 @@ final class RetriedRequest<Value: Sendable>: Sendable {
     }
     send()
     guard endsThen else { return }
-    retries.clock.schedule(after: timeout, on: retries.queue) { [weak self] in self?.expire() }
+    retries.clock.schedule(after: timeout, on: retries.timeouts) { [weak self] in self?.expire() }
   }
 
   /// Cancels the request: its result is `.cancelled`, unless there was one already.

@@ -28,14 +28,15 @@ final class StoreRetries: Sendable {
     var isReported = false
   }
 
-  /// Runs the next attempts, and the ends of those that take too long. Work that accesses the disk,
-  /// which may hang, does not run here, as it may on libdispatch's few shared threads.
+  /// Runs the next attempts. Work that accesses the disk, which may hang, does not run here, as it
+  /// may on libdispatch's few shared threads.
   let queue = DispatchQueue(label: "retries")
+  /// Ends the requests that take too long.
+  let timeouts = DispatchQueue(label: "timeouts")
   let clock: any FileSystemClock
   private let policy = RetryPolicy()
-  private let state = Lock(State())
-
   private let logger: Logger
+  private let state = Lock(State())
 
   init(_ clock: any FileSystemClock, _ logger: Logger) {
     self.clock = clock

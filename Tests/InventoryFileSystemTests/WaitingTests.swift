@@ -68,9 +68,10 @@ import Testing
     let clock = ManualClock(retries: .onTime)
     try await Rig.run([chunk], faults: [busy], clock: clock) { rig, _ in
       let open = try rig.start("chunk")
-      // The end of all attempts, and the next one of them, thirty seconds away.
-      try await clock.untilPlanned(2, on: "retries")
-      #expect(clock.planned(on: "retries") == [.seconds(30), .seconds(60)])
+      // The next attempt is thirty seconds away, the end of all attempts sixty.
+      try await clock.untilPlanned(on: "retries")
+      #expect(clock.planned(on: "retries") == [.seconds(30)])
+      #expect(clock.planned(on: "timeouts") == [.seconds(60)])
       rig.fileSystem.shutDown()
       #expect(open.isAnswered)
       await #expect(throws: FileSystemError.shuttingDown) { try await open.value() }
