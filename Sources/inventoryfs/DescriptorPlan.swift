@@ -6,6 +6,9 @@ struct DescriptorPlan: Sendable, Equatable {
   /// The descriptors of an idle mount: 18 were measured, and each network thread has 2. The rest is
   /// for name servers, certificates, credentials and the scan of the cache.
   static let baseCount = 32
+  /// The fewest descriptors with which an inventory can be mounted: with 18 it was possible, with 14
+  /// libraries ended the process.
+  static let smallestLimit = 24
   /// Each open chunk has a data file and an index.
   static let countOfChunk = 2
   /// The chunks that are open at once: those that are kept ready, those that are prefetched on a

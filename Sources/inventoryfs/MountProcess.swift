@@ -44,6 +44,11 @@ final class MountProcess {
     termination.watch()
     raiseDescriptorLimit()
     forbidCoreDumps()
+    guard DescriptorShortage.softLimit >= DescriptorPlan.smallestLimit else {
+      throw Failure(
+        "the limit of open files is \(DescriptorShortage.softLimit), and at least \(DescriptorPlan.smallestLimit) are needed; raise the hard limit ('ulimit -Hn', LimitNOFILE= of a systemd unit)"
+      )
+    }
     let logFile = try openLogFile()
     if let logFile {
       output.redirect(
@@ -172,7 +177,7 @@ final class MountProcess {
     let (plan, limit) = (descriptors, DescriptorShortage.softLimit)
     guard limit < plan.wantedCount else { return }
     logger.warning(
-      "the limit of open files is \(limit), and \(plan.wantedCount) are wanted: there are at most \(plan.maxConnections) connections, and when many chunks are open, some are read without caching; raise the hard limit ('ulimit -Hn', LimitNOFILE= of a systemd unit) and mount again"
+      "the limit of open files is \(limit), and \(plan.wantedCount) are wanted: \(plan.maxConnections == 1 ? "there is only 1 connection" : "there are at most \(plan.maxConnections) connections"), and when many chunks are open, some are read without caching; raise the hard limit ('ulimit -Hn', LimitNOFILE= of a systemd unit) and mount again"
     )
   }
 

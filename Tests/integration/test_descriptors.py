@@ -121,3 +121,20 @@ def test_a_connection_that_no_descriptor_is_left_for_is_not_blamed_on_the_store(
     assert "cannot be reached" not in mount.log() and "answers again" not in mount.log()
     resource.prlimit(mount.pid, resource.RLIMIT_NOFILE, limits)
     assert wait_until(lambda: lab.run("cmp", mount.data / "00.bin", inventory.path("data/00.bin")).returncode == 0, "the chunk to be readable again")
+
+
+@pytest.mark.parametrize("limit", [6, 14, 23])
+def test_a_limit_that_is_too_low_is_refused(lab, root, inventory, limit):
+    origin = lab.origin(root)
+    result = lab.run(limited(lab, limit, limit), "mount", inventory.url, lab.mountpoint(), "--endpoint-url", origin.endpoint,
+                     "--cache-dir", lab.folder / "cache")
+    assert result.returncode == 1
+    assert f"the limit of open files is {limit}, and at least 24 are needed" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_lowest_limit_that_is_accepted_is_enough_to_read_everything(lab, root, inventory):
+    origin = lab.origin(root)
+    mount = lab.mount(inventory.url, binary=limited(lab, 24, 24), endpoint=origin.endpoint)
+    read_all(mount, inventory)
+    assert "inventoryfs: error:" not in mount.log()
