@@ -6,8 +6,8 @@ struct DescriptorPlan: Sendable, Equatable {
   /// The descriptors of an idle mount: 18 were measured, and each network thread has 2. The rest is
   /// for name servers, certificates, credentials and the scan of the cache.
   static let baseCount = 32
-  /// The fewest descriptors with which an inventory can be mounted: with 18 it was possible, with 14
-  /// libraries ended the process.
+  /// The fewest descriptors with which an inventory can be mounted: 18 were enough, and with 14 a
+  /// library ended the process.
   static let smallestLimit = 24
   /// Each open chunk has a data file and an index.
   static let countOfChunk = 2
