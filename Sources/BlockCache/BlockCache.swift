@@ -14,8 +14,13 @@ public final class BlockCache: Sendable {
   private let minFreeInBytes: Int
   private let logger: Logger
   private let hook: CacheStepHook?
-  /// The directory; nil after another program deleted it and it could not be created again.
+  /// The directory; nil after another program deleted it and it could not be created again. No
+  /// system call is made under this lock, because threads that need no disk take it too.
   private let directory: Lock<CacheDirectory?>
+  /// The directory that the user names, as it was when the cache was opened.
+  private let parent: FolderIdentity
+  /// Held while the directory is created again.
+  private let creation = Lock(())
   /// One lock per entry, by its name, which is held while its files are opened, created, punched or
   /// removed, so that no other entry waits for that. It is taken before `directory` and `state`.
   private let entries = KeyedLock<String>()
@@ -74,7 +79,9 @@ public final class BlockCache: Sendable {
     self.minFreeInBytes = minFreeInBytes
     self.logger = logger
     self.hook = hook
-    directory = Lock(try CacheDirectory(in: path, hook: hook))
+    let opened = try CacheDirectory(in: path, hook: hook)
+    parent = opened.parent
+    directory = Lock(opened)
   }
 
   /// The size of the smallest cache that works: it holds a part being written, one being read, and
@@ -88,6 +95,11 @@ public final class BlockCache: Sendable {
     cacheSizeInBytes - max(1 << 20, cacheSizeInBytes / 64)
   }
 
+  /// The space that a chunk's entry takes besides its blocks.
+  public static func overheadInBytes(chunkSizeInBytes: Int) -> Int {
+    CacheEntry.overheadInBytes(BlockGrid(sizeInBytes: chunkSizeInBytes))
+  }
+
   /// The bytes free on the file system of `path`, which need not exist yet.
   public static func freeBytes(at path: String) -> Int? { CacheDirectory.freeBytes(at: path) }
 
@@ -98,33 +110,48 @@ public final class BlockCache: Sendable {
   }
 
   /// How many more bytes the cache may take on its file system; negative when fewer bytes are free
-  /// than should be left free. Nil where the file system does not tell.
-  public func roomInBytes() -> Int? { Self.freeBytes(at: path).map { $0 - minFreeInBytes } }
+  /// than should be left free. Nil where the file system does not tell, or is not there.
+  public func roomInBytes() -> Int? { lastDirectory?.freeBytes.map { $0 - minFreeInBytes } }
 
   // MARK: The directory
 
-  /// Tests by writing whether the cache can be written. A directory that was deleted is created
-  /// again.
+  /// Tests by writing whether the cache can be written. Our folder is created again if it was
+  /// deleted.
   public func probe() throws(BlockCacheError) {
     let directory = try currentDirectory()
     try directory.writeProbe()
   }
 
-  /// The directory, created again if it was deleted or moved.
+  /// The directory, created again if our folder was deleted or moved.
+  ///
+  /// - Throws: `BlockCacheError.unusableDirectory` while the directory that the user names is not
+  ///   the one that the cache was opened in: it is not created again, and no cache is begun in
+  ///   another that is at its path now.
   private func currentDirectory() throws(BlockCacheError) -> CacheDirectory {
-    let (current, isNew) = try directory.withLock { directory throws(BlockCacheError) in
-      if let directory, directory.isInPlace { return (directory, false) }
+    if let directory = directoryInPlace() { return directory }
+    return try creation.withLock { _ throws(BlockCacheError) in
+      // Another thread may have created it meanwhile.
+      if let directory = directoryInPlace() { return directory }
       // Its lock is released first: where the lock's file still exists, the new directory would
       // wait for us.
-      directory = nil
-      let made = try CacheDirectory(in: path, hook: hook)
-      directory = made
-      return (made, true)
+      let wasThere = dropDirectory()
+      let made = try CacheDirectory(in: path, expecting: parent, hook: hook)
+      directory.withLock { $0 = made }
+      if wasThere {
+        logger.warning("cache folder \(made.path) was deleted while mounted; it is created again")
+      }
+      return made
     }
-    if isNew {
-      logger.warning("cache directory \(path) was deleted while mounted; creating it again")
-    }
-    return current
+  }
+
+  private func directoryInPlace() -> CacheDirectory? {
+    guard let directory = lastDirectory, directory.isInPlace else { return nil }
+    return directory
+  }
+
+  private func dropDirectory() -> Bool {
+    let dropped = directory.withLock { exchange(&$0, with: nil) }
+    return dropped != nil
   }
 
   /// The directory as it was when last checked.
@@ -242,8 +269,9 @@ public final class BlockCache: Sendable {
     return entries.withLock(of: name) {
       let (isKnown, isOpen) = state.withLock { ($0.names[id] != nil, $0.open[id] != nil) }
       guard isKnown else { return true }
-      guard !isOpen else { return false }
-      remove(name, in: lastDirectory)
+      // Files that are out of reach count as long as they may come back.
+      guard !isOpen, let directory = lastDirectory else { return false }
+      remove(name, in: directory)
       state.withLock { $0.forget(id) }
       return true
     }
@@ -259,9 +287,13 @@ public final class BlockCache: Sendable {
     try entries.withLock(of: name) { () throws(BlockCacheError) in
       let (open, isKnown) = state.withLock { ($0.open[id]?.entry, $0.names[id] != nil) }
       if let open { return try open.remove(blocks: open.grid.blocks(ofSegment: segment.index)) }
+      guard isKnown else { return }
+      // The bytes are still there when the directory comes back.
+      guard let directory = lastDirectory else {
+        throw .system(operation: "open", path: path, .noSuchFileOrDirectory)
+      }
       // The index may be damaged; the data file is as long as the chunk.
-      guard isKnown, let directory = lastDirectory,
-        let files = try EntryFiles.open(name, in: directory),
+      guard let files = try EntryFiles.open(name, in: directory),
         let measured = files.measureData()
       else { return }
       let grid = BlockGrid(sizeInBytes: measured.sizeInBytes)
@@ -274,12 +306,15 @@ public final class BlockCache: Sendable {
   /// Reads the indexes of all entries, most recently used first, and hands each to `adopt`. On the
   /// way it reclaims leftovers of a crash: files without their other half, invalid indexes, space
   /// that no index names.
-  public func scan(_ adopt: (Found) -> Void) {
+  ///
+  /// - Throws: `BlockCacheError` when the entries cannot be listed, so that it is not known what the
+  ///   cache holds.
+  public func scan(_ adopt: (Found) -> Void) throws(BlockCacheError) {
     var names: [(name: String, lastUse: timespec)] = []
     var hasData: Set<String> = []
-    guard let directory = lastDirectory else { return }
+    let directory = try currentDirectory()
     directory.removeOtherVersions()
-    for file in directory.listChunkFolder() {
+    for file in try directory.listChunkFolder() {
       switch CacheFileName(file) {
       case .index(let entry):
         var info = stat()

@@ -10,14 +10,19 @@ import SystemPackage
 ///         CACHEDIR.TAG        tells backup programs to skip it (https://bford.info/cachedir/), and
 ///                             that this program made the folder
 ///         lock                locked by the mount that has it, and names its pid
-///         chunks-v3-crc32c/   named by the format's version and the checksum of blocks
+///         chunks-v4-crc32c/   named by the format's version and the checksum of blocks
 ///                             (`BlockChecksum`)
 ///             <digest>.data   the chunk's bytes at their own offsets, sparse
 ///             <digest>.index  which blocks those are (`IndexFormat`)
 ///
 /// Nothing outside of that folder is touched, and in it only files with exactly these names are
 /// written or removed (`CacheFileName`): other programs' files stay. A folder of that name without
-/// the tag, but with files, belongs to another program and is refused.
+/// the tag, but with files, belongs to another program and is refused. Of files with our names only
+/// regular ones without a second name (hard link) are written into.
+///
+/// A folder that was deleted is made again, but only in the very directory that the cache began in
+/// (`FolderIdentity`): the path may meanwhile name a directory of another file system, because the
+/// cache's own was unmounted.
 ///
 /// All files are opened relative to a descriptor of the folder and without following symbolic
 /// links, so that a link planted there leads nowhere. The lock is `flock`: it ends with the
@@ -36,19 +41,28 @@ final class CacheDirectory: Sendable {
 
   /// The path of our own folder.
   let path: String
+  /// The directory that the user names.
+  let parent: FolderIdentity
   let chunks: OwnedDescriptor
   let hook: CacheStepHook?
   private let root: OwnedDescriptor
   private let lock: OwnedDescriptor
 
-  /// Creates the folder and the directory above it where they are missing (mode 0700), and locks
-  /// it.
+  /// Creates the folder where it is missing (mode 0700), and locks it.
   ///
-  /// - Parameter directory: the cache directory that the user names; nothing else in it is touched.
-  init(in directory: String, hook: CacheStepHook? = nil) throws(BlockCacheError) {
-    try Self.makeDirectories(directory)
+  /// - Parameters:
+  ///   - directory: the cache directory that the user names; nothing else in it is touched.
+  ///   - known: the directory that has to be at that path. Nil for any, which is then made with the
+  ///     directories above it where they are missing.
+  init(
+    in directory: String, expecting known: FolderIdentity? = nil, hook: CacheStepHook? = nil
+  ) throws(BlockCacheError) {
+    if known == nil { try Self.makeDirectories(directory) }
     try Self.checkLink(directory)
-    let parent = try Self.openFolder(directory, in: AT_FDCWD, flags: 0, path: directory)
+    let parent = try Self.openParent(directory, expecting: known)
+    guard let identity = FolderIdentity(parent) else {
+      throw .system(operation: "inspect", path: directory, Errno(rawValue: errno))
+    }
     let path = "\(directory)/\(Self.folderName)"
     if mkdirat(parent.raw, Self.folderName, 0o700) != 0, errno != EEXIST {
       throw Self.unwritable(path, Errno(rawValue: errno))
@@ -56,7 +70,7 @@ final class CacheDirectory: Sendable {
     let root = try Self.openFolder(
       Self.folderName, in: parent.raw, flags: O_NOFOLLOW, path: path)
     try Self.checkOwner(of: root, path: path)
-    try Self.writeTag(root, path: path)
+    try CacheTag.write(in: root, path: path)
     let lock = try Self.acquireLock(root, path: path)
     if mkdirat(root.raw, Self.chunkFolderName, 0o700) != 0, errno != EEXIST {
       throw Self.unwritable(path, Errno(rawValue: errno))
@@ -67,6 +81,7 @@ final class CacheDirectory: Sendable {
       path: chunkPath)
     try Self.checkHoles(chunks, path: path)
     self.path = path
+    self.parent = identity
     self.hook = hook
     self.lock = lock
     self.chunks = chunks
@@ -76,61 +91,77 @@ final class CacheDirectory: Sendable {
   // MARK: Files
 
   /// The names in the chunk folder.
-  func listChunkFolder() -> [String] { Self.list(chunks.raw) }
+  func listChunkFolder() throws(BlockCacheError) -> [String] {
+    try chunks.listNames(path: "\(path)/\(Self.chunkFolderName)")
+  }
 
   /// Removes our files in the chunk folders of other versions of the format, and of other
   /// checksums: no mount can read them, and none counts them. A folder with other files in it
-  /// stays, with those files.
+  /// stays, with those files, and so does one that cannot be listed now.
   func removeOtherVersions() {
-    for folder in Self.list(root.raw)
+    for folder in (try? root.listNames(path: path)) ?? []
     where CacheFileName.isChunkFolder(folder) && folder != Self.chunkFolderName {
-      let descriptor = openat(root.raw, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
-      guard descriptor >= 0 else { continue }
-      for file in Self.list(descriptor) where CacheFileName(file) != nil {
-        unlinkat(descriptor, file, 0)
-      }
-      close(descriptor)
-      unlinkat(root.raw, folder, AT_REMOVEDIR)
+      try? removeVersion(folder)
     }
   }
 
-  private static func list(_ folder: Int32) -> [String] {
-    // fdopendir takes the descriptor over, so it gets one of its own.
-    let descriptor = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard descriptor >= 0, let stream = fdopendir(descriptor) else {
-      if descriptor >= 0 { close(descriptor) }
-      return []
+  private func removeVersion(_ folder: String) throws(BlockCacheError) {
+    let path = "\(path)/\(folder)"
+    let opened = try OwnedDescriptor(
+      opening: folder, in: root.raw, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW, path: path)
+    for file in try opened.listNames(path: path) where CacheFileName(file) != nil {
+      unlinkat(opened.raw, file, 0)
     }
-    defer { closedir(stream) }
-    var names: [String] = []
-    while let item = readdir(stream) {
-      let name = String(cString: inventoryfs_entry_name(item))
-      if name != ".", name != ".." { names.append(name) }
-    }
-    return names
+    unlinkat(root.raw, folder, AT_REMOVEDIR)
   }
 
   /// Tests whether the cache can be written: writes a block to a file of its own, and removes that.
   func writeProbe() throws(BlockCacheError) {
-    let file = CacheFileName.probeName
-    func failure(_ code: Int32) -> BlockCacheError {
-      .system(operation: "write", path: chunkPath(file), Errno(rawValue: code))
+    let path = chunkPath(CacheFileName.probeName)
+    do throws(Errno) {
+      if let code = hook?(.writeProbe) { throw code }
+      let probe = try Self.makeProbe(chunks)
+      defer { unlinkat(chunks.raw, CacheFileName.probeName, 0) }
+      try probe.write([UInt8](repeating: 1, count: BlockGrid.blockSizeInBytes))
+    } catch {
+      throw .system(operation: "write", path: path, error)
     }
-    if let code = hook?(.writeProbe) { throw failure(code.rawValue) }
-    let flags = O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW
-    let raw = openat(chunks.raw, file, flags, 0o600)
-    guard raw >= 0 else { throw failure(errno) }
-    let probe = OwnedDescriptor(raw: raw)
-    defer { unlinkat(chunks.raw, file, 0) }
-    let block = [UInt8](repeating: 1, count: BlockGrid.blockSizeInBytes)
-    let count = pwrite(probe.raw, block, block.count, 0)
-    guard count == block.count else { throw failure(count < 0 ? errno : ENOSPC) }
+  }
+
+  /// Makes the file for a trial write. What a crash left of an earlier one is removed, and not
+  /// written into.
+  private static func makeProbe(
+    _ chunks: borrowing OwnedDescriptor
+  ) throws(Errno) -> OwnedDescriptor {
+    let flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC
+    var raw = openat(chunks.raw, CacheFileName.probeName, flags, 0o600)
+    if raw < 0, errno == EEXIST {
+      var info = stat()
+      guard fstatat(chunks.raw, CacheFileName.probeName, &info, AT_SYMLINK_NOFOLLOW) == 0,
+        info.isRegularFile
+      else { throw .fileExists }
+      unlinkat(chunks.raw, CacheFileName.probeName, 0)
+      raw = openat(chunks.raw, CacheFileName.probeName, flags, 0o600)
+    }
+    guard raw >= 0 else { throw Errno(rawValue: errno) }
+    return OwnedDescriptor(raw: raw)
+  }
+
+  /// The bytes free to an unprivileged user on the folder's file system, whatever its path names by
+  /// now.
+  var freeBytes: Int? {
+    var info = statvfs()
+    return fstatvfs(chunks.raw, &info) == 0 ? Self.freeBytes(info) : nil
+  }
+
+  private static func freeBytes(_ info: statvfs) -> Int {
+    Int(clamping: UInt64(info.f_bavail) * UInt64(info.f_frsize))
   }
 
   /// The bytes free to an unprivileged user on the file system that holds `path`, or that will hold
   /// it once it exists.
   static func freeBytes(at path: String) -> Int? {
-    statistics(at: path).map { Int(clamping: UInt64($0.f_bavail) * UInt64($0.f_frsize)) }
+    statistics(at: path).map { freeBytes($0) }
   }
 
   private static func statistics(at path: String) -> statvfs? {
@@ -173,6 +204,32 @@ final class CacheDirectory: Sendable {
         path: path, found: "cannot create \(made.string): \(code)",
         remedy: "create it, or set --cache-dir to another")
     }
+  }
+
+  private static func openParent(
+    _ directory: String, expecting known: FolderIdentity?
+  ) throws(BlockCacheError) -> OwnedDescriptor {
+    guard let known else { return try openFolder(directory, in: AT_FDCWD, flags: 0, path: directory) }
+    let remedy =
+      "mount its file system there again, or mount the inventory again for a new cache"
+    let raw = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard raw >= 0 else {
+      let code = Errno(rawValue: errno)
+      throw .unusableDirectory(
+        path: directory,
+        found: code == .noSuchFileOrDirectory
+          ? "does not exist any more" : "cannot be opened any more (\(code))",
+        remedy: remedy)
+    }
+    let parent = OwnedDescriptor(raw: raw)
+    guard FolderIdentity(parent) == known else {
+      throw .unusableDirectory(
+        path: directory,
+        found: "is another directory now than when this inventory was mounted, so its file system "
+          + "may have been unmounted",
+        remedy: remedy)
+    }
+    return parent
   }
 
   private static func openFolder(
@@ -227,9 +284,7 @@ final class CacheDirectory: Sendable {
   private static func acquireLock(
     _ root: borrowing OwnedDescriptor, path: String
   ) throws(BlockCacheError) -> OwnedDescriptor {
-    let file = openat(root.raw, lockName, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
-    guard file >= 0 else { throw unwritable(path, Errno(rawValue: errno)) }
-    let lock = OwnedDescriptor(raw: file)
+    let lock = try openLock(root, path: path)
     // A child process that is just being spawned has this process's locks until it executes.
     var attempts = 1
     while flock(lock.raw, LOCK_EX | LOCK_NB) != 0, errno == EWOULDBLOCK, attempts < 20 {
@@ -240,13 +295,41 @@ final class CacheDirectory: Sendable {
       guard errno == EWOULDBLOCK else {
         throw .system(operation: "lock", path: "\(path)/\(lockName)", Errno(rawValue: errno))
       }
-      throw .inUse(path: path, holder: readHolder(lock))
+      throw .inUse(path: path, holder: lock.isPlainFile ? readHolder(lock) : nil)
     }
-    let pid = Array("\(getpid())\n".utf8)
-    guard ftruncate(lock.raw, 0) == 0, pwrite(lock.raw, pid, pid.count, 0) == pid.count else {
-      throw unwritable(path, Errno(rawValue: errno))
+    // A file with a second name, such as a backup's, serves as a lock without the pid in it.
+    guard lock.isPlainFile else { return lock }
+    do throws(Errno) {
+      guard ftruncate(lock.raw, 0) == 0 else { throw Errno(rawValue: errno) }
+      try lock.write(Array("\(getpid())\n".utf8))
+    } catch {
+      throw unwritable(path, error)
     }
     return lock
+  }
+
+  /// Opens the lock's file, and makes it where it is missing. What is not a file of ours is not even
+  /// opened, because that wakes a process that waits at a pipe.
+  private static func openLock(
+    _ root: borrowing OwnedDescriptor, path: String
+  ) throws(BlockCacheError) -> OwnedDescriptor {
+    var info = stat()
+    if fstatat(root.raw, lockName, &info, AT_SYMLINK_NOFOLLOW) == 0, !info.isRegularFile {
+      throw foreign(lockName, path)
+    }
+    let flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK
+    let file = openat(root.raw, lockName, flags, 0o600)
+    guard file >= 0 else { throw unwritable(path, Errno(rawValue: errno)) }
+    let lock = OwnedDescriptor(raw: file)
+    guard fstat(lock.raw, &info) == 0, info.isRegularFile else { throw foreign(lockName, path) }
+    return lock
+  }
+
+  private static func foreign(_ name: String, _ path: String) -> BlockCacheError {
+    .unusableDirectory(
+      path: path,
+      found: "its \(name) is no regular file, so inventoryfs did not create it",
+      remedy: "remove \(path)/\(name), or set --cache-dir to another")
   }
 
   private static func readHolder(_ lock: borrowing OwnedDescriptor) -> Int32? {
@@ -257,72 +340,24 @@ final class CacheDirectory: Sendable {
     return Int32(String(decoding: digits, as: UTF8.self))
   }
 
-  private static let tag = Array(
-    """
-    Signature: 8a477f597d28d172789f06886806bc55
-    # Chunks cached by inventoryfs; safe to delete while it is not mounted.
-
-    """.utf8)
-
-  /// Marks a new folder as ours.
-  ///
-  /// - Throws: `BlockCacheError.unusableDirectory` where the folder has files but not our tag.
-  private static func writeTag(
-    _ root: borrowing OwnedDescriptor, path: String
-  ) throws(BlockCacheError) {
-    if hasTag(root) { return }
-    // A crash may have come between the folder and its tag, or have left a tag without its text.
-    guard list(root.raw).allSatisfy({ $0 == tagName }), hasNoOtherTag(root) else {
-      // Another mount may just have made the folder: its tag comes before everything else.
-      if hasTag(root) { return }
-      throw .unusableDirectory(
-        path: path,
-        found: "has files, but no \(tagName) of inventoryfs, so inventoryfs did not create it",
-        remedy: "set --cache-dir to another")
-    }
-    let file = openat(
-      root.raw, tagName, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0o600)
-    guard file >= 0 else { throw unwritable(path, Errno(rawValue: errno)) }
-    let descriptor = OwnedDescriptor(raw: file)
-    let count = write(descriptor.raw, tag, tag.count)
-    if count != tag.count {
-      let code = count < 0 ? Errno(rawValue: errno) : .noSpace
-      unlinkat(root.raw, tagName, 0)
-      throw unwritable(path, code)
-    }
-  }
-
-  private static func hasTag(_ root: borrowing OwnedDescriptor) -> Bool {
-    readTag(root) == tag
-  }
-
-  /// Whether the tag is missing, or is empty because its text has not reached the disk.
-  private static func hasNoOtherTag(_ root: borrowing OwnedDescriptor) -> Bool {
-    readTag(root).map { tag.starts(with: $0) } ?? true
-  }
-
-  private static func readTag(_ root: borrowing OwnedDescriptor) -> [UInt8]? {
-    let file = openat(root.raw, tagName, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
-    guard file >= 0 else { return nil }
-    let descriptor = OwnedDescriptor(raw: file)
-    var bytes = [UInt8](repeating: 0, count: tag.count + 1)
-    let count = pread(descriptor.raw, &bytes, bytes.count, 0)
-    return Array(bytes.prefix(max(0, count)))
-  }
-
   /// Checks that holes can be punched: eviction gives space back by them, and without them the
   /// bound could not be kept.
   private static func checkHoles(
     _ chunks: borrowing OwnedDescriptor, path: String
   ) throws(BlockCacheError) {
-    let name = CacheFileName.probeName
-    let file = openat(chunks.raw, name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
-    guard file >= 0 else { throw unwritable(path, Errno(rawValue: errno)) }
-    let probe = OwnedDescriptor(raw: file)
-    defer { unlinkat(chunks.raw, name, 0) }
-    let page = [UInt8](repeating: 1, count: 4096)
-    guard pwrite(probe.raw, page, page.count, 0) == page.count else {
-      throw unwritable(path, Errno(rawValue: errno))
+    let probe: OwnedDescriptor
+    do throws(Errno) {
+      probe = try makeProbe(chunks)
+    } catch {
+      let isForeign = error == .fileExists
+      throw isForeign
+        ? foreign("\(chunkFolderName)/\(CacheFileName.probeName)", path) : unwritable(path, error)
+    }
+    defer { unlinkat(chunks.raw, CacheFileName.probeName, 0) }
+    do throws(Errno) {
+      try probe.write([UInt8](repeating: 1, count: 4096))
+    } catch {
+      throw unwritable(path, error)
     }
     let code = inventoryfs_punch_hole(probe.raw, 0, 4096)
     if code != 0 {
@@ -332,7 +367,7 @@ final class CacheDirectory: Sendable {
     }
   }
 
-  private static func unwritable(_ path: String, _ code: Errno) -> BlockCacheError {
+  static func unwritable(_ path: String, _ code: Errno) -> BlockCacheError {
     let (found, mend) =
       switch code {
       case .noSpace: ("its disk is full", "make room, or ")

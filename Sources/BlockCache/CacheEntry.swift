@@ -89,14 +89,20 @@ public final class CacheEntry: Sendable {
 
   public var isMemoryOnly: Bool { files == nil }
 
-  /// The space of the index, of the inode and directory entry of two files, and of the blocks in
-  /// which a file system keeps the extents of a file with many holes (ext4: one per 340 extents).
+  /// The space of the index, of the inodes and directory entries of two files, and of the blocks in
+  /// which a file system keeps the extents of a file with many holes (ext4: up to four are in the
+  /// inode, and of more, 340 in each block).
   static func overheadInBytes(_ grid: BlockGrid) -> Int {
     let unit = BlockGrid.allocationUnitInBytes
     let index = IndexFormat.fileSize(blockCount: grid.blockCount)
-    let extents = grid.blockCount / 2 / 340 + 2
-    return (index + unit - 1) / unit * unit + extents * unit
+    let extents = (grid.blockCount + 1) / 2
+    let extentBlocks = extents > 4 ? extents / 340 + 1 : 0
+    return (index + unit - 1) / unit * unit + extentBlocks * unit + 2 * fileCostInBytes
   }
+
+  /// The space of an inode (256 bytes on ext4, 512 on XFS) and of its entry in a large directory,
+  /// with room to spare: 100,000 files of the cache made a directory of 7 MB on ext4.
+  private static let fileCostInBytes = 1 << 10
 
   /// The version that all blocks belong to.
   public var eTag: String? { state.withLock { $0.eTag } }

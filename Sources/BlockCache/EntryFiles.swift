@@ -30,7 +30,7 @@ final class EntryFiles: Sendable {
   static func open(
     _ name: String, in directory: CacheDirectory
   ) throws(BlockCacheError) -> EntryFiles? {
-    let flags = O_RDWR | O_NOFOLLOW
+    let flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK
     let path = directory.chunkPath(name)
     do throws(BlockCacheError) {
       try step(.openFiles, "open", path, directory.hook)
@@ -38,10 +38,13 @@ final class EntryFiles: Sendable {
         opening: "\(name).data", in: directory.chunks.raw, flags: flags, path: path)
       let index = try OwnedDescriptor(
         opening: "\(name).index", in: directory.chunks.raw, flags: flags, path: path)
+      // Holes punched in a file with a second name would be in the other program's file too.
+      guard data.isPlainFile, index.isPlainFile else { return nil }
       return EntryFiles(path: path, data: data, index: index, hook: directory.hook)
     } catch {
       if case .system(_, _, let code) = error,
-        [.noSuchFileOrDirectory, .tooManySymbolicLinkLevels, .isDirectory].contains(code)
+        [.noSuchFileOrDirectory, .tooManySymbolicLinkLevels, .isDirectory, .noSuchAddressOrDevice]
+          .contains(code)
       {
         return nil
       }

@@ -16,11 +16,15 @@ import Blocks
 ///          24  32  SHA-256 of the chunk's identity
 ///          56   2  length of the ETag; 0 while it is not known
 ///          58   …  the ETag
-///        4060  32  seal: SHA-256 of all entries below, as they were when the chunk had the
+///        1116  32  seal: SHA-256 of all entries below, as they were when the chunk had the
 ///                  manifest's MD5; else zeros
-///        4092   4  checksum of bytes 0 ..< 4092
-///        4096   8  block 0: checksum of its bytes, then the same with the block's number mixed in
-///        4104   8  block 1 …
+///        1148   4  checksum of bytes 0 ..< 1148
+///        1152   8  block 0: checksum of its bytes, then the same with the block's number mixed in
+///        1160   8  block 1 …
+///
+/// The header leaves room for the entries of 368 blocks in the first 4 KiB, so that the index of a
+/// chunk of up to 23 MiB takes one unit of the disk: of many small chunks the indexes would
+/// otherwise take more space than the chunks.
 ///
 /// All integers are little-endian.
 ///
@@ -56,8 +60,8 @@ import Blocks
 ///
 /// Nothing is ever repaired in place.
 enum IndexFormat {
-  static let version: UInt32 = 3
-  static let headerSizeInBytes = 4096
+  static let version: UInt32 = 4
+  static let headerSizeInBytes = 1152
   static let entrySizeInBytes = 8
   static let maximumETagLength = 1024
   /// The size of the largest chunk, 50 TiB, which is also the manifest's limit: a header with a

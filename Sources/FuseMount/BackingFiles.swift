@@ -29,6 +29,10 @@ final class BackingFiles: Sendable {
 
   private let fileSystem: InventoryFileSystem
   private let device: any BackingDevice
+  /// One lock for each file, which is held while its first open decides, so that a second open
+  /// follows that. A disk that hangs meanwhile keeps opens of this file only. It is taken before
+  /// `uses`.
+  private let deciding = KeyedLock<NodeID>()
   private let uses = Lock<[NodeID: Use]>([:])
 
   init(_ fileSystem: InventoryFileSystem, _ device: any BackingDevice) {
@@ -40,21 +44,21 @@ final class BackingFiles: Sendable {
   ///
   /// - Returns: the backing id for the reply, or nil for cached mode.
   func opened(_ file: OpenFile) -> UInt32? {
-    var isRefused = false
-    let backing = uses.withLock { uses in
-      if let use = uses[file.node] {
+    let (backing, isRefused) = deciding.withLock(of: file.node) { () -> (UInt32?, Bool) in
+      let known: Use? = uses.withLock { uses in
         uses[file.node]?.count += 1
-        return use.backing
+        return uses[file.node]
       }
-      var backing: UInt32?
+      if let known { return (known.backing, false) }
+      var (backing, isRefused) = (UInt32?.none, false)
       if device.isPassthroughOn, let descriptor = fileSystem.lend(file) {
         backing = device.openBacking(descriptor)
         isRefused = backing == nil
       }
-      uses[file.node] = Use(backing: backing)
-      return backing
+      uses.withLock { $0[file.node] = Use(backing: backing) }
+      return (backing, isRefused)
     }
-    // These calls are made without the lock, because both may begin requests.
+    // These calls are made without a lock, because both may begin requests.
     if isRefused { fileSystem.takeBack(file) }
     if backing != nil { fileSystem.kernelServes(file) }
     return backing

@@ -198,15 +198,17 @@ private func readDirectory(
 }
 
 /// Handles `df` and `statvfs`.
+///
+/// The file system has no blocks and no inodes, as those of the kernel itself (proc, sysfs). With the
+/// chunks' sizes as its blocks, all of them in use because nothing can be written, it would be 100 %
+/// full, and what watches disks would report that; free space would be an invention. So `df` leaves
+/// the mount out unless it is named or all file systems are asked for, and shows no percentage.
 private func getStatistics(_ raw: fuse_req_t?, _: fuse_ino_t) {
   guard let raw, let context = OperationContext.from(raw) else { return }
-  let totals = context.fileSystem.totals
   var statistics = statvfs()
   statistics.f_bsize = 4096
   statistics.f_frsize = 4096
-  statistics.f_blocks = UInt((totals.sizeInBytes + 4095) / 4096)
-  statistics.f_files = UInt(totals.fileCount)
-  statistics.f_namemax = UInt(totals.longestName)
+  statistics.f_namemax = UInt(context.fileSystem.longestNameInBytes)
   fuse_reply_statfs(raw, &statistics)
 }
 

@@ -21,6 +21,8 @@ extension FetchCoordinator {
     var isProbing = false
     /// Whether the log has a warning of the present failure.
     var isAnnounced = false
+    /// Whether the entries of earlier runs could not be listed yet.
+    var isScanDue = false
     /// The evicted segments whose holes could not be punched yet.
     var stuckSegments: [Segment] = []
   }
@@ -85,7 +87,11 @@ extension FetchCoordinator {
     guard let stuck else { return }
     for segment in stuck { evict(segment) { event in perform { event(&$0) } } }
     var failure: BlockCacheError?
-    do {
+    do throws(BlockCacheError) {
+      if state.withLock({ $0.disk.isScanDue }) {
+        try adoptEntries()
+        state.withLock { $0.disk.isScanDue = false }
+      }
       try cache.probe()
     } catch {
       failure = error

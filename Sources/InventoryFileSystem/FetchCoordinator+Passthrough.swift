@@ -14,14 +14,21 @@ extension FetchCoordinator {
   ///
   /// - Returns: the file's descriptor, which is open while the chunk is; nil if it is not lent.
   func lend(_ id: ChunkID, to handle: HandleID) -> Int32? {
-    state.withLock { state in
-      guard let chunk = state.open[id], !state.isShutDown, !state.changed.contains(id),
-        chunk.entry.isWhollyChecked, state.planner.mayLend(id, to: handle),
-        // A file is not lent where the end of its last mapping cannot be detected.
-        state.planner.wholePinCount(id) > 0 || chunk.entry.isOpenElsewhere() == false,
-        state.planner.pinWhole(id)
-      else { return nil }
-      return chunk.entry.dataDescriptor
+    lending.withLock(of: id) {
+      func isPossible(_ state: State) -> OpenChunk? {
+        guard let chunk = state.open[id], !state.isShutDown, !state.changed.contains(id),
+          chunk.entry.isWhollyChecked, state.planner.mayLend(id, to: handle)
+        else { return nil }
+        return chunk
+      }
+      let (found, isLent) = state.withLock { (isPossible($0), $0.planner.wholePinCount(id) > 0) }
+      // A file is not lent where the end of its last mapping cannot be detected.
+      guard let found, isLent || found.entry.isOpenElsewhere() == false else { return nil }
+      return state.withLock { state in
+        // The chunk stays loaded, because this handle of it is open.
+        guard isPossible(state) != nil, state.planner.pinWhole(id) else { return nil }
+        return found.entry.dataDescriptor
+      }
     }
   }
 
@@ -33,16 +40,15 @@ extension FetchCoordinator {
   /// Ends a loan, as soon as no reader uses the file any more: a mapping outlives the handle that
   /// it was made through, and the kernel does not report its end.
   func takeBack(_ id: ChunkID, checkingAgainAfter delay: Duration = .milliseconds(10)) {
-    var isMapped = false
-    perform { state in
-      // Loans begin under this lock too, so with one loan left no thread is just about to open the
-      // file.
-      isMapped =
-        !state.isShutDown && state.planner.wholePinCount(id) == 1
-        && state.open[id]?.entry.isOpenElsewhere() == true
-      return isMapped ? [] : state.planner.unpinWhole(id)
+    // Loans begin under this lock too, so with one loan left no thread is just about to open the
+    // file.
+    let work: [Work]? = lending.withLock(of: id) {
+      let last = state.withLock { state in
+        !state.isShutDown && state.planner.wholePinCount(id) == 1 ? state.open[id]?.entry : nil
+      }
+      return last?.isOpenElsewhere() == true ? nil : plan { $0.planner.unpinWhole(id) }
     }
-    guard isMapped else { return }
+    if let work { return carryOut(work) }
     clock.schedule(after: delay, on: background) { [weak self] in
       self?.takeBack(id, checkingAgainAfter: min(delay * 2, Self.longestMappingCheck))
     }

@@ -41,8 +41,30 @@ extension FetchCoordinator {
     guard chunk.md5 != nil, let reference = references.reference(to: id, eTag: nil) else {
       return .unverifiable
     }
-    if let known = state.withLock({ $0.planner.verificationState(of: id) }) { return known }
-    return cache.isVerified(reference.identity) ? .ok : .pending
+    let (known, fits) = state.withLock { state in
+      (state.planner.verificationState(of: id), fitsCache(chunk, state))
+    }
+    if let known, known != .pending { return known }
+    guard fits else { return .tooLarge }
+    return known ?? (cache.isVerified(reference.identity) ? .ok : .pending)
+  }
+
+  private func fitsCache(_ chunk: Inventory.Chunk, _ state: borrowing State) -> Bool {
+    state.planner.fitsCache(
+      sizeInBytes: chunk.sizeInBytes,
+      overheadInBytes: BlockCache.overheadInBytes(chunkSizeInBytes: chunk.sizeInBytes))
+  }
+
+  /// Logs which chunks the cache cannot hold: reading them works, at a cost.
+  func noteLargeChunks(cacheSizeInBytes: Int) {
+    let large = state.withLock { state in
+      references.inventory.chunks.filter { !fitsCache($0, state) }
+    }
+    guard let largest = large.max(by: { $0.sizeInBytes < $1.sizeInBytes }) else { return }
+    let count = references.inventory.chunks.count
+    logger.notice(
+      "\(large.count) of \(count) chunks are larger than the cache of \(cacheSizeInBytes) bytes (the largest, \(largest.name), has \(largest.sizeInBytes)): they can be read, but not kept whole, so that they are fetched again for the next reader and not compared with the manifest's MD5; set --cache-size to more than the largest chunk to change that"
+    )
   }
 
   /// Runs on the verifier's thread.

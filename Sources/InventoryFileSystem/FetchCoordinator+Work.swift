@@ -46,14 +46,22 @@ extension FetchCoordinator {
     failure: FileSystemError = .inputOutput, mayBlock: Bool = true,
     _ event: (inout sending State) -> [FetchPlanner.Action]
   ) {
-    let work = state.withLock { state in
+    carryOut(plan(failure: failure, event), mayBlock: mayBlock)
+  }
+
+  /// The first half of `perform`, for a caller that holds a lock of its own, which it releases
+  /// before it carries the work out.
+  func plan(
+    failure: FileSystemError = .inputOutput,
+    _ event: (inout sending State) -> [FetchPlanner.Action]
+  ) -> [Work] {
+    state.withLock { state in
       let actions = event(&state)
       return resolve(actions, failure, &state)
     }
-    carryOut(work, mayBlock: mayBlock)
   }
 
-  private func carryOut(_ work: [Work], mayBlock: Bool) {
+  func carryOut(_ work: [Work], mayBlock: Bool = true) {
     var pending = work
     while !pending.isEmpty {
       var next: [Work] = []

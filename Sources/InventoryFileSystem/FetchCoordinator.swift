@@ -26,6 +26,9 @@ final class FetchCoordinator: Sendable {
   /// How many chunks that no reader has open any more are kept ready for the next open: their index
   /// is in memory, their ETag known and their blocks checked.
   let lingeringChunkCount: Int
+  /// The part of the cache's size that the planner does not give out; see
+  /// `BlockCache.boundForBlocks(cacheSizeInBytes:)`.
+  let cacheReserveInBytes: Int
   let readTimeout: Duration
   /// How long a chunk must not have been read before it is compared with the manifest's MD5 in the
   /// background.
@@ -45,14 +48,19 @@ final class FetchCoordinator: Sendable {
   /// One lock per chunk, which is held while its files are opened, so that two readers do not load
   /// it twice. It is taken before `state`.
   private let loading = KeyedLock<ChunkID>()
+  /// One lock per chunk, which is held while a loan of its file to the kernel begins or ends: both
+  /// ask the cache's file system who has the file open, which must not keep `state` when the disk
+  /// hangs. It is taken before `state`.
+  let lending = KeyedLock<ChunkID>()
 
   init(
-    store: any ChunkStore, cache: BlockCache, planner: FetchPlanner, references: ChunkReferences,
-    readTimeout: Duration, verificationMode: VerificationMode, quietTime: Duration,
-    lingeringChunkCount: Int, clock: any FileSystemClock, logger: Logger
+    store: any ChunkStore, cache: BlockCache, cacheReserveInBytes: Int, planner: FetchPlanner,
+    references: ChunkReferences, readTimeout: Duration, verificationMode: VerificationMode,
+    quietTime: Duration, lingeringChunkCount: Int, clock: any FileSystemClock, logger: Logger
   ) {
     isStrict = verificationMode == .strict
     verifier = ChunkVerifier(isPatient: !isStrict)
+    self.cacheReserveInBytes = cacheReserveInBytes
     self.quietTime = quietTime
     self.store = store
     self.clock = clock
@@ -68,11 +76,12 @@ final class FetchCoordinator: Sendable {
   /// Reads the entries that earlier runs left in the cache. Until it returns no bytes are fetched,
   /// because the cache's fill level is unknown; it needs a thread of its own.
   func takeOverCache() {
-    cache.scan { found in
-      state.withLock {
-        $0.planner.adopt(
-          found.entry, overheadInBytes: found.overheadInBytes, segments: found.segments)
-      }
+    do {
+      try adoptEntries()
+    } catch {
+      // Until the entries can be listed, nothing is stored beside them.
+      state.withLock { $0.disk.isScanDue = true }
+      cachingFailed("\(error)")
     }
     checkRoom()
     perform { state in
@@ -82,6 +91,16 @@ final class FetchCoordinator: Sendable {
         state.work.append(.succeed(waiting))
       }
       return state.planner.cacheIsKnown()
+    }
+  }
+
+  /// Lets the planner count the entries that earlier runs left.
+  func adoptEntries() throws(BlockCacheError) {
+    try cache.scan { found in
+      state.withLock {
+        $0.planner.adopt(
+          found.entry, overheadInBytes: found.overheadInBytes, segments: found.segments)
+      }
     }
   }
 

@@ -30,7 +30,8 @@ enum Gauge: String, CaseIterable {
   /// Bytes that the cache takes on disk, including blocks about to be written and blocks being
   /// evicted. A query waits until the entries of earlier mounts are known.
   case cacheBytes = "user.inventoryfs.cache_bytes"
-  /// Bytes that the cache may take: fewer than configured while the disk has no room for those.
+  /// Bytes that the cache may take: as many as the user set, or fewer while the disk has no room for
+  /// those.
   case cacheSize = "user.inventoryfs.cache_size"
 }
 
@@ -46,7 +47,7 @@ extension FetchCoordinator {
     case .receivedBytes: store.traffic.receivedBytes
     case .damagedBlocks: state.withLock { $0.damagedBlockCount }
     case .cacheBytes: state.withLock { $0.planner.ledger.usedInBytes }
-    case .cacheSize: state.withLock { $0.planner.ledger.boundInBytes }
+    case .cacheSize: state.withLock { $0.planner.ledger.boundInBytes } + cacheReserveInBytes
     }
   }
 }

@@ -42,9 +42,10 @@ extension InventoryFileSystem {
       bucket: bucket, inventory: inventory, store: store.identity,
       largestChunkInBytes: FetchPlanner.largestChunkInBytes(cacheBoundInBytes: bound))
     let coordinator = FetchCoordinator(
-      store: store, cache: cache, planner: planner, references: references,
-      readTimeout: readTimeout, verificationMode: verificationMode, quietTime: quietTime,
-      lingeringChunkCount: lingeringChunkCount, clock: clock, logger: logger)
+      store: store, cache: cache, cacheReserveInBytes: cacheSizeInBytes - bound, planner: planner,
+      references: references, readTimeout: readTimeout, verificationMode: verificationMode,
+      quietTime: quietTime, lingeringChunkCount: lingeringChunkCount, clock: clock, logger: logger)
+    coordinator.noteLargeChunks(cacheSizeInBytes: cacheSizeInBytes)
     let chunks = StoreChunks(references, store: store, coordinator: coordinator, logger: logger)
     self.init(inventory: inventory, ownership: ownership, content: .store(chunks))
   }

@@ -8,8 +8,8 @@ import Synchronization
 /// wait is parked and gets its reply later (`ParkedRead`, `ParkedOpen`, `ParkedAttribute`).
 public final class InventoryFileSystem: Sendable {
   public let inventory: Inventory
-  /// The sums that `statfs` shows.
-  public let totals: FileSystemTotals
+  /// The longest name that a file may have.
+  public let longestNameInBytes = ChunkNames.maximumLengthInBytes
   private let ownership: NodeOwnership
   let content: ChunkContent
   /// Maps names in data/ to chunk indices.
@@ -27,11 +27,6 @@ public final class InventoryFileSystem: Sendable {
     self.inventory = inventory
     self.ownership = ownership
     self.content = content
-    totals = FileSystemTotals(
-      sizesInBytes: inventory.chunks.map(\.sizeInBytes)
-        + [inventory.manifest.count, inventory.checksum?.count ?? 0],
-      fileCount: inventory.chunks.count + (inventory.checksum == nil ? 1 : 2),
-      longestName: ChunkNames.maximumLengthInBytes)
     chunkIndices = Dictionary(
       inventory.chunks.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { first, _ in first })
   }
@@ -68,7 +63,7 @@ public final class InventoryFileSystem: Sendable {
   ///
   /// - Throws: `.notFound`, `.nameTooLong`, or `.notADirectory` for a parent that has no names.
   public func lookUp(_ name: String, in parent: NodeID) throws(FileSystemError) -> NodeAttributes {
-    guard name.utf8.count <= totals.longestName else { throw .nameTooLong }
+    guard name.utf8.count <= longestNameInBytes else { throw .nameTooLong }
     switch parent {
     case .root:
       guard let node = rootItems.first(where: { $0.name == name })?.node else { throw .notFound }

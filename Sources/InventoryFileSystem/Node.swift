@@ -71,19 +71,3 @@ public struct DirectoryItem: Sendable {
     self.attributes = attributes
   }
 }
-
-/// The sums that `statfs` shows.
-public struct FileSystemTotals: Sendable, Equatable {
-  /// The sum of the sizes, at most 4 EiB, so that it can be rounded up.
-  public let sizeInBytes: Int
-  public let fileCount: Int
-  public let longestName: Int
-
-  init(sizesInBytes: [Int], fileCount: Int, longestName: Int) {
-    let most = 1 << 62
-    // No size is larger either, so that the sum of two fits.
-    sizeInBytes = sizesInBytes.reduce(0) { min(most, $0 + min(most, $1)) }
-    self.fileCount = fileCount
-    self.longestName = longestName
-  }
-}

@@ -20,6 +20,8 @@ public enum VerificationState: String, Sendable {
   case unverifiable
   /// The chunk can be compared, and has not been yet.
   case pending
+  /// The chunk does not fit the cache, which therefore never has all of its bytes to compare them.
+  case tooLarge = "too_large"
 }
 
 /// How a comparison ended.

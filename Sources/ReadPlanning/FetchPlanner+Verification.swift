@@ -21,6 +21,13 @@ extension FetchPlanner {
     (chunks[id]?.verification ?? verification.remembered[id])?.state
   }
 
+  /// Whether the cache, as it is configured, can have all bytes of a chunk at once.
+  public func fitsCache(sizeInBytes: Int, overheadInBytes: Int) -> Bool {
+    let grid = BlockGrid(sizeInBytes: sizeInBytes)
+    return grid.allocatedBytes(of: 0..<grid.blockCount) + overheadInBytes
+      <= ledger.configuredBoundInBytes
+  }
+
   /// Whether the kernel may read the chunk by itself: what it reads cannot be held back.
   public func mayLend(_ id: ChunkID) -> Bool {
     verification.mode != .strict || verificationState(of: id) == .ok

@@ -122,13 +122,13 @@ import Testing
       let entry = try cache.open(.chunk(sizeInBytes: 100))
       try entry.store(0..<1, of: content(100))
       cache.close(entry)
-      cache.scan { _ in }
+      try cache.scan { _ in }
       try cache.evict(.init(entry: entry.id, index: 0))
       cache.discard(entry)
     }
     do {
       let cache = try folder.openCache()
-      cache.scan { _ in }
+      try cache.scan { _ in }
     }
     #expect(try everything(in: folder.path) == before)
     #expect(folder.mode(of: folder.path) == 0o755)
@@ -145,7 +145,7 @@ import Testing
       try folder.write([1], to: "\(old)/\(file)")
     }
     let cache = try folder.openCache()
-    cache.scan { _ in }
+    try cache.scan { _ in }
     #expect(try FileManager.default.contentsOfDirectory(atPath: old) == ["notes.txt"])
   }
 

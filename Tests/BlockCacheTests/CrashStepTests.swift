@@ -19,7 +19,7 @@ import Testing
   /// closed entries, an entry that is written anew, one that is removed.
   private static func runProgram(at path: String, hook: CacheStepHook?) throws {
     let cache = try BlockCache(path: path, logger: silent, hook: hook)
-    cache.scan { _ in }
+    try cache.scan { _ in }
     let entry = try cache.open(identity)
     entry.record(eTag: "\"e\"")
     try entry.store(0..<3, of: whole)
@@ -54,7 +54,7 @@ import Testing
   private static func check(_ folder: CacheFolder, _ occasion: String) throws {
     let cache = try folder.openCache()
     var booked = 0
-    cache.scan {
+    try cache.scan {
       booked += $0.overheadInBytes + $0.segments.reduce(0) { $0 + $1.allocatedInBytes }
     }
     let onDisk = try folder.files().reduce(0) {

@@ -20,13 +20,13 @@ import Testing
   }
 
   @Test(
-    "A directory deleted under the cache is made anew with the next entry", arguments: [0, 1, 2])
+    "What is deleted of our folder is made anew with the next entry", arguments: [0, 1, 2])
   func deletedDirectory(what: Int) throws {
     let folder = try CacheFolder()
     let cache = try folder.openCache()
     let open = try cache.open(identity)
     try open.store(0..<20, of: whole)
-    let gone = [folder.path, folder.chunkFolder, "\(folder.ownFolder)/lock"][what]
+    let gone = [folder.ownFolder, folder.chunkFolder, "\(folder.ownFolder)/lock"][what]
     try FileManager.default.removeItem(atPath: gone)
     #expect(try open.bytes(0..<1000) == Array(whole[..<1000]), "what is open can be read")
     let other = try cache.open(.chunk(sizeInBytes: 100, key: "other"))
@@ -43,11 +43,57 @@ import Testing
     cache.close(other)
   }
 
+  @Test("The directory that the user named is not made anew, and another in its place is not used")
+  func deletedParent() throws {
+    let folder = try CacheFolder()
+    let cache = try folder.openCache()
+    let moved = folder.path + ".moved"
+    #expect(rename(folder.path, moved) == 0)
+    for isOther in [false, true] {
+      if isOther { mkdir(folder.path, 0o700) }
+      #expect {
+        _ = try cache.open(identity)
+      } throws: {
+        "\($0)".contains(isOther ? "is another directory now" : "does not exist any more")
+      }
+      #expect(throws: BlockCacheError.self) { try cache.probe() }
+      #expect(throws: BlockCacheError.self, "what it holds is unknown") { try cache.scan { _ in } }
+      #expect(cache.roomInBytes() == nil)
+      #expect(access(folder.path, F_OK) == (isOther ? 0 : -1))
+      #expect(access(folder.ownFolder, F_OK) == -1)
+    }
+    #expect(rmdir(folder.path) == 0 && rename(moved, folder.path) == 0)
+    try untilFree { () throws(BlockCacheError) in try cache.probe() }
+    cache.close(try cache.open(identity))
+  }
+
+  @Test("What is evicted while the directory is away is punched once it is back")
+  func evictionWhileAway() throws {
+    let folder = try CacheFolder()
+    let cache = try folder.openCache()
+    let entry = try cache.open(identity)
+    try entry.store(0..<20, of: whole)
+    let segment = Segment(entry: entry.id, index: 0)
+    cache.close(entry)
+    let data = try folder.file(endingIn: ".data")
+    let moved = folder.path + ".moved"
+    #expect(rename(folder.path, moved) == 0)
+    #expect(throws: BlockCacheError.self) { try cache.probe() }
+    #expect(throws: BlockCacheError.self) { try cache.evict(segment) }
+    #expect(!cache.removeIfIdle(segment.entry))
+    #expect(rename(moved, folder.path) == 0)
+    try untilFree { () throws(BlockCacheError) in try cache.probe() }
+    try cache.evict(segment)
+    #expect(folder.allocatedInBytes(data) <= 6 * blockSize)
+    #expect(cache.removeIfIdle(segment.entry))
+    #expect(try folder.files() == [])
+  }
+
   @Test("A directory that another mount has taken meanwhile is not used")
   func takenDirectory() throws {
     let folder = try CacheFolder()
     let cache = try folder.openCache()
-    try FileManager.default.removeItem(atPath: folder.path)
+    try FileManager.default.removeItem(atPath: folder.ownFolder)
     do {
       let second = try folder.openCache()
       #expect(throws: BlockCacheError.self) { _ = try cache.open(identity) }
@@ -260,7 +306,7 @@ import Testing
     try folder.overwrite(file, at: 0, with: header)
     let cache = try folder.openCache()
     var found = 0
-    cache.scan { _ in found += 1 }
+    try cache.scan { _ in found += 1 }
     #expect(found == 0)
     #expect(try folder.files() == [])
     #expect(access(old, F_OK) != 0)

@@ -47,7 +47,7 @@ struct ForeignReaderTests {
     try fill()
     var found = 0
     let cache = try cache()
-    cache.scan { _ in found += 1 }
+    try cache.scan { _ in found += 1 }
     #expect(found == 1)
     let entry = try cache.open(identity)
     #expect(!entry.isWhollyChecked)
@@ -65,7 +65,7 @@ struct ForeignReaderTests {
     let cache = try cache()
     if isOpenedBeforeTheScan { #expect(try cache.open(identity).presentBlocks.isEmpty) }
     var found = 0
-    cache.scan { _ in found += 1 }
+    try cache.scan { _ in found += 1 }
     #expect(found == 0)
     let entry = try cache.open(identity)
     #expect(entry.presentBlocks.isEmpty)

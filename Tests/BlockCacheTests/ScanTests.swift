@@ -12,7 +12,7 @@ import Testing
   private func scan(_ folder: CacheFolder) throws -> [BlockCache.Found] {
     let cache = try folder.openCache()
     var found: [BlockCache.Found] = []
-    cache.scan { found.append($0) }
+    try cache.scan { found.append($0) }
     return found
   }
 
@@ -46,7 +46,7 @@ import Testing
     usleep(20_000)
     cache.close(again)
     var found: [EntryID] = []
-    cache.scan { found.append($0.entry) }
+    try cache.scan { found.append($0.entry) }
     #expect(found.count == 3)
     #expect(found.first == cache.find(.chunk(sizeInBytes: whole.count, key: "b")))
   }
@@ -118,7 +118,7 @@ import Testing
     let cache = try folder.openCache()
     let entry = try cache.open(identity)
     try entry.put(whole[..<100], at: 0)
-    cache.scan { _ in }
+    try cache.scan { _ in }
     let again = try cache.open(identity)
     #expect(folder.allocatedInBytes(try folder.file(endingIn: ".data")) <= 4 * blockSize)
     #expect(try again.bytes(0..<100) == Array(whole[..<100]), "what was written since stays")
@@ -133,7 +133,7 @@ import Testing
     let entry = try cache.open(identity)
     try entry.put(whole[..<100], at: 0)
     var found = 0
-    cache.scan { _ in found += 1 }
+    try cache.scan { _ in found += 1 }
     #expect(found == 0)
     #expect(try folder.files().count == 2)
     #expect(try entry.bytes(0..<100) == Array(whole[..<100]))

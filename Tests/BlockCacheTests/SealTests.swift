@@ -45,7 +45,7 @@ import Testing
         if isOtherStored { try entry.store(0..<1, of: other) }
       }
       let cache = try folder.openCache()
-      cache.scan { _ in }
+      try cache.scan { _ in }
       #expect(cache.isVerified(identity) == !isOtherStored)
       #expect(try cache.open(identity).isVerified == !isOtherStored)
       #expect(cache.isVerified(identity) == !isOtherStored)

@@ -273,7 +273,7 @@ import Testing
     try await run { rig, store, _, log, folder in
       let file = try await rig.open("chunk")
       _ = try await rig.read(file, 0, 1 << 20)
-      try FileManager.default.removeItem(atPath: folder.path)
+      try FileManager.default.removeItem(atPath: "\(folder.path)/inventoryfs-cache")
       try await rig.check(chunk)
       try await rig.check(other)
       rig.fileSystem.close(file)

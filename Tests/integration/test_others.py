@@ -1,11 +1,10 @@
-"""What is not the program's own: mounts of other programs, other namespaces, the automounter, files beside the cache."""
+"""What is not the program's own: mounts of other programs, other namespaces, the automounter."""
 
 import contextlib
 import os
 import pathlib
 import shutil
 import signal
-import stat
 import subprocess
 
 import pytest
@@ -15,73 +14,6 @@ from harness.lab import needs_root
 from harness.processes import wait_until
 
 pytestmark = needs_root
-
-
-# Files beside the cache
-
-def put_odd_files(folder):
-    """Files and folders of somebody else, with names that a careless program would take for its own."""
-    for name in ("chunks-vendor", "chunks-v1", "chunks-v3-crc32c", "chunks-v2-crc32.bak", "data", "inventoryfs"):
-        (folder / name).mkdir()
-        for file in ("f", "0f" * 16 + ".data", "0f" * 16 + ".index", "probe"):
-            (folder / name / file).write_text("mine")
-    for name in ("lock", "CACHEDIR.TAG", "probe", "notes.txt", ".hidden", "x.data", "pid"):
-        (folder / name).write_text("mine")
-    (folder / "link").symlink_to("/etc/passwd")
-    (folder / "dead").symlink_to("nowhere")
-    os.mkfifo(folder / "pipe")
-    (folder / "unreadable").write_text("mine")
-    (folder / "unreadable").chmod(0)
-
-
-def everything(folder, but):
-    """Mode, times and content of all that lies in a folder, without what lies below `but`."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if but in path.parents or path == but:
-            continue
-        info = path.lstat()
-        text = path.read_bytes() if stat.S_ISREG(info.st_mode) else None
-        found[path] = (info.st_mode, info.st_mtime_ns, info.st_size if text is not None else None, text)
-    return found
-
-
-def test_files_beside_the_cache_stay_as_they_are(lab, seaweedfs, csv_inventory):
-    folder = lab.folder / "cache"
-    folder.mkdir()
-    put_odd_files(folder)
-    own = folder / "inventoryfs-cache"
-    before = everything(folder, own)
-    options = ["--cache-size", "16MiB", "--verify", "off"]
-
-    mount = lab.mount(csv_inventory.url, *options, endpoint=seaweedfs.endpoint)
-    for name, path in csv_inventory.chunks.items():
-        assert (mount.data / name).read_bytes() == pathlib.Path(path).read_bytes()
-    # 24 MiB through a cache of 16: something was evicted.
-    assert sum(mount.cached_bytes(name) for name in csv_inventory.chunks) < 16 << 20
-    mount.kill()
-    assert everything(folder, own) == before
-
-    # A version of the format that nobody reads any more, and a file of somebody else in it.
-    old = own / "chunks-v1-crc32"
-    old.mkdir()
-    for name in ("0f" * 16 + ".data", "0f" * 16 + ".index", "notes.txt"):
-        (old / name).write_text("x")
-    mount = lab.mount(csv_inventory.url, *options, endpoint=seaweedfs.endpoint)
-    wait_until(lambda: os.listdir(old) == ["notes.txt"], "the old format's files to go")
-    mount.unmount()
-    assert everything(folder, own) == before
-
-
-def test_a_folder_of_the_caches_name_that_is_not_ours_is_refused(lab, seaweedfs, csv_inventory):
-    own = lab.folder / "cache" / "inventoryfs-cache"
-    own.mkdir(parents=True)
-    (own / "lock").write_text("mine")
-    result = lab.inventoryfs("mount", csv_inventory.url, lab.mountpoint(), "--cache-dir", lab.folder / "cache",
-                             "--endpoint-url", seaweedfs.endpoint)
-    assert result.returncode == 1
-    assert f"{own}: has files, but no CACHEDIR.TAG of inventoryfs" in result.stderr and "--cache-dir" in result.stderr
-    assert [(path.name, path.read_text()) for path in own.iterdir()] == [("lock", "mine")]
 
 
 # Mounts of other programs
