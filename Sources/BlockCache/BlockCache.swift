@@ -307,8 +307,8 @@ public final class BlockCache: Sendable {
   /// way it reclaims leftovers of a crash: files without their other half, invalid indexes, space
   /// that no index names.
   ///
-  /// - Throws: `BlockCacheError` when the entries cannot be listed, so that it is not known what the
-  ///   cache holds.
+  /// - Throws: `BlockCacheError` when the entries cannot be listed, so that it is not known what
+  ///   the cache holds.
   public func scan(_ adopt: (Found) -> Void) throws(BlockCacheError) {
     var names: [(name: String, lastUse: timespec)] = []
     var hasData: Set<String> = []

@@ -209,7 +209,9 @@ final class CacheDirectory: Sendable {
   private static func openParent(
     _ directory: String, expecting known: FolderIdentity?
   ) throws(BlockCacheError) -> OwnedDescriptor {
-    guard let known else { return try openFolder(directory, in: AT_FDCWD, flags: 0, path: directory) }
+    guard let known else {
+      return try openFolder(directory, in: AT_FDCWD, flags: 0, path: directory)
+    }
     let remedy =
       "mount its file system there again, or mount the inventory again for a new cache"
     let raw = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
@@ -308,8 +310,8 @@ final class CacheDirectory: Sendable {
     return lock
   }
 
-  /// Opens the lock's file, and makes it where it is missing. What is not a file of ours is not even
-  /// opened, because that wakes a process that waits at a pipe.
+  /// Opens the lock's file, and makes it where it is missing. What is not a file of ours is not
+  /// even opened, because that wakes a process that waits at a pipe.
   private static func openLock(
     _ root: borrowing OwnedDescriptor, path: String
   ) throws(BlockCacheError) -> OwnedDescriptor {

@@ -22,8 +22,8 @@ enum CacheTag {
     case missing
     /// The whole text.
     case whole
-    /// A file that a crash of this program may have left: a beginning of the text, in a regular file
-    /// of ours that has no other name.
+    /// A file that a crash of this program may have left: a beginning of the text, in a regular
+    /// file of ours that has no other name.
     case leftover
     case foreign
   }

@@ -64,8 +64,8 @@ struct OwnedDescriptor: ~Copyable {
 }
 
 extension stat {
-  /// Whether this is a regular file with at most one name. What is written into a file with a second
-  /// name (hard link), such as a backup's, changes that too.
+  /// Whether this is a regular file with at most one name. What is written into a file with a
+  /// second name (hard link), such as a backup's, changes that too.
   var isPlainFile: Bool { isRegularFile && st_nlink <= 1 }
 
   var isRegularFile: Bool { st_mode & S_IFMT == S_IFREG }

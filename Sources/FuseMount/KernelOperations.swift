@@ -199,10 +199,11 @@ private func readDirectory(
 
 /// Handles `df` and `statvfs`.
 ///
-/// The file system has no blocks and no inodes, as those of the kernel itself (proc, sysfs). With the
-/// chunks' sizes as its blocks, all of them in use because nothing can be written, it would be 100 %
-/// full, and what watches disks would report that; free space would be an invention. So `df` leaves
-/// the mount out unless it is named or all file systems are asked for, and shows no percentage.
+/// The file system has no blocks and no inodes, as those of the kernel itself (proc, sysfs). With
+/// the chunks' sizes as its blocks, all of them in use because nothing can be written, it would be
+/// 100 % full, and what watches disks would report that; free space would be an invention. So `df`
+/// leaves the mount out unless it is named or all file systems are asked for, and shows no
+/// percentage.
 private func getStatistics(_ raw: fuse_req_t?, _: fuse_ino_t) {
   guard let raw, let context = OperationContext.from(raw) else { return }
   var statistics = statvfs()

@@ -44,7 +44,7 @@ extension FetchCoordinator {
     let (known, fits) = state.withLock { state in
       (state.planner.verificationState(of: id), fitsCache(chunk, state))
     }
-    if let known, known != .pending { return known }
+    if let known, known == .ok || known == .failed { return known }
     guard fits else { return .tooLarge }
     return known ?? (cache.isVerified(reference.identity) ? .ok : .pending)
   }

@@ -30,8 +30,8 @@ enum Gauge: String, CaseIterable {
   /// Bytes that the cache takes on disk, including blocks about to be written and blocks being
   /// evicted. A query waits until the entries of earlier mounts are known.
   case cacheBytes = "user.inventoryfs.cache_bytes"
-  /// Bytes that the cache may take: as many as the user set, or fewer while the disk has no room for
-  /// those.
+  /// Bytes that the cache may take: as many as the user set, or fewer while the disk has no room
+  /// for those.
   case cacheSize = "user.inventoryfs.cache_size"
 }
 
