@@ -181,6 +181,7 @@ final class CacheDirectory: Sendable {
 
   /// Whether this is still the directory at `path`, and has its chunk folder and lock.
   var isInPlace: Bool {
+    _ = hook?(.findFolder)
     var (folder, named, file) = (stat(), stat(), stat())
     guard fstat(chunks.raw, &folder) == 0,
       stat("\(path)/\(Self.chunkFolderName)", &named) == 0,

@@ -10,6 +10,9 @@ package enum CacheStep: Sendable, CaseIterable {
   case clearEntries, punch
   case removeIndex, removeData
   case writeProbe
+  /// Looking whether the folder is still in its place, and asking who has a data file open. Their
+  /// errors are ignored.
+  case findFolder, findUsers
 }
 
 /// A hook for tests, which have no failing disk: it is called before each step, and the step fails

@@ -171,7 +171,8 @@ final class EntryFiles: Sendable {
   /// mapping made through it, which outlives both the handle and the mount. Nil where the file
   /// system cannot tell.
   func isDataOpenElsewhere() -> Bool? {
-    switch inventoryfs_is_open_elsewhere(data.raw) {
+    _ = hook?(.findUsers)
+    return switch inventoryfs_is_open_elsewhere(data.raw) {
     case 0: false
     case 1: true
     default: nil

@@ -225,7 +225,7 @@ import Testing
     let (index, bytes) = (try folder.bytes(of: file), try folder.bytes(of: data))
     let blockCount = 3
     for place in index.indices {
-      if place <= 4096 {
+      if place <= IndexFormat.headerSizeInBytes {
         // With its header wrong the entry was removed as a whole.
         try folder.write(bytes, to: data)
         try folder.write(index, to: file)
@@ -233,11 +233,11 @@ import Testing
       try folder.overwrite(file, at: place, with: [index[place] ^ 1 << UInt8(place % 8)])
       let cache = try folder.openCache()
       let entry = try cache.open(Self.otherIdentity)
-      if place < 4096 {
+      if place < IndexFormat.headerSizeInBytes {
         #expect(entry.presentBlocks.isEmpty, "byte \(place)")
         #expect(entry.eTag == nil, "byte \(place)")
       } else {
-        let lost = (place - 4096) / 8
+        let lost = (place - IndexFormat.headerSizeInBytes) / 8
         #expect(entry.presentBlocks.count == blockCount - 1, "byte \(place)")
         #expect(!entry.presentBlocks.contains(lost), "byte \(place)")
         try folder.overwrite(file, at: place, with: [index[place]])

@@ -1,6 +1,7 @@
-import BlockCache
 import Blocks
 import Testing
+
+@testable import BlockCache
 
 /// What is on disk may be anything after a crash: it is absent or right, never wrong.
 @Suite struct DamageTests {
@@ -24,8 +25,10 @@ import Testing
     let data = try folder.file(endingIn: ".data")
     let index = try folder.bytes(of: file)
     let dataBytes = try folder.bytes(of: data)
+    let headerSize = IndexFormat.headerSizeInBytes
     let places =
-      Array(0..<100) + Array(stride(from: 100, to: 4088, by: 61)) + Array(4088..<index.count)
+      Array(0..<100) + Array(stride(from: 100, to: headerSize, by: 61))
+      + Array(headerSize - 8..<index.count)
     for place in places {
       var damaged = index
       damaged[place] ^= 0x10
@@ -34,11 +37,11 @@ import Testing
       let cache = try folder.openCache()
       let entry = try cache.open(identity)
       let missing = (0..<3).filter { !entry.presentBlocks.contains($0) }
-      if place < 4096 {
+      if place < headerSize {
         #expect(missing == [0, 1, 2], "byte \(place) of the header")
         #expect(entry.eTag == nil)
       } else {
-        #expect(missing == [(place - 4096) / 8], "byte \(place)")
+        #expect(missing == [(place - headerSize) / 8], "byte \(place)")
         #expect(entry.eTag == "\"e\"")
       }
       for block in 0..<3 where entry.presentBlocks.contains(block) {

@@ -299,10 +299,11 @@ import Testing
     try folder.write(whole, to: "\(old)/\(String(repeating: "ab", count: 16)).data")
     let file = try folder.file(endingIn: ".index")
     // A later version's header: whole, its checksum right.
-    var header = Array(try folder.bytes(of: file)[..<4096])
+    let end = IndexFormat.headerSizeInBytes
+    var header = Array(try folder.bytes(of: file)[..<end])
     header[8] = UInt8(IndexFormat.version + 1)
-    let checksum = header[..<4092].withUnsafeBytes { BlockChecksum(of: $0).value }
-    withUnsafeBytes(of: checksum.littleEndian) { header.replaceSubrange(4092..<4096, with: $0) }
+    let checksum = header[..<(end - 4)].withUnsafeBytes { BlockChecksum(of: $0).value }
+    withUnsafeBytes(of: checksum.littleEndian) { header.replaceSubrange(end - 4..<end, with: $0) }
     try folder.overwrite(file, at: 0, with: header)
     let cache = try folder.openCache()
     var found = 0

@@ -139,4 +139,21 @@ import Testing
     #expect(try entry.bytes(0..<100) == Array(whole[..<100]))
     #expect(log.messages == [], "and is no leftover")
   }
+
+  @Test("A small chunk takes one unit for its index, and little for its files")
+  func smallOverhead() throws {
+    let folder = try CacheFolder()
+    let cache = try folder.openCache()
+    for size in [1, 4096, 65536, 368 * blockSize] {
+      let identity = CacheIdentity.chunk(sizeInBytes: size)
+      let entry = try cache.open(identity)
+      try entry.store(0..<1, of: content(min(size, blockSize)))
+      let index = try folder.file(endingIn: ".index")
+      #expect(folder.allocatedInBytes(index) == 4096)
+      #expect(folder.allocatedInBytes(index) <= entry.overheadInBytes)
+      if size <= blockSize { #expect(entry.overheadInBytes <= 4096 + 2048) }
+      cache.close(entry)
+      cache.discard(entry)
+    }
+  }
 }

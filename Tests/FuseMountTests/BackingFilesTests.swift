@@ -1,5 +1,7 @@
+import Dispatch
 import Glibc
 import InventoryFileSystem
+import Locks
 import Posix
 import TestSupport
 import Testing
@@ -89,6 +91,37 @@ import Testing
     backing.closed(manifest)
     backing.closed(try open())
     #expect(device.counts == CountingDevice.Counts())
+  }
+
+  @Test("A file whose registration takes long keeps nobody from opening another")
+  func slowRegistration() throws {
+    let (a, second, b) = (try open(16), try open(16), try open(17))
+    let (isKept, mayGoOn) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+    device.willOpen.withLock { willOpen in
+      willOpen = {
+        isKept.signal()
+        _ = mayGoOn.wait(timeout: .now() + 60)
+      }
+    }
+    let ids = Lock<[UInt32?]>([])
+    let slow = PosixThread(named: "slow") { [backing] in
+      let id = backing.opened(a)
+      ids.withLock { $0.append(id) }
+    }
+    #expect(isKept.wait(timeout: .now() + 60) == .success)
+    device.willOpen.withLock { $0 = {} }
+    let follower = PosixThread(named: "follower") { [backing] in
+      let id = backing.opened(second)
+      ids.withLock { $0.append(id) }
+    }
+    #expect(backing.opened(b) == 1)
+    #expect(ids.withLock { $0.isEmpty }, "the first is not through")
+    mayGoOn.signal()
+    slow?.join()
+    follower?.join()
+    #expect(ids.withLock { $0 } == [2, 2], "the second open of a file follows the first")
+    for file in [a, second, b] { backing.closed(file) }
+    #expect(device.counts == CountingDevice.Counts(opened: 2, closed: 2))
   }
 
   @Test("Whichever threads open and release a file, what they are given is registered meanwhile")

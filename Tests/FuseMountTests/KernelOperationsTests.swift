@@ -575,6 +575,8 @@ final class CountingDevice: BackingDevice {
   let isOn = Lock(true)
   /// Whether the kernel takes the next file.
   let takesFiles = Lock(true)
+  /// Called before a file is registered.
+  let willOpen = Lock<@Sendable () -> Void>({})
   private let state = Lock((counts: Counts(), live: Set<UInt32>()))
 
   var counts: Counts { state.withLock { $0.counts } }
@@ -586,6 +588,7 @@ final class CountingDevice: BackingDevice {
 
   func openBacking(_ file: Int32) -> UInt32? {
     #expect(fcntl(file, F_GETFD) >= 0, "an open descriptor")
+    willOpen.withLock { $0 }()
     guard takesFiles.withLock({ $0 }) else { return nil }
     return state.withLock { state in
       state.counts.opened += 1

@@ -142,6 +142,54 @@ import Testing
     }
   }
 
+  @Test("Looking for the cache's folder keeps only those who need it")
+  func findingTheFolder() async throws {
+    try await run(.findFolder, [chunk, other]) { rig, gate in
+      let file = try await rig.open("chunk")
+      gate.close()
+      let opened = rig.openElsewhere("other")
+      try await until { gate.isHolding }
+      // The disk's room is looked at before the next request.
+      try rig.clock.advance(by: .seconds(2))
+      let piece = try await rig.read(file, 5_000_000, 4096)
+      #expect(piece == Array(chunk.bytes[5_000_000..<5_004_096]))
+      #expect(gate.isHolding)
+      gate.open()
+      rig.fileSystem.close(try await opened.value)
+      rig.fileSystem.close(file)
+    }
+  }
+
+  @Test("Asking who has a chunk's file open keeps only those who open that chunk")
+  func findingUsers() async throws {
+    try await run(.findUsers, [chunk, other]) { rig, gate in
+      try await rig.check(chunk)
+      try await rig.check(other)
+      let (file, second) = (try await rig.open("chunk"), try await rig.open("other"))
+      gate.close()
+      let lent = Task.detached(executorPreference: OwnQueue()) { rig.fileSystem.lend(file) }
+      try await until { gate.isHolding }
+      #expect(try await rig.read(file, 0, 4096) == Array(chunk.bytes[..<4096]))
+      #expect(rig.fileSystem.lend(second) != nil)
+      rig.fileSystem.takeBack(second)
+      #expect(gate.isHolding)
+      gate.open()
+      #expect(await lent.value != nil)
+      // The end of a loan asks too.
+      gate.close()
+      let takenBack = Task.detached(executorPreference: OwnQueue()) {
+        rig.fileSystem.takeBack(file)
+      }
+      try await until { gate.isHolding }
+      #expect(try await rig.read(second, 0, 4096) == Array(other.bytes[..<4096]))
+      #expect(gate.isHolding)
+      gate.open()
+      await takenBack.value
+      rig.fileSystem.close(file)
+      rig.fileSystem.close(second)
+    }
+  }
+
   @Test(
     "Whatever step of the cache hangs, who waits for the store is told in time",
     arguments: [CacheStep.readData, .writeData, .punch, .openFiles])
