@@ -92,7 +92,11 @@ final class CacheDirectory: Sendable {
 
   /// The names in the chunk folder.
   func listChunkFolder() throws(BlockCacheError) -> [String] {
-    try chunks.listNames(path: "\(path)/\(Self.chunkFolderName)")
+    let path = "\(path)/\(Self.chunkFolderName)"
+    if let code = hook?(.listEntries) {
+      throw .system(operation: "list", path: path, code)
+    }
+    return try chunks.listNames(path: path)
   }
 
   /// Removes our files in the chunk folders of other versions of the format, and of other

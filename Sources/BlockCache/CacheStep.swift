@@ -10,6 +10,7 @@ package enum CacheStep: Sendable, CaseIterable {
   case clearEntries, punch
   case removeIndex, removeData
   case writeProbe
+  case listEntries
   /// Looking whether the folder is still in its place, and asking who has a data file open. Their
   /// errors are ignored.
   case findFolder, findUsers

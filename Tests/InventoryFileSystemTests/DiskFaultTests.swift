@@ -123,6 +123,40 @@ import Testing
     }
   }
 
+  @Test("A cache that cannot be listed is not taken for an empty one")
+  func failingList() async throws {
+    let (disk, log, folder) = (Disk(), LogRecorder(), try CacheFolder())
+    let store = ScriptedStore()
+    store.put([chunk, third])
+    func mount() throws -> Rig {
+      try Rig(
+        store.connect(), [chunk, third], cachePath: folder.path, hook: disk.hook,
+        logger: log.logger)
+    }
+    func cacheBytes(_ rig: Rig) throws -> Int {
+      let value = try rig.fileSystem.attribute("user.inventoryfs.cache_bytes", of: .root)
+      return Int(String(decoding: value, as: UTF8.self)) ?? 0
+    }
+    let used: Int
+    do {
+      let rig = try mount()
+      try await rig.check(chunk)
+      used = try cacheBytes(rig)
+      #expect(used >= chunk.bytes.count)
+      rig.fileSystem.shutDown()
+    }
+    disk.fail([.listEntries])
+    let rig = try mount()
+    defer { rig.fileSystem.shutDown() }
+    let warnings = try await warnings(in: log)
+    #expect(warnings.count == 1 && warnings[0].contains("cannot list"), "\(warnings)")
+    // More than memory keeps.
+    for _ in 0..<2 { try await rig.check(third) }
+    #expect(store.bytesRequestedTwice(forKey: third.key) > 0, "nothing is stored beside it")
+    try await mend(disk, rig, store, log)
+    #expect(try cacheBytes(rig) >= used, "what the earlier run left is counted")
+  }
+
   private func verified(_ rig: Rig) throws -> String {
     let value = try rig.fileSystem.attribute("user.inventoryfs.verified", of: try rig.node("chunk"))
     return String(decoding: value, as: UTF8.self)
