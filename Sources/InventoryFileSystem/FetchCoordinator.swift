@@ -81,7 +81,7 @@ final class FetchCoordinator: Sendable {
     } catch {
       // Until the entries can be listed, nothing is stored beside them.
       state.withLock { $0.disk.isScanDue = true }
-      cachingFailed("\(error)")
+      cachingFailed(error)
     }
     checkRoom()
     perform { state in
