@@ -67,7 +67,7 @@ let package = Package(
     systemLibrary("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
 
     target("Digests", ["CCrypto"]),
-    target("Posix", ["CLinux", "Locks"]),
+    target("Posix", ["CLinux", "Locks", system]),
     target("Locks"),
     target("PrintableText"),
     target("Blocks"),

@@ -137,6 +137,11 @@ public struct SharedFiles: Sendable {
       case .tooLarge:
         throw .unreadableFile(
           path: path, reason: "the file is larger than \(maximumSizeInBytes) bytes")
+      case .silent, .notRegular:
+        throw .unreadableFile(
+          path: path,
+          reason: "no byte came within \(WholeFile.usualTimeLimit.roundedText); it may be a pipe that "
+            + "nobody writes to, or its file system does not respond")
       }
     }
   }

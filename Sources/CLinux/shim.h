@@ -48,11 +48,16 @@ static inline void inventoryfs_close_from(posix_spawn_file_actions_t *actions, i
 // descriptor or -1.
 static inline int inventoryfs_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 
-// umount2(2) takes its flags from an enumeration that Swift does not import as integers. Returns 0
-// or an errno.
+// umount2(2) takes its flags from an enumeration that Swift does not import as integers. A symbolic
+// link is not followed: the path was resolved before. Returns 0 or an errno.
 static inline int inventoryfs_unmount(const char *path, int lazily) {
-  return umount2(path, lazily ? MNT_DETACH : 0) == 0 ? 0 : errno;
+  return umount2(path, UMOUNT_NOFOLLOW | (lazily ? MNT_DETACH : 0)) == 0 ? 0 : errno;
 }
+
+// memfd_create(2) is hidden. A file in memory, closed by exec; flag 1 is MFD_CLOEXEC. Returns a
+// descriptor or -1.
+int memfd_create(const char *name, unsigned int flags);
+static inline int inventoryfs_memory_file(const char *name) { return memfd_create(name, 1); }
 
 // mount(2) takes its flags from an enumeration too. For a mount that only reads. Returns 0 or an
 // errno.

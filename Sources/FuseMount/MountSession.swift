@@ -46,6 +46,8 @@ public final class MountSession: Sendable {
 
   /// Mounts the file system. It replies to requests once `serve` has started its threads.
   ///
+  /// It must be called in `Mountpoint.claiming`.
+  ///
   /// - Parameter giveUp: ends the process at once. It is called when threads do not end in time, so
   ///   that their memory cannot be freed; the cache tolerates an end at any moment.
   public init(
@@ -80,23 +82,34 @@ public final class MountSession: Sendable {
         Unmanaged.passUnretained(context).toOpaque())
     }
     guard let raw = session.result else {
-      if device != nil { try? Mountpoint.detach(mountpoint, lazily: true) }
+      if device != nil { try? Mountpoint.remove(mountpoint, lazily: true) }
       throw .fuseRefused(path: options.mountpoint, detail: session.detail)
     }
     self.session = raw
     if let device {
       if device.attach(to: raw) {
-        mountedDevice = MountTable()?.topmost(at: mountpoint)?.device
+        mountedDevice = Self.mountedDevice(fuse_session_fd(raw), at: mountpoint)
         return
       }
-      try? Mountpoint.detach(mountpoint, lazily: true)
+      try? Mountpoint.remove(mountpoint, lazily: true)
     }
     let mounted = LibfuseLog.collect { fuse_session_mount(raw, options.mountpoint) }
     guard mounted.result == 0 else {
       fuse_session_destroy(raw)
-      throw .fuseRefused(path: options.mountpoint, detail: mounted.detail)
+      let obstacle = MountObstacle.found().map { "\($0) (\(mounted.detail))" }
+      throw .fuseRefused(path: options.mountpoint, detail: obstacle ?? mounted.detail)
     }
-    mountedDevice = MountTable()?.topmost(at: mountpoint)?.device
+    mountedDevice = Self.mountedDevice(fuse_session_fd(raw), at: mountpoint)
+  }
+
+  /// The device of the mount that a connection serves. Where the kernel does not tell it, it is that
+  /// of the mount of ours on the path; another program may have mounted over it by now.
+  private static func mountedDevice(_ connection: Int32, at mountpoint: String) -> String? {
+    if let number = ServingProcess.statedConnection("/proc/self/fdinfo/\(connection)") {
+      return "0:\(number)"
+    }
+    let mount = MountTable()?.topmost(at: mountpoint)
+    return mount.flatMap { $0.type == Mountpoint.fileSystemType ? $0.device : nil }
   }
 
   /// Starts the threads that reply to the kernel. On failure the mount is removed.
@@ -128,7 +141,9 @@ public final class MountSession: Sendable {
     // This removes the mount if it still exists, and closes the connection: remaining readers get
     // ENOTCONN. libfuse does so for its own mounts, and does not know ours.
     if isInPlace {
-      if context.device?.isConnected == true { try? Mountpoint.detach(mountpoint, lazily: true) }
+      if context.device?.isConnected == true {
+        try? Mountpoint.detach(mountpoint, device: mountedDevice, lazily: true)
+      }
       fuse_session_unmount(session)
     }
     fuse_session_destroy(session)
@@ -176,9 +191,12 @@ public final class MountSession: Sendable {
   private func endThreads() {
     watchEnd()
     do {
-      if isInPlace { try Mountpoint.detach(mountpoint, lazily: true) }
+      if isInPlace {
+        try Mountpoint.detach(mountpoint, device: mountedDevice, lazily: true)
+      }
     } catch {
-      logger.warning("\(error)")
+      // Another process may unmount it at the same time.
+      if case .notMounted = error {} else { logger.warning("\(error)") }
     }
     // This fails reads that wait for the network.
     context.fileSystem.shutDown()
@@ -259,7 +277,9 @@ public final class MountSession: Sendable {
     }
     switch errno {
     case EACCES, EPERM: throw .fuseDeviceDenied
-    default: throw .noFuseDevice
+    case ENOENT: throw .noFuseDevice
+    case ENXIO, ENODEV: throw .noFuseModule
+    case let code: throw .fuseDeviceUnusable(errno: code)
     }
   }
 

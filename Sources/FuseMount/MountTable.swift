@@ -38,7 +38,7 @@ public struct MountTable: Sendable {
   public init?(of process: Int32? = nil) {
     let path = "/proc/\(process.map { "\($0)" } ?? "self")/mountinfo"
     // A mount takes some hundred bytes, and a kernel has at most 100,000 (fs.mount-max).
-    guard let table = try? WholeFile.read(path, limitInBytes: 1 << 30) else { return nil }
+    guard let table = try? WholeFile.read(path, limitInBytes: 1 << 30, timeLimit: nil) else { return nil }
     self.init(parsing: table)
   }
 
@@ -64,13 +64,54 @@ public struct MountTable: Sendable {
     }
   }
 
-  /// The topmost mount on exactly this path. Of two mounts on one path, one is mounted on the
-  /// other: the order of the table does not tell which, because a mount can be moved.
+  /// The mount that a program sees which opens exactly this path: of several on it the topmost, and
+  /// none that a mount on a folder above it hides.
   public func topmost(at absolutePath: String) -> Mount? {
-    let here = mounts.filter { $0.mountpoint.elementsEqual(absolutePath.utf8) }
-    return here.last { mount in
-      !here.contains { $0.parentID != nil && $0.parentID == mount.id && $0.id != mount.id }
+    let seen = mount(holding: absolutePath)
+    return seen.flatMap { $0.mountpoint.elementsEqual(absolutePath.utf8) ? $0 : nil }
+  }
+
+  /// The mount that a path without symbolic links leads into.
+  public func mount(holding absolutePath: String) -> Mount? { walk(absolutePath).last }
+
+  /// The mount that hides what is mounted on exactly this path, which is nil where nothing is, or
+  /// where it is to be seen.
+  public func mount(hiding absolutePath: String) -> (hidden: Mount, above: Mount)? {
+    let seen = walk(absolutePath)
+    guard let above = seen.last, !above.mountpoint.elementsEqual(absolutePath.utf8),
+      let hidden = mounts.last(where: { $0.mountpoint.elementsEqual(absolutePath.utf8) })
+    else { return nil }
+    return (hidden, above)
+  }
+
+  /// The mounts that the kernel enters on the way along a path, in that order. Neither the order of
+  /// the table nor the mountpoints alone tell: a mount can be moved, and a later mount on a folder
+  /// hides the mounts below it.
+  private func walk(_ absolutePath: String) -> [Mount] {
+    let path = Array(absolutePath.utf8)
+    let ids = Set(mounts.compactMap(\.id))
+    let onTheWay = mounts.filter { Self.leads(path, through: $0.mountpoint) }
+    // The first mount is on none of the table: a process in a chroot does not see the one that its
+    // root is in.
+    var next = onTheWay.filter { mount in
+      mount.parentID.map { !ids.contains($0) || $0 == mount.id } ?? true
     }
+    var entered: [Mount] = []
+    // Of the mounts on one other mount, the way leads into the first that it meets.
+    while let nearest = next.map(\.mountpoint.count).min(), entered.count <= mounts.count,
+      let mount = next.last(where: { $0.mountpoint.count == nearest })
+    {
+      entered.append(mount)
+      next = onTheWay.filter { $0.parentID != nil && $0.parentID == mount.id && $0.id != mount.id }
+    }
+    return entered
+  }
+
+  private static func leads(_ path: [UInt8], through mountpoint: [UInt8]) -> Bool {
+    guard path.starts(with: mountpoint) else { return false }
+    let slash = UInt8(ascii: "/")
+    return mountpoint.last == slash || path.count == mountpoint.count
+      || path[mountpoint.count] == slash
   }
 
   /// The mounts of a file system, by its `Mount.device`.

@@ -85,7 +85,10 @@ public final class ServingProcess: Sendable {
     return found
   }
 
-  private static func statedConnection(_ path: String) -> UInt32? {
+  /// The number of the connection that a descriptor of /dev/fuse belongs to.
+  ///
+  /// - Parameter path: `/proc/PID/fdinfo/N`.
+  static func statedConnection(_ path: String) -> UInt32? {
     guard let file = fopen(path, "re") else { return nil }
     defer { fclose(file) }
     var line = [CChar](repeating: 0, count: 256)
@@ -121,6 +124,7 @@ public struct OtherPlaces: Sendable, CustomStringConvertible {
     let process: Int32
     let name: String
     let mountpoint: String
+    let isOfKernel: Bool
   }
 
   /// Searches the mount tables of all processes that this user may inspect for places beside the
@@ -128,20 +132,25 @@ public struct OtherPlaces: Sendable, CustomStringConvertible {
   ///
   /// To be asked before an unmount: afterwards another file system may have the same device number.
   public init?(of mount: MountTable.Mount) {
-    var seen: Set<String> = [link("/proc/self/ns/mnt") ?? ""]
-    var namespaces: [Namespace] = []
+    let own = link("/proc/self/ns/mnt")
+    var found: [String: Namespace] = [:]
     for process in processes() {
       // A process may end meanwhile, or see less than others of its namespace (chroot).
-      guard let namespace = link("/proc/\(process)/ns/mnt"), !seen.contains(namespace),
+      guard let namespace = link("/proc/\(process)/ns/mnt"), namespace != own,
+        found[namespace]?.isOfKernel ?? true,
         let place = MountTable(of: process)?.places(ofDevice: mount.device).last
       else { continue }
-      seen.insert(namespace)
-      namespaces.append(
-        Namespace(
-          id: namespace, process: process, name: name(of: process), mountpoint: place.path))
+      // Threads of the kernel are processes of the first namespace, which nobody recognises it by.
+      let isOfKernel = link("/proc/\(process)/exe") == nil
+      guard found[namespace] == nil || !isOfKernel else { continue }
+      found[namespace] = Namespace(
+        id: namespace, process: process, name: name(of: process), mountpoint: place.path,
+        isOfKernel: isOfKernel)
     }
-    let here = MountTable()?.places(ofDevice: mount.device).map(\.path) ?? []
-    self.init(mountpoints: here.filter { $0 != mount.path }, namespaces: namespaces)
+    let here = MountTable()?.places(ofDevice: mount.device) ?? []
+    self.init(
+      mountpoints: here.filter { $0.id != mount.id }.map(\.path),
+      namespaces: found.values.sorted { $0.process < $1.process })
   }
 
   private init?(mountpoints: [String], namespaces: [Namespace]) {
@@ -158,6 +167,16 @@ public struct OtherPlaces: Sendable, CustomStringConvertible {
       namespaces: namespaces.filter { old in
         now.namespaces.contains { $0.id == old.id && $0.mountpoint == old.mountpoint }
       })
+  }
+
+  /// Where the serving process itself has the file system mounted, if that is in another mount
+  /// namespace than this process's, and nowhere here: then the mount here was a copy of that one.
+  /// It is a phrase such as `on /mnt/inv in its own mount namespace`.
+  public func home(of process: ServingProcess) -> String? {
+    guard mountpoints.isEmpty, let namespace = link("/proc/\(process.pid)/ns/mnt"),
+      let home = namespaces.first(where: { $0.id == namespace })
+    else { return nil }
+    return "on \(home.mountpoint) in its own mount namespace"
   }
 
   public var description: String {

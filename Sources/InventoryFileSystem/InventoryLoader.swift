@@ -209,13 +209,18 @@ public struct InventoryLoader: Sendable {
     _ path: String, limitInBytes: Int, expected: String
   ) throws(InventoryLoadError) -> [UInt8] {
     do {
-      return try WholeFile.read(path, limitInBytes: limitInBytes)
+      return try WholeFile.read(path, limitInBytes: limitInBytes, mustBeRegular: true)
     } catch {
       switch error {
       case .system(let code):
         throw .file(path: path, "\(Errno(rawValue: code)); expected \(expected)")
       case .tooLarge:
         throw .file(path: path, "larger than \(limitInBytes) bytes; expected \(expected)")
+      case .notRegular:
+        throw .file(
+          path: path, "a pipe or a device; expected a regular file, which is \(expected)")
+      case .silent:
+        throw .file(path: path, "its file system does not respond; expected \(expected)")
       }
     }
   }

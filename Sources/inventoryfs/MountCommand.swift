@@ -177,6 +177,7 @@ struct MountCommand: ParsableCommand {
     guard !source.isEmpty else { throw ValidationError("<source> is empty") }
     guard !mountpoint.isEmpty else { throw ValidationError("<mountpoint> is empty") }
     guard resources.cacheDir != "" else { throw ValidationError("--cache-dir is empty") }
+    guard process.logFile != "" else { throw ValidationError("--log-file is empty") }
     guard !mountpoint.lowercased().hasPrefix("s3://") else {
       throw ValidationError(
         "<mountpoint> is an s3:// URL; the source comes first, then the directory")

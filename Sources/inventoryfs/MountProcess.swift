@@ -49,33 +49,35 @@ final class MountProcess {
         "the limit of open files is \(DescriptorShortage.softLimit), and at least \(DescriptorPlan.smallestLimit) are needed; raise the hard limit ('ulimit -Hn', LimitNOFILE= of a systemd unit)"
       )
     }
-    let logFile = try openLogFile()
+    // The log file is created only where the mountpoint is in order: it may be inside.
+    let prepared = try failing { try Mountpoint.prepare(flags.mountpoint) }
+    let mountpoint = prepared.path
+    let logFile = try openLogFile(mountpoint: mountpoint)
     if let logFile {
       output.redirect(
         to: flags.process.foreground ? .file(logFile) : .standardErrorAndFile(logFile))
     }
-
     let memory = try planMemory()
-    let prepared = try failing { try Mountpoint.prepare(flags.mountpoint) }
-    let mountpoint = prepared.path
     let fileSystem = try makeFileSystem(mountpoint: mountpoint, memory)
     termination.startMounting()
     let session: MountSession
     do {
       // The stale mount is removed only now, so that a failure above leaves the mountpoint
       // unchanged.
-      if let source = try Mountpoint.clear(prepared) {
-        logger.notice(
-          "\(mountpoint): removed the stale mount of \(source), whose process has ended"
-        )
+      session = try Mountpoint.claiming(mountpoint) { () throws(MountError) in
+        if let source = try Mountpoint.clear(prepared) {
+          logger.notice(
+            "\(mountpoint): removed the stale mount of \(source), whose process has ended"
+          )
+        }
+        return try MountSession(
+          fileSystem,
+          MountOptions(
+            mountpoint: mountpoint, source: fileSystem.inventory.source,
+            allowOther: flags.files.allowOther,
+            maxBackground: max(16, min(64, flags.resources.maxConnections))),
+          logger: logger, giveUp: { _exit(EXIT_FAILURE) })
       }
-      session = try MountSession(
-        fileSystem,
-        MountOptions(
-          mountpoint: mountpoint, source: fileSystem.inventory.source,
-          allowOther: flags.files.allowOther,
-          maxBackground: max(16, min(64, flags.resources.maxConnections))),
-        logger: logger, giveUp: { _exit(EXIT_FAILURE) })
       try session.serve()
     } catch {
       fileSystem.shutDown()
@@ -116,6 +118,7 @@ final class MountProcess {
       fileMode: flags.files.fileMode.bits, directoryMode: flags.files.dirMode.bits)
     switch try failing({ try InventorySource(flags.source) }) {
     case .file(let path):
+      try UserPath(path, option: "<source>").requireAnswer()
       warnOfIdleFlags()
       let inventory = try failing { try loader.load(path) }
       guard case .folder(let folder) = inventory.place else {
@@ -242,8 +245,9 @@ final class MountProcess {
         try DefaultCacheFolder.path(
           forMountpoint: mountpoint, environment: Self.environment())
       }
+    try UserPath(path, option: "--cache-dir").requireAnswer()
     // Each access to such a cache would be a request to the mount itself.
-    guard !FilePath(path).lexicallyNormalized().starts(with: FilePath(mountpoint)) else {
+    guard !UserPath(path, option: "--cache-dir").isInside(mountpoint) else {
       throw Failure(
         "cache directory \(path) is inside the mountpoint \(mountpoint); set --cache-dir to another"
       )
@@ -299,13 +303,21 @@ final class MountProcess {
     { [logger] line in logger.trace("\(line())") }
   }
 
-  private func openLogFile() throws(Failure) -> Int32? {
+  private func openLogFile(mountpoint: String) throws(Failure) -> Int32? {
     guard let path = flags.process.logFile else { return nil }
-    let file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
-    guard file >= 0 else {
+    let place = UserPath(path, option: "--log-file")
+    try place.requireAnswer()
+    guard !place.isInside(mountpoint) else {
       throw Failure(
-        "log file \(path) cannot be opened: \(Errno(rawValue: errno)); set --log-file to another")
+        "log file \(path) is inside the mountpoint \(mountpoint); set --log-file to another")
     }
+    // Without O_NONBLOCK a pipe would be waited for until it has a reader.
+    let file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0o600)
+    guard file >= 0 else {
+      let reason = errno == ENXIO ? "it is a pipe that nobody reads" : "\(Errno(rawValue: errno))"
+      throw Failure("log file \(path) cannot be opened: \(reason); set --log-file to another")
+    }
+    _ = fcntl(file, F_SETFL, O_APPEND)
     return file
   }
 

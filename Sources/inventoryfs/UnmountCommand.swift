@@ -1,5 +1,7 @@
 import ArgumentParser
 import FuseMount
+import Glibc
+import PrintableText
 
 struct UnmountCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -20,8 +22,12 @@ struct UnmountCommand: ParsableCommand {
   }
 
   func run() throws {
-    let path = Mountpoint.absolute(mountpoint)
-    guard let mount = MountTable()?.topmost(at: path) else {
+    let path = try failing { try Mountpoint.absolute(mountpoint) }
+    let table = MountTable()
+    guard let mount = table?.topmost(at: path) else {
+      if let (hidden, above) = table?.mount(hiding: path), hidden.type == Mountpoint.fileSystemType {
+        throw Failure(MountError.hidden(path: mountpoint, above: above.path, type: above.type))
+      }
       throw Failure(MountError.notMounted(path: mountpoint))
     }
     guard mount.type == Mountpoint.fileSystemType else {
@@ -30,11 +36,18 @@ struct UnmountCommand: ParsableCommand {
     // Both are looked for before the unmount, because they are found by the mount.
     let process = lazy ? nil : ServingProcess(of: mount)
     let others = lazy ? nil : OtherPlaces(of: mount)
-    try detach(path)
+    try detach(path, mount)
     guard let process else { return }
     // An end takes some milliseconds; only what takes longer is examined.
     if process.waitForEnd(milliseconds: 500) { return }
     if let places = others?.remaining(of: mount) {
+      if let home = places.home(of: process) {
+        // What was asked for is done: the mount is this namespace's own copy of another.
+        report(
+          "\(mountpoint) is unmounted in this mount namespace; process \(process.pid) goes on "
+            + "serving the inventory \(home)")
+        return
+      }
       throw Failure(
         MountError.mountedElsewhere(path: mountpoint, process: process.pid, places: places))
     }
@@ -46,14 +59,18 @@ struct UnmountCommand: ParsableCommand {
     }
   }
 
+  private func report(_ message: String) {
+    LogOutput.append("inventoryfs: \(printable(message, limit: .max))\n", to: STDERR_FILENO)
+  }
+
   /// A mount whose process does not respond is in use by whoever waits for it, and is detached
   /// lazily, so that they are let go.
-  private func detach(_ path: String) throws(Failure) {
+  private func detach(_ path: String, _ mount: MountTable.Mount) throws(Failure) {
     do {
-      try Mountpoint.detach(path, lazily: lazy)
+      try Mountpoint.detach(path, device: mount.device, lazily: lazy)
     } catch {
       guard case .busy = error, !Mountpoint.responds(path) else { throw Failure(error) }
-      try failing { try Mountpoint.detach(path, lazily: true) }
+      try failing { try Mountpoint.detach(path, device: mount.device, lazily: true) }
     }
   }
 

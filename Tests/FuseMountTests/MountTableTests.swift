@@ -56,9 +56,35 @@ import Testing
     #expect(find("/mnt/inv", other, usual)?.device == "0:46", "as after mount --move")
   }
 
+  @Test("A mount on a folder hides the mounts below it that were there before, in any order")
+  func hidden() throws {
+    let root = "36 1 0:1 / / rw - ext4 disk rw"
+    let above = "99 36 0:46 / /mnt rw - tmpfs scratch rw"
+    for lines in [[root, usual, above], [above, usual, root], [usual, above, root]] {
+      let table = MountTable(parsing: Array(lines.joined(separator: "\n").utf8))
+      #expect(table.topmost(at: "/mnt/inv") == nil)
+      #expect(table.topmost(at: "/mnt")?.device == "0:46")
+      let found = try #require(table.mount(hiding: "/mnt/inv"))
+      #expect(found.hidden.device == "0:45" && found.above.device == "0:46")
+      #expect(table.mount(holding: "/mnt/inv/data")?.device == "0:46")
+    }
+    let again = "100 99 0:47 / /mnt/inv rw - tmpfs scratch rw"
+    #expect(find("/mnt/inv", root, usual, above, again)?.device == "0:47")
+  }
+
+  @Test("The way to a path leads into the mount of a folder above it, and not of one beside it")
+  func holding() {
+    let root = "36 1 0:1 / / rw - ext4 disk rw"
+    let table = MountTable(parsing: Array([root, usual].joined(separator: "\n").utf8))
+    #expect(table.mount(holding: "/mnt/inv/data/x")?.device == "0:45")
+    #expect(table.mount(holding: "/mnt/inventory")?.device == "0:1")
+    #expect(table.mount(hiding: "/mnt/inv") == nil, "it is to be seen")
+    #expect(table.mount(hiding: "/mnt/other") == nil)
+  }
+
   @Test("Only the whole path is the mountpoint")
   func prefixes() {
-    let longer = "99 98 0:46 / /mnt/inventory rw - tmpfs scratch rw"
+    let longer = "97 36 0:46 / /mnt/inventory rw - tmpfs scratch rw"
     let deeper = "99 98 0:47 / /mnt/inv/data rw - tmpfs scratch rw"
     #expect(find("/mnt/inv", usual, longer, deeper)?.device == "0:45")
     #expect(find("/mnt/inventory", usual, longer, deeper)?.device == "0:46")
