@@ -97,7 +97,10 @@ let package = Package(
       ]),
     target(
       "FuseMount",
-      ["CFuse3", "CLinux", "InventoryFileSystem", "Locks", "Posix", logging, system]),
+      [
+        "CFuse3", "CLinux", "InventoryFileSystem", "Locks", "Posix", "PrintableText", logging,
+        system,
+      ]),
     .executableTarget(
       name: "inventoryfs",
       dependencies: [

@@ -6,6 +6,7 @@
 // the AWS command line takes them.
 
 import Glibc
+import Locks
 import Posix
 import PrintableText
 
@@ -42,8 +43,14 @@ public struct SharedFiles: Sendable {
     // A background process leaves the folder that it was started in, and the files are read again
     // later.
     let folder = Self.currentFolder()
+    // A pipe, such as that of the shell's `<(command)`, gives its bytes once.
+    let pipes = Lock<[String: String]>([:])
     self.read = { path throws(CredentialsError) in
-      try read(path.hasPrefix("/") ? path : "\(folder)/\(path)")
+      let path = path.hasPrefix("/") ? path : "\(folder)/\(path)"
+      if let kept = pipes.withLock({ $0[path] }) { return kept }
+      guard let text = try read(path) else { return nil }
+      if WholeFile.isPipe(path) { pipes.withLock { $0[path] = text } }
+      return text
     }
   }
 
@@ -140,7 +147,8 @@ public struct SharedFiles: Sendable {
       case .silent, .notRegular:
         throw .unreadableFile(
           path: path,
-          reason: "no byte came within \(WholeFile.usualTimeLimit.roundedText); it may be a pipe that "
+          reason:
+            "no byte came within \(WholeFile.usualTimeLimit.roundedText); it may be a pipe that "
             + "nobody writes to, or its file system does not respond")
       }
     }

@@ -11,11 +11,20 @@
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/xattr.h>
 #include <syslog.h>
 #include <unistd.h>
+
+// statfs(2) fills a structure whose name Swift takes for the function. Whether a path is on a file
+// system that is itself stacked on another: overlayfs or ecryptfs (linux/magic.h).
+static inline int inventoryfs_is_on_stacked(const char *path) {
+  struct statfs info;
+  if (statfs(path, &info) != 0) return 0;
+  return info.f_type == 0x794c7630 || info.f_type == 0xf15f;
+}
 
 // fallocate(2). Returns 0 or an errno.
 int fallocate(int fd, int mode, off_t offset, off_t length);

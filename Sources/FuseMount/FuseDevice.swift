@@ -21,6 +21,8 @@ final class FuseDevice: BackingDevice, Sendable {
   // Constants
   /// The device's descriptor. libfuse gets a duplicate, which it closes with its session.
   private let descriptor: Int32
+  /// Why the kernel would take no file of ours, if that is known; nil where it is to be tried.
+  private let useless: String?
   // Mutable state
   /// The INIT request in which the kernel offers passthrough, until it is answered.
   private let offer = Lock<UInt64?>(nil)
@@ -51,6 +53,13 @@ final class FuseDevice: BackingDevice, Sendable {
     self.descriptor = descriptor
     self.fileSystem = fileSystem
     self.logger = logger
+    if !fileSystem.hasLendableFiles {
+      useless = "the files are on an overlay"
+    } else if MountObstacle.isInUserNamespace {
+      useless = "root of a user namespace may not lend files to the kernel"
+    } else {
+      useless = nil
+    }
   }
 
   deinit { disconnect() }
@@ -110,9 +119,15 @@ final class FuseDevice: BackingDevice, Sendable {
 
   fileprivate func received(_ request: UnsafeRawBufferPointer) {
     guard InitExchange.isInit(request) else { return }
-    let found = InitExchange.offer(in: request)
-    offer.withLock { $0 = found }
-    if found == nil { turnOff("the kernel does not offer it") }
+    // Accepting makes this file system count as one that is stacked on another, and the kernel
+    // allows one overlay fewer above it.
+    if let useless {
+      turnOff(useless)
+    } else if let found = InitExchange.offer(in: request) {
+      offer.withLock { $0 = found }
+    } else {
+      turnOff("the kernel does not offer it")
+    }
   }
 
   /// Returns the reply to the kernel's offer with passthrough accepted in it; nil for other

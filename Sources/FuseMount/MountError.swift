@@ -1,4 +1,5 @@
 import Glibc
+import PrintableText
 
 /// Why a file system could not be mounted or unmounted.
 public enum MountError: Error, Sendable, CustomStringConvertible {
@@ -30,7 +31,7 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
   case noFuseModule
   /// This user, or this container, may not open /dev/fuse.
   case fuseDeviceDenied
-  /// /dev/fuse cannot be opened for another reason, with this errno.
+  /// /dev/fuse cannot be opened for another reason, with this errno, or is another file (ENXIO).
   case fuseDeviceUnusable(errno: Int32)
   /// The kernel, libfuse or fusermount3 refused the mount; `detail` is the reason.
   case fuseRefused(path: String, detail: String)
@@ -103,8 +104,8 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
         : "/dev/fuse cannot be opened by this user; allow it with 'sudo chmod 0666 /dev/fuse', "
           + "or mount as root"
     case .fuseDeviceUnusable(let errno):
-      "/dev/fuse cannot be opened: \(String(cString: strerror(errno))); "
-        + "see whether it is the kernel's device, with: ls -l /dev/fuse (crw-rw-rw- … 10, 229)"
+      "/dev/fuse cannot be used: \(String(cString: strerror(errno))); 'ls -l /dev/fuse' must show a "
+        + "character device, '10, 229'; make it with: sudo mknod -m 666 /dev/fuse c 10 229"
     case .fuseRefused(let path, let detail):
       "cannot mount on \(path): \(detail)"
     case .noThreads:
@@ -132,21 +133,4 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
       "cannot unmount \(path): \(detail)"
     }
   }
-}
-
-/// The text quoted so that a shell takes it for one word.
-func shellWord(_ text: String) -> String {
-  // A path that begins with "-" would be taken for an option, quoted or not.
-  let text = text.hasPrefix("-") ? "./" + text : text
-  let isPlain = text.utf8.allSatisfy {
-    switch $0 {
-    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-      UInt8(ascii: "0")...UInt8(ascii: "9"), 0x80...:
-      true
-    default: "/._-+=:@,%".utf8.contains($0)
-    }
-  }
-  if isPlain, !text.isEmpty { return text }
-  return "'"
-    + text.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
 }

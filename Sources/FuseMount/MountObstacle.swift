@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Posix
+import PrintableText
 
 /// Why this process cannot mount anything, whatever the mountpoint: what its environment lacks, and
 /// what to do about it. It is looked for when a mount has failed, because the system's own errors
@@ -67,7 +68,7 @@ enum MountObstacle: CustomStringConvertible {
   }
 
   /// Whether user IDs are mapped: the first user namespace has all of them as they are.
-  private static var isInUserNamespace: Bool {
+  static var isInUserNamespace: Bool {
     guard let map = try? WholeFile.read("/proc/self/uid_map", limitInBytes: 1 << 20, timeLimit: nil)
     else { return false }
     let fields = String(decoding: map, as: UTF8.self).split(whereSeparator: \.isWhitespace)
@@ -88,7 +89,8 @@ enum MountObstacle: CustomStringConvertible {
   /// The program that is run: libfuse looks where Debian has it, then in PATH.
   private static func fusermountPath() -> String? {
     let path = getenv("PATH").map { String(cString: $0) } ?? ""
-    let folders = ["/usr/bin", "/bin", "/usr/local/bin"] + path.split(separator: ":").map(String.init)
+    let folders =
+      ["/usr/bin", "/bin", "/usr/local/bin"] + path.split(separator: ":").map(String.init)
     return folders.map { "\($0)/fusermount3" }.first { access($0, X_OK) == 0 }
   }
 }

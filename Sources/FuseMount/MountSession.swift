@@ -102,8 +102,8 @@ public final class MountSession: Sendable {
     mountedDevice = Self.mountedDevice(fuse_session_fd(raw), at: mountpoint)
   }
 
-  /// The device of the mount that a connection serves. Where the kernel does not tell it, it is that
-  /// of the mount of ours on the path; another program may have mounted over it by now.
+  /// The device of the mount that a connection serves. Where the kernel does not tell it, it is
+  /// that of the mount of ours on the path; another program may have mounted over it by now.
   private static func mountedDevice(_ connection: Int32, at mountpoint: String) -> String? {
     if let number = ServingProcess.statedConnection("/proc/self/fdinfo/\(connection)") {
       return "0:\(number)"
@@ -272,7 +272,12 @@ public final class MountSession: Sendable {
   private static func checkDevice() throws(MountError) {
     let device = Glibc.open("/dev/fuse", O_RDWR | O_CLOEXEC)
     guard device < 0 else {
-      close(device)
+      defer { close(device) }
+      var info = stat()
+      // Device 229 of major 10 (Documentation/admin-guide/devices.txt of Linux).
+      guard fstat(device, &info) == 0, info.st_mode & S_IFMT == S_IFCHR,
+        info.st_rdev == 10 << 8 | 229
+      else { throw .fuseDeviceUnusable(errno: ENXIO) }
       return
     }
     switch errno {

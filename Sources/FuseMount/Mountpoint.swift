@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Posix
+import PrintableText
 import SystemPackage
 
 /// The directory that is mounted over: finds the mounts on it, and removes them.
@@ -152,7 +153,8 @@ public enum Mountpoint {
     _ path: String, device: String?, lazily: Bool
   ) throws(MountError) {
     try claiming(path) { () throws(MountError) in
-      // Where the table cannot be read, as with no descriptors left, the mount is taken to be there.
+      // Where the table cannot be read, as with no descriptors left, the mount is taken to be
+      // there.
       if let device, let table = MountTable(), table.topmost(at: path)?.device != device {
         throw .notMounted(path: path)
       }
@@ -201,7 +203,6 @@ public enum Mountpoint {
   /// - Throws: `MountError` for a path that leads into a file system which does not respond, or
   ///   whose bytes are not UTF-8.
   public static func absolute(_ path: String) throws(MountError) -> String {
-    guard !path.unicodeScalars.contains("\u{fffd}") else { throw .pathNotUTF8(path: path) }
     switch answer(withinMilliseconds: 5000, { resolve(path) }) {
     case .path(let real)?: return real
     case .notUTF8?: throw .pathNotUTF8(path: path)
@@ -216,17 +217,19 @@ public enum Mountpoint {
 
   private static func resolve(_ path: String) -> Resolved {
     let name = FilePath(path)
+    var ifMissing = path
     if let last = name.lastComponent, last.kind == .regular {
       let parent = name.removingLastComponent()
       if case .path(let real)? = resolved(parent.isEmpty ? "." : parent.string) {
         let candidate = FilePath(real).appending(last).string
         if MountTable()?.topmost(at: candidate) != nil { return .path(candidate) }
+        ifMissing = candidate
       }
     } else if name.string == ".", let folder = getcwd(nil, 0) {
       defer { free(folder) }
       return text(folder)
     }
-    return resolved(path) ?? .path(path)
+    return resolved(path) ?? .path(ifMissing)
   }
 
   private static func resolved(_ path: String) -> Resolved? {
@@ -259,12 +262,14 @@ public struct SilentPlace: Sendable, CustomStringConvertible {
 
   public var description: String {
     guard let mount else {
-      return "a file system on the way to it does not respond; name another path, or see which it is "
+      return
+        "a file system on the way to it does not respond; name another path, or see which it is "
         + "with: findmnt"
     }
     return "the file system mounted on \(mount.path) (\(mount.type), \(mount.source)) does not "
       + "respond: its process or server may be stopped; name another path, or unmount it with: "
       + (mount.type == Mountpoint.fileSystemType
-        ? "inventoryfs unmount --lazy \(shellWord(mount.path))" : "umount -l \(shellWord(mount.path))")
+        ? "inventoryfs unmount --lazy \(shellWord(mount.path))"
+        : "umount -l \(shellWord(mount.path))")
   }
 }

@@ -4,7 +4,10 @@ import Glibc
 // of the root show that of the mount itself.
 
 extension InventoryFileSystem {
-  /// The names of a node's attributes; empty for nodes without attributes.
+  /// The names of a node's attributes that are listed; empty for nodes without attributes.
+  ///
+  /// Of a chunk these describe the object and are as true of a copy, since `cp -a` and `rsync -X`
+  /// copy what is listed. Those that describe the mount (`user.inventoryfs.…`) are read by name.
   public func attributeNames(of node: NodeID) -> [String] {
     guard let (_, chunk) = try? chunk(of: node) else {
       guard node == .root else { return [] }
@@ -12,12 +15,18 @@ extension InventoryFileSystem {
       if case .store = content { names += Gauge.allCases.map(\.rawValue) }
       return names
     }
-    var names = [Attribute.bucket, Attribute.key, Attribute.readPath]
+    var names = [Attribute.key]
+    if hasBucket { names.append(Attribute.bucket) }
     if chunk.md5 != nil { names.append(Attribute.md5) }
-    if case .store = content {
-      names += [Attribute.eTag, Attribute.cachedBytes, Attribute.verified]
-    }
+    if case .store = content { names.append(Attribute.eTag) }
     return names
+  }
+
+  private var hasBucket: Bool {
+    switch content {
+    case .store: true
+    case .folder(let chunks): chunks.bucket != nil
+    }
   }
 
   public enum AttributeOutcome {

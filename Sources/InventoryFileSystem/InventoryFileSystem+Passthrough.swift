@@ -1,3 +1,4 @@
+import CLinux
 import ReadPlanning
 import Synchronization
 
@@ -17,6 +18,15 @@ enum ReadPath: String {
 // is the local file.
 
 extension InventoryFileSystem {
+  /// Whether the kernel could take the files at all: it refuses files of an overlay, because file
+  /// systems may be stacked two high only.
+  public var hasLendableFiles: Bool {
+    switch content {
+    case .folder(let chunks): inventoryfs_is_on_stacked(chunks.root) == 0
+    case .store(let chunks): inventoryfs_is_on_stacked(chunks.coordinator.cache.path) == 0
+    }
+  }
+
   /// Sets whether files can be lent to the kernel, which is off at first.
   public func offerPassthrough(_ isOffered: Bool) {
     isPassthroughOffered.store(isOffered, ordering: .relaxed)

@@ -8,7 +8,7 @@ import SystemPackage
 
 /// Chunks that are files under a folder; they are read in place, without the cache.
 final class LocalChunks: Sendable {
-  private let root: String
+  let root: String
   /// The bucket that the manifest names, for the extended attribute.
   let bucket: String?
   private let logger: Logger

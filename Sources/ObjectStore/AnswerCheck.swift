@@ -7,6 +7,7 @@ import PrintableText
 final class AnswerCheck: @unchecked Sendable {
   private let request: ObjectRequest
   private let endpoint: S3Endpoint
+  private let awsCommand: String
   private let isHead: Bool
   private let receiver: any ObjectReceiver
   /// Whether a refusal led to a corrected request, whose response then goes to the receiver
@@ -25,12 +26,14 @@ final class AnswerCheck: @unchecked Sendable {
   private var problem: StoreError.Kind?
 
   init(
-    _ request: ObjectRequest, _ endpoint: S3Endpoint, isHead: Bool, _ receiver: any ObjectReceiver,
+    _ request: ObjectRequest, _ endpoint: S3Endpoint, awsCommand: String, isHead: Bool,
+    _ receiver: any ObjectReceiver,
     isCorrected: @escaping (StoreError, ResponseHead) -> Bool
   ) {
     self.isCorrected = isCorrected
     self.request = request
     self.endpoint = endpoint
+    self.awsCommand = awsCommand
     self.isHead = isHead
     self.receiver = receiver
   }
@@ -82,7 +85,8 @@ final class AnswerCheck: @unchecked Sendable {
     case .done, .failed:
       if isRefusal {
         if let wrongSize = wrongSize() { return finish(wrongSize) }
-        let error = StoreError.answer(to: request.location, head: head, body: refusalBody)
+        let error = StoreError.answer(
+          to: request.location, head: head, body: refusalBody, awsCommand: awsCommand)
         return isCorrected(error, head) ? () : receiver.finish(.failure(error))
       }
       if let expected, received < expected, !isHead {

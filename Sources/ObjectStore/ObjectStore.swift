@@ -150,7 +150,9 @@ public final class ObjectStore: Sendable {
   ) {
     let target = signing.endpoint.target(
       bucket: request.location.bucket, key: request.location.key)
-    let answer = AnswerCheck(request, signing.endpoint, isHead: isHead, receiver) {
+    let answer = AnswerCheck(
+      request, signing.endpoint, awsCommand: configuration.awsCommand, isHead: isHead, receiver
+    ) {
       [self] error, head in
       guard let correction = corrections.learn(from: error, head, signing),
         transfer.state.withLock({ !$0.isCancelled && $0.corrections.insert(correction).inserted })

@@ -17,6 +17,8 @@ public struct ObjectStoreConfiguration: Sendable {
   /// the line costs nothing unless it is asked for. It is called on a network thread, and must not
   /// block for long.
   public var trace: (@Sendable (_ line: () -> String) -> Void)?
+  /// The AWS command line with the options that reach the same store, for messages.
+  public var awsCommand = "aws"
 
   public init(
     endpoint: S3Endpoint, region: String, maxConnections: Int, networkThreadCount: Int = 1,

@@ -22,10 +22,12 @@ public struct StoreError: Error, Sendable, Equatable {
   public let message: String?
   /// The request's ID, which the store's support needs.
   public let requestID: String?
+  /// The AWS command line with the options that reach the same store, for the advice to people.
+  public let awsCommand: String
 
   public init(
     _ kind: Kind, object: S3Location, httpStatus: Int? = nil, code: String? = nil,
-    message: String? = nil, requestID: String? = nil
+    message: String? = nil, requestID: String? = nil, awsCommand: String = "aws"
   ) {
     self.kind = kind
     self.object = object
@@ -33,6 +35,7 @@ public struct StoreError: Error, Sendable, Equatable {
     self.code = code
     self.message = message
     self.requestID = requestID
+    self.awsCommand = awsCommand
   }
 
   public enum Kind: Sendable, Equatable {
@@ -93,16 +96,19 @@ public struct StoreError: Error, Sendable, Equatable {
 extension StoreError {
   /// Reads a response that is not a success.
   ///
-  /// - Parameter body: the response's body, or its beginning; empty for HEAD.
-  public static func answer(to object: S3Location, head: ResponseHead, body: [UInt8]) -> StoreError
-  {
+  /// - Parameters:
+  ///   - body: the response's body, or its beginning; empty for HEAD.
+  ///   - awsCommand: the AWS command line with the options that reach this store.
+  public static func answer(
+    to object: S3Location, head: ResponseHead, body: [UInt8], awsCommand: String = "aws"
+  ) -> StoreError {
     let details = S3ErrorBody(parsing: body)
     return StoreError(
       kind(of: head, details), object: object, httpStatus: head.status, code: details?.code,
       message: (details?.message ?? beginning(of: body)).flatMap {
         repeatsRequest($0) ? nil : $0
       },
-      requestID: details?.requestID ?? head.requestID)
+      requestID: details?.requestID ?? head.requestID, awsCommand: awsCommand)
   }
 
   private static func kind(of head: ResponseHead, _ details: S3ErrorBody?) -> Kind {
@@ -211,7 +217,7 @@ extension StoreError: CustomStringConvertible {
     case .noSuchKey:
       return (
         "the object does not exist",
-        "Check bucket and key, for example with 'aws s3 ls \(object)' (with --endpoint-url URL if the store is not AWS); the object may also have been deleted."
+        "The object may have been deleted. Check bucket and key, for example with: \(awsCommand) s3 ls \(shellWord("\(object)"))"
       )
     case .noSuchBucket:
       return (

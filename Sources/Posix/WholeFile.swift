@@ -45,6 +45,12 @@ public enum WholeFile {
     }
   }
 
+  /// Whether a path leads to a pipe, which gives its bytes only once. The path must respond.
+  public static func isPipe(_ path: String) -> Bool {
+    var info = stat()
+    return stat(path, &info) == 0 && info.st_mode & S_IFMT == S_IFIFO
+  }
+
   private static func within<Value: Sendable>(
     _ timeLimit: Duration?, _ ask: @escaping @Sendable () -> Result<Value, Failure>
   ) throws(Failure) -> Value {

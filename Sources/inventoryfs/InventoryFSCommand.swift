@@ -15,6 +15,8 @@ struct InventoryFSCommand: ParsableCommand {
     fillStandardDescriptors()
     let list = MountOptionList(Array(CommandLine.arguments.dropFirst()))
     do {
+      try checkEncoding()
+      try checkCommand(list.arguments.first)
       var command = try parseAsRoot(list.arguments)
       try command.run()
     } catch let failure as Failure {
@@ -30,6 +32,27 @@ struct InventoryFSCommand: ParsableCommand {
       }
       Glibc.exit(isRequest ? 0 : 1)
     }
+  }
+
+  /// Refuses arguments that are not UTF-8, which would otherwise name other files.
+  private static func checkEncoding() throws(Failure) {
+    for index in 1..<max(1, Int(CommandLine.argc)) {
+      // The arguments live as long as the process.
+      guard let argument = CommandLine.unsafeArgv[index] else { return }
+      if String(validatingCString: argument) == nil {
+        throw Failure(
+          "argument \(index), '\(String(cString: argument))', has bytes that are not UTF-8; "
+            + "use paths in UTF-8")
+      }
+    }
+  }
+
+  /// The parser calls an unknown command an unexpected argument and does not name those there are.
+  private static func checkCommand(_ name: String?) throws(Failure) {
+    guard let name, !name.hasPrefix("-"), !MountOptionList.commands.contains(name) else { return }
+    throw Failure(
+      "'\(name)' is not a command; the commands are 'mount SOURCE MOUNTPOINT', "
+        + "'unmount MOUNTPOINT' (or 'umount') and 'help'; see: inventoryfs --help")
   }
 
   /// Opens those of the descriptors 0, 1 and 2 that the caller has closed. Otherwise the next file

@@ -4,6 +4,7 @@ import FuseMount
 import Glibc
 import InventoryManifest
 public import Logging
+import PrintableText
 public import ReadPlanning
 
 /// All flags of `mount`, with their defaults: the types below receive values.
@@ -68,6 +69,18 @@ struct MountCommand: ParsableCommand {
 
     @Option(help: "The bucket that holds the chunks. (default: the manifest's destinationBucket)")
     var bucket: String?
+
+    /// The AWS command line with the options that reach the same store.
+    ///
+    /// - Parameter endpointURL: the store's address, from the option or from elsewhere; nil for
+    ///   AWS.
+    func awsCommand(endpointURL: String?) -> String {
+      let options = [
+        ("--endpoint-url", endpointURL), ("--profile", profile), ("--region", region),
+      ].compactMap { name, value in value.map { "\(name) \(shellWord($0))" } }
+      return (["aws"] + options + (noSignRequest ? ["--no-sign-request"] : [])).joined(
+        separator: " ")
+    }
   }
 
   struct ResourceFlags: ParsableArguments {

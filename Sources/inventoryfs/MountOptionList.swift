@@ -68,7 +68,8 @@ struct MountOptionList {
     return line + message[end...]
   }
 
-  private static let commands = Set(
+  /// The names of all commands.
+  static let commands = Set(
     InventoryFSCommand.configuration.subcommands.flatMap { command in
       [command.configuration.commandName ?? ""] + command.configuration.aliases
     } + ["help"])

@@ -230,6 +230,7 @@ final class MountProcess {
         networkThreadCount: memory.networkThreadCount,
         receiveBufferSizeInBytes: memory.receiveBufferSizeInBytes, readTimeout: readTimeout)
       configuration.trace = trace
+      configuration.awsCommand = flags.awsCommand(endpointURL: url)
       guard let store = ObjectStore(configuration, credentials: credentials) else {
         throw Failure(
           "libcurl cannot be set up, because the system has no memory or threads left (see 'ulimit -u')"
