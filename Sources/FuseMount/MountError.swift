@@ -5,6 +5,8 @@ import PrintableText
 public enum MountError: Error, Sendable, CustomStringConvertible {
   /// The mountpoint's path does not exist.
   case mountpointMissing(path: String)
+  /// The mountpoint is the current directory, or relative to it, and was deleted.
+  case mountpointDeleted(path: String)
   /// The mountpoint's path, or a part of it, is a file.
   case mountpointNotADirectory(path: String)
   /// The mountpoint holds something, `name` for example, which the mount would hide.
@@ -25,6 +27,8 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
   case processLivesOn(path: String, process: Int32, isStopped: Bool)
   /// A system call on the mountpoint failed, with this errno.
   case mountpointUnusable(path: String, errno: Int32)
+  /// The kernel's table of mounts cannot be read.
+  case noMountTable
   /// /dev/fuse does not exist.
   case noFuseDevice
   /// /dev/fuse exists, but no module of the kernel serves it.
@@ -59,6 +63,8 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
     switch self {
     case .mountpointMissing(let path):
       "mountpoint \(path) does not exist; create it with: mkdir -p \(shellWord(path))"
+    case .mountpointDeleted(let path):
+      "mountpoint \(path) was deleted; name another directory by its absolute path"
     case .mountpointNotADirectory(let path):
       "mountpoint \(path) is not a directory; name an empty directory"
     case .mountpointNotEmpty(let path, let name):
@@ -81,7 +87,7 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
       "the path \(path), or what a link in it leads to, has bytes that are not UTF-8; "
         + "name a path in UTF-8"
     case .mountedElsewhere(let path, let process, let places):
-      "\(path) is unmounted, but process \(process) still serves the inventory, which is also "
+      "the mount on \(path) is removed, but process \(process) still serves the inventory, which is also "
         + "mounted \(places); unmount it there, or end the process with: kill \(process)"
     case .processLivesOn(let path, let process, let isStopped):
       isStopped
@@ -92,6 +98,9 @@ public enum MountError: Error, Sendable, CustomStringConvertible {
           + "see its log, or end it with: kill \(process)"
     case .mountpointUnusable(let path, let errno):
       "mountpoint \(path) cannot be used: \(String(cString: strerror(errno)))"
+    case .noMountTable:
+      "/proc/self/mountinfo cannot be read, which tells what is mounted where; "
+        + "mount /proc with: mount -t proc proc /proc"
     case .noFuseDevice:
       "/dev/fuse does not exist; load the kernel's module with 'modprobe fuse', "
         + "or give a container '--device /dev/fuse --cap-add SYS_ADMIN'"

@@ -32,7 +32,9 @@ public enum Mountpoint {
   ///   user knows whether it may go.
   public static func prepare(_ path: String) throws(MountError) -> Prepared {
     let real = try absolute(path)
-    if let mount = MountTable()?.topmost(at: real), mount.type.hasPrefix("fuse") {
+    // Without the table a mount of ours could not be told from a directory.
+    guard let table = MountTable() else { throw .noMountTable }
+    if let mount = table.topmost(at: real), mount.type.hasPrefix("fuse") {
       let found = answer(withinMilliseconds: answerLimitInMilliseconds) { state(of: real) }
       guard mount.type == fileSystemType else {
         throw .mountedByOther(
@@ -127,6 +129,8 @@ public enum Mountpoint {
       }
     }
     guard info.st_mode & S_IFMT == S_IFDIR else { throw .mountpointNotADirectory(path: path) }
+    // The current directory stays usable after it was deleted.
+    guard info.st_nlink > 0, real.hasPrefix("/") else { throw .mountpointDeleted(path: path) }
     // Mounting over the root or /proc would break the machine's programs.
     if let name = firstName(in: real) { throw .mountpointNotEmpty(path: path, name: name) }
   }

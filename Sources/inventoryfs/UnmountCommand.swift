@@ -23,9 +23,9 @@ struct UnmountCommand: ParsableCommand {
 
   func run() throws {
     let path = try failing { try Mountpoint.absolute(mountpoint) }
-    let table = MountTable()
-    guard let mount = table?.topmost(at: path) else {
-      if let (hidden, above) = table?.mount(hiding: path), hidden.type == Mountpoint.fileSystemType {
+    guard let table = MountTable() else { throw Failure(MountError.noMountTable) }
+    guard let mount = table.topmost(at: path) else {
+      if let (hidden, above) = table.mount(hiding: path), hidden.type == Mountpoint.fileSystemType {
         throw Failure(MountError.hidden(path: mountpoint, above: above.path, type: above.type))
       }
       throw Failure(MountError.notMounted(path: mountpoint))

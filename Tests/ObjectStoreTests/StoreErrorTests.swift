@@ -254,4 +254,15 @@ import Testing
     let answer = StoreError.answer(to: object, head: head, body: Array(body.utf8))
     #expect(answer.message == nil && answer.code == "Odd")
   }
+
+  @Test("The advice for a missing object can be pasted: it reaches the same store, and is quoted")
+  func pastableAdvice() {
+    let error = StoreError(
+      .noSuchKey, object: S3Location(bucket: "b", key: "no such/key"),
+      awsCommand: "aws --endpoint-url http://127.0.0.1:9000")
+    #expect(
+      "\(error)".hasSuffix(
+        "with: aws --endpoint-url http://127.0.0.1:9000 s3 ls 's3://b/no such/key'"), "\(error)")
+  }
+
 }

@@ -48,6 +48,50 @@ import Testing
     }
   }
 
+  private func withPipe(_ body: (String) throws -> Void) throws {
+    var folder = Array("/tmp/whole-file-tests.XXXXXX".utf8CString)
+    try #require(mkdtemp(&folder) != nil)
+    let name = String(decoding: folder.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    defer {
+      unlink(name + "/pipe")
+      rmdir(name)
+    }
+    try #require(mkfifo(name + "/pipe", 0o600) == 0)
+    try body(name + "/pipe")
+  }
+
+  @Test("A pipe that nobody writes to is silent, and one that is written to is read to its end")
+  func pipes() throws {
+    try withPipe { path in
+      #expect(throws: WholeFile.Failure.silent) {
+        _ = try WholeFile.read(path, limitInBytes: 10, timeLimit: .milliseconds(30))
+      }
+      #expect(throws: WholeFile.Failure.notRegular) {
+        _ = try WholeFile.read(path, limitInBytes: 10, mustBeRegular: true)
+      }
+      #expect(WholeFile.isPipe(path))
+      // A reader of its own, so that the opening for writing does not wait.
+      let reader = open(path, O_RDONLY | O_NONBLOCK)
+      let writer = open(path, O_WRONLY)
+      defer { close(reader) }
+      #expect(write(writer, "0123", 4) == 4)
+      #expect(throws: WholeFile.Failure.silent, "its writer has not ended") {
+        _ = try WholeFile.read(path, limitInBytes: 10, timeLimit: .milliseconds(30))
+      }
+      #expect(write(writer, "4567", 4) == 4)
+      close(writer)
+      #expect(try WholeFile.read("/dev/fd/\(reader)", limitInBytes: 10) == Array("4567".utf8))
+    }
+  }
+
+  @Test("Other files are no pipes, and a path that responds is told from none by what is above it")
+  func paths() {
+    #expect(!WholeFile.isPipe("/tmp") && !WholeFile.isPipe("/no/such"))
+    for path in ["/", "/tmp", "/no/such/file", "", "no-such-file", "/dev/null/below"] {
+      #expect(pathResponds(path), "\(path)")
+    }
+  }
+
   @Test("What takes too long is left behind, and what answers in time is heard")
   func timedAnswer() {
     var ends: [Int32] = [-1, -1]

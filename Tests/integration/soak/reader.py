@@ -224,7 +224,8 @@ class Reader:
             size = self.call("stat", name, 0, 0, os.stat, path).st_size
             if size != len(self.copies[name]):
                 self.problem(f"{name}: {size} bytes, expected are {len(self.copies[name])}")
-            for attribute in self.call("listxattr", name, 0, 0, os.listxattr, path):
+            for attribute in self.call("listxattr", name, 0, 0, os.listxattr, path) + [
+                    f"user.inventoryfs.{state}" for state in ("cached_bytes", "read_path", "verified")]:
                 self.call(f"getxattr {attribute}", name, 0, 0, os.getxattr, path, attribute)
 
     def mapped(self, name):
