@@ -47,7 +47,15 @@ public enum Mountpoint {
       }
     }
     guard pathResponds(real) else { throw .pathDoesNotAnswer(path: path, SilentPlace(real)) }
-    try checkDirectory(path, real)
+    do {
+      try checkDirectory(path, real)
+    } catch {
+      // Another process may have mounted here after the look at the table.
+      if let mount = MountTable()?.topmost(at: real), mount.type.hasPrefix("fuse") {
+        return try prepare(path)
+      }
+      throw error
+    }
     return Prepared(path: real, deadMount: nil)
   }
 

@@ -82,7 +82,8 @@ def test_a_credentials_file_that_is_a_pipe_without_a_writer_is_refused(lab, seaw
     os.mkfifo(pipe)
     result = lab.inventoryfs(
         "mount", csv_inventory.url, lab.mountpoint(), "--endpoint-url", seaweedfs.endpoint, timeout=40,
-        **{"AWS_ROLE_ARN": "arn:aws:iam::1:role/x", "AWS_ACCESS_KEY_ID": None, variable: str(pipe)})
+        **{"AWS_ROLE_ARN": "arn:aws:iam::1:role/x", "AWS_ACCESS_KEY_ID": None,
+           "AWS_SECRET_ACCESS_KEY": None, variable: str(pipe)})
     refused(result, pipe, "nobody writes to")
 
 
@@ -355,7 +356,7 @@ def test_an_ordinary_user_is_told_what_mounting_lacks(lab, csv_inventory, what):
 def overlays(lab):
     """Mounts one overlay on a folder and another on that; returns how many the kernel allowed."""
     scratch = lab.mountpoint("overlays")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", scratch], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "none", scratch], check=True)
 
     def mount(lower):
         for count in (1, 2):
