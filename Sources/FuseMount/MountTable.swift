@@ -7,8 +7,8 @@ import Posix
 public struct MountTable: Sendable {
   public struct Mount: Sendable {
     /// The number of the mount, and of the mount that it is mounted on.
-    let id: Int?
-    let parentID: Int?
+    let id: Int
+    let parentID: Int
     /// The mountpoint's bytes: for the kernel "é" in one character and in two are two names.
     let mountpoint: [UInt8]
     /// The type of the file system, such as `fuse.inventoryfs`.
@@ -38,7 +38,9 @@ public struct MountTable: Sendable {
   public init?(of process: Int32? = nil) {
     let path = "/proc/\(process.map { "\($0)" } ?? "self")/mountinfo"
     // A mount takes some hundred bytes, and a kernel has at most 100,000 (fs.mount-max).
-    guard let table = try? WholeFile.read(path, limitInBytes: 1 << 30, timeLimit: nil) else { return nil }
+    guard let table = try? WholeFile.read(path, limitInBytes: 1 << 30, timeLimit: nil) else {
+      return nil
+    }
     self.init(parsing: table)
   }
 
@@ -52,11 +54,11 @@ public struct MountTable: Sendable {
       let fields = line.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
       guard fields.count > 6,
         let dash = fields[6...].firstIndex(where: { $0.elementsEqual("-".utf8) }),
-        dash + 2 < fields.count
+        dash + 2 < fields.count, let id = Int(text(fields[0])), let parentID = Int(text(fields[1]))
       else { return nil }
       let options = dash + 3 < fields.count ? text(fields[dash + 3]).split(separator: ",") : []
       return Mount(
-        id: Int(text(fields[0])), parentID: Int(text(fields[1])), mountpoint: unescape(fields[4]),
+        id: id, parentID: parentID, mountpoint: unescape(fields[4]),
         type: text(unescape(fields[dash + 1])),
         source: text(unescape(fields[dash + 2])),
         userID: options.first { $0.hasPrefix("user_id=") }.flatMap { uid_t($0.dropFirst(8)) },
@@ -89,20 +91,18 @@ public struct MountTable: Sendable {
   /// hides the mounts below it.
   private func walk(_ absolutePath: String) -> [Mount] {
     let path = Array(absolutePath.utf8)
-    let ids = Set(mounts.compactMap(\.id))
+    let ids = Set(mounts.map(\.id))
     let onTheWay = mounts.filter { Self.leads(path, through: $0.mountpoint) }
     // The first mount is on none of the table: a process in a chroot does not see the one that its
     // root is in.
-    var next = onTheWay.filter { mount in
-      mount.parentID.map { !ids.contains($0) || $0 == mount.id } ?? true
-    }
+    var next = onTheWay.filter { !ids.contains($0.parentID) || $0.parentID == $0.id }
     var entered: [Mount] = []
     // Of the mounts on one other mount, the way leads into the first that it meets.
     while let nearest = next.map(\.mountpoint.count).min(), entered.count <= mounts.count,
       let mount = next.last(where: { $0.mountpoint.count == nearest })
     {
       entered.append(mount)
-      next = onTheWay.filter { $0.parentID != nil && $0.parentID == mount.id && $0.id != mount.id }
+      next = onTheWay.filter { $0.parentID == mount.id && $0.id != mount.id }
     }
     return entered
   }

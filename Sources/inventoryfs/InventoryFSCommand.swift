@@ -1,4 +1,5 @@
 import ArgumentParser
+import FuseMount
 import Glibc
 import PrintableText
 
@@ -13,6 +14,11 @@ struct InventoryFSCommand: ParsableCommand {
 
   static func main() {
     fillStandardDescriptors()
+    // Swift's runtime reads the arguments from /proc, too, and would find none.
+    guard access("/proc/self/mountinfo", R_OK) == 0 else {
+      Failure(MountError.noMountTable).report()
+      Glibc.exit(1)
+    }
     let list = MountOptionList(Array(CommandLine.arguments.dropFirst()))
     do {
       try checkEncoding()

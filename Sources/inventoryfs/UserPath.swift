@@ -15,14 +15,14 @@ struct UserPath {
     self.option = option
   }
 
-  /// - Throws: `Failure` where the path leads into a file system that does not respond, and using it
-  ///   would take for ever.
+  /// - Throws: `Failure` where the path leads into a file system that does not respond, and using
+  ///   it would take for ever.
   func requireAnswer() throws(Failure) {
     guard pathResponds(path) else { throw Failure("\(option) \(path): \(SilentPlace(path))") }
   }
 
-  /// Whether the path is a folder's or leads into it, by links too. What does not exist yet is where
-  /// the nearest folder above it is. The path must respond.
+  /// Whether the path is a folder's or leads into it, by links too. What does not exist yet is
+  /// where the nearest folder above it is. The path must respond.
   func isInside(_ folder: String) -> Bool {
     var existing = FilePath(path)
     var missing = FilePath()
