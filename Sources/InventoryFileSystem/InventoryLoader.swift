@@ -188,7 +188,16 @@ public struct InventoryLoader: Sendable {
     folder.removeLastComponent()
     guard let firstKey else { return folder.string }
     while !folder.components.isEmpty {
-      if LocalChunks.holds(firstKey, under: folder.string) { return folder.string }
+      let place = folder.string
+      // Another file system may be mounted where the chunks are.
+      guard
+        let holds = answer(withinMilliseconds: 5000, { LocalChunks.holds(firstKey, under: place) })
+      else {
+        throw .file(
+          path: "\(place)/\(firstKey)",
+          "the file system that this chunk is on does not respond; see which it is with: findmnt")
+      }
+      if holds { return place }
       folder.removeLastComponent()
     }
     throw .noRoot(manifest: path, key: firstKey)

@@ -60,6 +60,21 @@ def test_a_path_into_a_mount_that_does_not_respond_is_refused(lab, seaweedfs, cs
     assert processes.mounts_under(lab.folder) == [str(silent.path)]
 
 
+def test_local_chunks_on_a_mount_that_does_not_respond_are_refused(lab, csv_inventory, silent):
+    copy = lab.folder / "copy"
+    manifest = copy / os.path.relpath(csv_inventory.manifest_path, csv_inventory.root)
+    chunks = copy / os.path.relpath(os.path.dirname(next(iter(csv_inventory.chunks.values()))), csv_inventory.root)
+    manifest.parent.mkdir(parents=True)
+    chunks.mkdir(parents=True)
+    manifest.write_bytes(pathlib.Path(csv_inventory.manifest_path).read_bytes())
+    subprocess.run(["mount", "--bind", silent.path, chunks], check=True)
+    try:
+        result = lab.inventoryfs("mount", manifest, lab.mountpoint(), timeout=40)
+        assert result.returncode == 1 and "does not respond" in result.stderr, result.stderr
+    finally:
+        subprocess.run(["umount", "-l", chunks], check=True)
+
+
 @pytest.mark.parametrize("variable", ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"])
 def test_a_credentials_file_in_a_mount_that_is_silent_is_refused(lab, seaweedfs, csv_inventory, silent, variable):
     path = silent.path / "credentials"
