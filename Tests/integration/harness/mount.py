@@ -99,6 +99,10 @@ class Mount:
 
     def signal(self, number):
         os.kill(self.pid, number)
+        if number == signal.SIGSTOP:
+            # One thread takes the signal, and the others may serve until it has.
+            wait_until(lambda: all(thread.read_text().rsplit(")", 1)[1].split()[0] == "T"
+                                   for thread in pathlib.Path(f"/proc/{self.pid}/task").glob("*/stat")), "all to stop")
 
     def kill(self):
         """kill -9: the mountpoint stays behind dead."""
