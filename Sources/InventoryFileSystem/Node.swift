@@ -79,10 +79,13 @@ public struct FileSystemTotals: Sendable, Equatable {
   public let fileCount: Int
   public let longestName: Int
 
-  init(sizesInBytes: [Int], fileCount: Int, longestName: Int) {
+  /// - Parameter otherBytes: the size of the files besides those, less than 4 EiB.
+  init(
+    sizesInBytes: some Sequence<Int>, otherBytes: Int = 0, fileCount: Int, longestName: Int
+  ) {
     let most = 1 << 62
     // No size is larger either, so that the sum of two fits.
-    sizeInBytes = sizesInBytes.reduce(0) { min(most, $0 + min(most, $1)) }
+    sizeInBytes = sizesInBytes.reduce(otherBytes) { min(most, $0 + min(most, $1)) }
     self.fileCount = fileCount
     self.longestName = longestName
   }

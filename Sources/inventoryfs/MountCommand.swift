@@ -68,6 +68,12 @@ struct MountCommand: ParsableCommand {
 
     @Option(help: "The bucket that holds the chunks. (default: the manifest's destinationBucket)")
     var bucket: String?
+
+    @Option(
+      help: ArgumentHelp(
+        "For copied chunks: keys that begin with OLD in the manifest begin with NEW in the bucket. (default: the manifest's keys, or, if the first chunk is not there, what is found near the manifest)",
+        valueName: "old=new"))
+    var keyPrefix: String?
   }
 
   struct ResourceFlags: ParsableArguments {
@@ -187,6 +193,10 @@ struct MountCommand: ParsableCommand {
     }
     if let bucket = store.bucket, BucketName.parse(bucket) == nil {
       throw ValidationError("--bucket is '\(bucket)', but \(BucketName.expectation) was expected")
+    }
+    if let prefix = store.keyPrefix, KeyPrefix(parsing: prefix) == nil {
+      throw ValidationError(
+        "--key-prefix is '\(prefix)', but \(KeyPrefix.expectation) was expected")
     }
     guard (1...1024).contains(resources.maxConnections) else {
       throw ValidationError("--max-connections must be between 1 and 1024")

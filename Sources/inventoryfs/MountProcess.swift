@@ -109,6 +109,7 @@ final class MountProcess {
   ) throws(Failure) -> InventoryFileSystem {
     let loader = InventoryLoader(
       bucketOverride: flags.store.bucket.flatMap(BucketName.parse),
+      keyPrefix: flags.store.keyPrefix.flatMap(KeyPrefix.init(parsing:)),
       readTimeout: flags.resources.readTimeout.duration,
       logger: logger)
     let ownership = NodeOwnership(
@@ -118,6 +119,7 @@ final class MountProcess {
     case .file(let path):
       warnOfIdleFlags()
       let inventory = try failing { try loader.load(path) }
+      settleMemory(inventory, memory)
       guard case .folder(let folder) = inventory.place else {
         throw Failure("\(path): expected the inventory of a folder")
       }
@@ -129,6 +131,7 @@ final class MountProcess {
         let inventory = try failing {
           try loader.load(location, from: store, maxRequests: memory.maxConnections)
         }
+        settleMemory(inventory, memory)
         guard case .bucket(let bucket) = inventory.place else {
           throw Failure("\(location): expected the inventory of a bucket")
         }
@@ -151,7 +154,7 @@ final class MountProcess {
     let given = [
       ("--endpoint-url", flags.store.endpointUrl != nil), ("--region", flags.store.region != nil),
       ("--profile", flags.store.profile != nil), ("--no-sign-request", flags.store.noSignRequest),
-      ("--bucket", flags.store.bucket != nil),
+      ("--bucket", flags.store.bucket != nil), ("--key-prefix", flags.store.keyPrefix != nil),
     ].filter(\.1).map(\.0)
     guard !given.isEmpty else { return }
     logger.warning(
@@ -202,6 +205,19 @@ final class MountProcess {
       )
     }
     return plan
+  }
+
+  /// Gives back what loading the manifest took, and warns if what it keeps exceeds the limit.
+  private func settleMemory(_ inventory: Inventory, _ memory: MemoryPlan) {
+    inventoryfs_release_freed_memory()
+    let limit = flags.resources.memoryLimit
+    let needed = memory.peakInBytes + inventory.memoryInBytes
+    guard needed > limit.bytes else { return }
+    let mebibyte = 1 << 20
+    let enough = ByteCount(bytes: (needed + mebibyte - 1) / mebibyte * mebibyte)
+    logger.warning(
+      "\(inventory.source): its \(inventory.chunks.count) chunks take \(ByteCount(bytes: inventory.memoryInBytes / mebibyte * mebibyte)) of memory, with which the process may exceed --memory-limit \(limit); set --memory-limit to at least \(enough), or fewer --max-connections"
+    )
   }
 
   private func makeStore(_ memory: MemoryPlan) throws(Failure) -> ObjectStore {
