@@ -50,6 +50,10 @@ public struct Inventory: Sendable {
   /// The bucket that the manifest names.
   public let destinationBucket: String?
   public let chunks: InventoryChunks
+  /// The ETag of the manifest's object; nil if the store gave none, or there is no store.
+  public var manifestETag: String?
+  /// When the manifest's object was last modified; nil if the store did not say, or there is none.
+  public var manifestModifiedAtSecondsSinceEpoch: Int64?
 
   public init(
     source: String, manifest: [UInt8], checksum: [UInt8]?, creationTimeInMilliseconds: Int64,

@@ -97,9 +97,34 @@ public struct InventoryLoader: Sendable {
     } take: { index, size in
       chunks.set(index, size)
     }
-    return inventory(
+    var inventory = inventory(
       source: "\(location)", manifest, chunks, object.bytes, checksum,
-      place: .bucket(place.bucket), keyPrefix: place.keyPrefix)
+      place: .bucket(place.bucket), keyPrefix: place.keyPrefix,
+      modifiedAtSeconds: object.head.lastModifiedInSeconds)
+    inventory.manifestETag = object.head.eTag
+    return inventory
+  }
+
+  /// Loads an inventory from a manifest that the cache has kept, without asking the store.
+  ///
+  /// - Throws: `InventoryLoadError.manifest` for a manifest that does not match its checksum.
+  public func load(
+    _ kept: KeptManifest, of location: S3Location
+  ) throws(InventoryLoadError) -> Inventory {
+    let manifest = try decode(
+      kept.manifest, kept.checksum, from: "\(location)", checksumLocation: "\(location)")
+    var chunks = InventoryChunks(manifest.chunks)
+    let unknown = Self.indicesWithoutSize(manifest.chunks)
+    for index in unknown { chunks.set(index, ChunkSizes.Size(failure: .inputOutput)) }
+    if !unknown.isEmpty {
+      logger.error(
+        "\(location): the manifest does not give the sizes of \(unknown.count) chunks, and the store cannot be asked; they cannot be opened until the next mount"
+      )
+    }
+    return inventory(
+      source: "\(location)", manifest, chunks, kept.manifest, kept.checksum,
+      place: .bucket(bucketOverride ?? kept.bucket), keyPrefix: keyPrefix ?? kept.keyPrefix,
+      modifiedAtSeconds: kept.modifiedAtSecondsSinceEpoch)
   }
 
   private static func indicesWithoutSize(_ chunks: ChunkTable) -> [Int] {
@@ -171,9 +196,10 @@ public struct InventoryLoader: Sendable {
       }
     }
     lines.finish()
+    let isKnown = stat(path, &info) == 0
     return inventory(
       source: path, manifest, chunks, bytes, checksum, place: .folder(place.root),
-      keyPrefix: place.keyPrefix)
+      keyPrefix: place.keyPrefix, modifiedAtSeconds: isKnown ? Int64(info.st_mtim.tv_sec) : nil)
   }
 
   private static func absolute(_ path: String) throws(InventoryLoadError) -> String {
@@ -220,18 +246,22 @@ public struct InventoryLoader: Sendable {
 
   private func inventory(
     source: String, _ manifest: InventoryManifest, _ chunks: InventoryChunks, _ bytes: [UInt8],
-    _ checksum: [UInt8]?, place: Inventory.Place, keyPrefix: KeyPrefix
+    _ checksum: [UInt8]?, place: Inventory.Place, keyPrefix: KeyPrefix, modifiedAtSeconds: Int64?
   ) -> Inventory {
-    Inventory(
+    let time = creationTime(of: manifest, source, modifiedAtSeconds: modifiedAtSeconds)
+    var inventory = Inventory(
       source: source, manifest: bytes, checksum: checksum,
-      creationTimeInMilliseconds: creationTime(of: manifest, source).millisecondsSinceEpoch,
+      creationTimeInMilliseconds: time.millisecondsSinceEpoch,
       format: manifest.fileFormat, place: place, keyPrefix: keyPrefix,
       destinationBucket: manifest.destinationBucket, chunks: chunks)
+    inventory.manifestModifiedAtSecondsSinceEpoch = modifiedAtSeconds
+    return inventory
   }
 
-  /// The time that the files show: the manifest's, or that of its folder's name.
+  /// The time that the files show: the manifest's, that of its folder's name, or that at which the
+  /// manifest was last modified.
   private func creationTime(
-    of manifest: InventoryManifest, _ source: String
+    of manifest: InventoryManifest, _ source: String, modifiedAtSeconds: Int64?
   ) -> InventoryManifest.CreationTime {
     if let time = manifest.creationTime { return time }
     let folder = source.split(separator: "/").dropLast().last ?? ""
@@ -241,8 +271,16 @@ public struct InventoryLoader: Sendable {
       )
       return time
     }
+    if let time = modifiedAtSeconds.flatMap({
+      InventoryManifest.CreationTime(secondsSinceEpoch: $0)
+    }) {
+      logger.warning(
+        "\(source): the manifest has no creationTimestamp that is a time, and its folder is not named by a date; the files show when the manifest was last modified"
+      )
+      return time
+    }
     logger.warning(
-      "\(source): the manifest has no creationTimestamp that is a time, and its folder is not named by a date; the files show 1970-01-01"
+      "\(source): the manifest has no creationTimestamp that is a time, its folder is not named by a date, and it is not known when the manifest was last modified; the files show 1970-01-01"
     )
     return .epoch
   }

@@ -111,6 +111,13 @@ public enum InventoryLoadError: Error, Sendable, CustomStringConvertible {
   /// where it may be.
   case linkOutside(manifest: String, path: String)
 
+  /// Whether the store did not answer in time, or answered that it fails, so that the manifest may
+  /// still be there. A store that refuses is not away.
+  public var isStoreAway: Bool {
+    if case .store(let error) = self { return error.isRetryable }
+    return false
+  }
+
   /// What happened and what to do next, on one line.
   public var description: String {
     switch self {

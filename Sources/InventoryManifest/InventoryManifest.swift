@@ -106,6 +106,13 @@ public struct InventoryManifest: Sendable, Equatable {
       self.millisecondsSinceEpoch = millisecondsSinceEpoch
     }
 
+    /// Returns nil for a time before 1970, or after the end of the year 9999.
+    public init?(secondsSinceEpoch: Int64) {
+      let (milliseconds, overflow) = secondsSinceEpoch.multipliedReportingOverflow(by: 1000)
+      guard !overflow else { return nil }
+      self.init(millisecondsSinceEpoch: milliseconds)
+    }
+
     /// 1970-01-01T00:00:00Z.
     public static let epoch = Self(unchecked: 0)
 

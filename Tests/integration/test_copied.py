@@ -111,7 +111,8 @@ def test_one_missing_chunk_is_a_warning_even_if_it_is_the_first(lab, root):
 
 def test_a_store_that_fails_for_the_first_chunk_only_warns(lab, root):
     made = original(root)
-    fault = {"match": {"keySuffix": "0.csv.gz"}, "times": 2, "fault": {"kind": "status", "status": 500}}
+    fault = {"match": {"keySuffix": "0.csv.gz"}, "times": 2, "fault": {"kind": "status", "status": 500,
+                                                                          "code": "InternalError"}}
     mount = lab.mount(made.url, "--read-timeout", "1s", endpoint=lab.origin(root, fault_plan={"rules": [fault]}).endpoint)
     check(mount)
 
@@ -214,7 +215,7 @@ def test_sizes_that_the_store_refuses_are_a_few_lines_of_log(lab, root):
     mount = lab.mount(made.url, endpoint=lab.origin(root).endpoint)
     assert len(os.listdir(mount.data)) == 301
     assert "and 295 more" in mount.logged("more chunks whose size")[0]
-    assert mount.log().count("gone-") <= 5
+    assert mount.log().count("/gone-") <= 10, "each of five lines has the location twice"
 
 
 def test_a_store_that_hangs_on_the_sizes_delays_the_mount_once(lab, root):
@@ -237,3 +238,49 @@ def test_a_manifest_of_too_many_chunks_is_refused_in_bounded_memory(lab, root):
     result = lab.run("/usr/bin/env", "bash", "-c", f"ulimit -v 1000000; exec {lab.binary} mount -f {made.manifest_path} {lab.mountpoint()}")
     assert result.returncode == 1
     assert "more than 1000000 entries" in result.stderr
+
+
+# While the store is away
+
+def cached_and_away(lab, root, **fields):
+    """A mount has read all chunks; then its store has ended. The address stays that of the store."""
+    made = original(root, **fields)
+    origin = lab.origin(root)
+    mount = lab.mount(made.url, "--verify=off", endpoint=origin.endpoint)
+    check(mount)
+    mount.unmount()
+    origin.close()
+    return made, origin.endpoint
+
+
+def test_cached_chunks_are_mounted_and_read_while_the_store_is_away(lab, root):
+    made, endpoint = cached_and_away(lab, root)
+    mount = lab.mount(made.url, "--verify=off", endpoint=endpoint)
+    check(mount)
+    assert (mount.path / "manifest.json").read_bytes() == made.manifest_path.read_bytes()
+    assert (mount.path / "manifest.checksum").exists()
+    warning = mount.logged("mounted from the manifest in the cache")[0]
+    assert "ago, ETag" in warning and "cannot be reached" in warning
+
+
+def test_a_store_that_refuses_the_manifest_is_not_away(lab, root):
+    made, _ = cached_and_away(lab, root)
+    for status, code in ((403, "AccessDenied"), (404, "NoSuchKey")):
+        fault = {"match": {"keySuffix": "manifest.json"}, "fault": {"kind": "status", "status": status, "code": code}}
+        origin = lab.origin(root, fault_plan={"rules": [fault]})
+        assert code in refusal(lab, made.url, "--endpoint-url", origin.endpoint)
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "none"])
+def test_a_kept_manifest_that_is_damaged_or_of_another_place_is_not_used(lab, root, damage):
+    made, endpoint = cached_and_away(lab, root)
+    kept = lab.folder / "cache" / "inventoryfs-cache" / "manifest"
+    data = kept.read_bytes()
+    source = made.url
+    if damage == "cut":
+        kept.write_bytes(data[:-1])
+    elif damage == "altered":
+        kept.write_bytes(data.replace(b"0.csv.gz", b"9.csv.gz"))
+    else:
+        source = made.url.replace("01-00Z", "02-00Z")
+    assert "cannot be reached" in refusal(lab, source, "--endpoint-url", endpoint)

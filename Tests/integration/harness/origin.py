@@ -55,8 +55,8 @@ class Origin:
         """In the order of their arrival."""
         return [
             Request(record["number"], record["connection"], record["method"], record["key"],
-                    tuple(record["objectBytes"]) if record.get("objectBytes") else None, record.get("ifMatch"),
-                    record["status"], record["bodyBytesSent"])
+                    tuple(record["objectBytesAnswered"]) if record.get("objectBytesAnswered") else None,
+                    record.get("ifMatch"), record["status"], record["bodyBytesSent"])
             for record in self.stats("?records=1")["records"] if key is None or record["key"] == key
         ]
 
