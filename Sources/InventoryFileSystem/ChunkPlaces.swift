@@ -23,7 +23,6 @@ struct ChunkPlaces {
   let store: any ChunkStore
   let retries: StoreRetries
   let timeout: Duration
-  let unreachableTimeout: Duration
   let maxRequests: Int
   let logger: Logger
 
@@ -32,8 +31,7 @@ struct ChunkPlaces {
   func ask(_ chunk: InventoryManifest.Chunk, at place: Place) -> PendingHead {
     let location = S3Location(bucket: place.bucket, key: place.keyPrefix.applied(to: chunk.key))
     return PendingHead(
-      location, firstByte: (chunk.sizeInBytes ?? 0) > 0, from: store, retries, timeout: timeout,
-      unreachableTimeout: unreachableTimeout)
+      location, firstByte: (chunk.sizeInBytes ?? 0) > 0, from: store, retries, timeout: timeout)
   }
 
   /// Decides where the chunks are.
@@ -145,6 +143,12 @@ extension StoreError {
 }
 
 extension Result<ResponseHead, StoreError> {
+  /// Whether asking again would not give another answer.
+  var isFinal: Bool {
+    if case .failure(let error) = self { return !error.isRetryable }
+    return true
+  }
+
   /// Whether the answer leaves it possible that the object can be read.
   fileprivate var mayBeThere: Bool {
     guard case .failure(let error) = self else { return true }

@@ -20,6 +20,9 @@ public struct InventoryLoader: Sendable {
   /// How long an unreachable store is retried: a mistyped endpoint should be reported soon, but a
   /// store that is just restarting deserves a moment.
   private static let unreachableTimeout = Duration.seconds(5)
+  /// How long a mount waits for a byte of the first chunk: a store that gives none is only warned
+  /// of.
+  private static let firstByteTimeout = Duration.seconds(5)
 
   /// - Parameters:
   ///   - bucketOverride: the bucket of the chunks, instead of the manifest's.
@@ -72,8 +75,8 @@ public struct InventoryLoader: Sendable {
       throw .noBucket("\(location)", found: manifest.unusableDestination)
     }
     let places = ChunkPlaces(
-      store: store, retries: retries, timeout: readTimeout,
-      unreachableTimeout: Self.unreachableTimeout, maxRequests: maxRequests, logger: logger)
+      store: store, retries: retries, timeout: min(readTimeout, Self.firstByteTimeout),
+      maxRequests: maxRequests, logger: logger)
     let named = ChunkPlaces.Place(bucket: bucket, keyPrefix: keyPrefix ?? .unchanged)
     // The names are made while the store is asked for a byte of the first chunk.
     let pendingFirst = manifest.chunks.first.map { places.ask($0, at: named) }
@@ -86,7 +89,8 @@ public struct InventoryLoader: Sendable {
       place = try places.find(
         Self.sample(manifest.chunks, count: 5), named: named, answer,
         near: isSearched ? location : nil)
-      if place == named { known[0] = answer }
+      // An answer that did not come in the short time for it may come in the time for sizes.
+      if place == named, answer.isFinal { known[0] = answer }
     }
     let sizes = ChunkSizes(
       store: store, retries: retries, readTimeout: readTimeout, maxRequests: maxRequests,

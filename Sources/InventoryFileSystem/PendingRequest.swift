@@ -40,7 +40,7 @@ final class PendingHead: Sendable {
   ///   of a HEAD: a response to HEAD does not give the store's reason for a refusal.
   init(
     _ location: S3Location, firstByte: Bool = false, from store: any ChunkStore,
-    _ retries: StoreRetries, timeout: Duration, unreachableTimeout: Duration? = nil
+    _ retries: StoreRetries, timeout: Duration
   ) {
     let completion: @Sendable (Result<ResponseHead, StoreError>) -> Void = { [answer] in
       answer.give($0)
@@ -48,8 +48,7 @@ final class PendingHead: Sendable {
     let started =
       firstByte
       ? RetriedRequest<ResponseHead>(
-        location, retries, timeout: timeout, unreachableTimeout: unreachableTimeout,
-        endsThen: true,
+        location, retries, timeout: timeout, endsThen: true,
         attempt: { number, end in
           store.get(
             ObjectRequest(location, range: 0..<1, attempt: number), to: HeadCollector { end($0, 0) }
@@ -57,7 +56,7 @@ final class PendingHead: Sendable {
         }, completion: completion)
       : .head(
         location, objectSizeInBytes: nil, from: store, retries, timeout: timeout,
-        unreachableTimeout: unreachableTimeout, completion: completion)
+        completion: completion)
     request.withLock { $0 = started }
   }
 

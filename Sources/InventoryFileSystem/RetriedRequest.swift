@@ -141,11 +141,10 @@ extension RetriedRequest where Value == ResponseHead {
   /// Requests an object's size and ETag by HEAD, and ends within `timeout`.
   static func head(
     _ location: S3Location, objectSizeInBytes: Int?, from store: any ChunkStore,
-    _ retries: StoreRetries, timeout: Duration, unreachableTimeout: Duration? = nil,
-    completion: @escaping @Sendable (Answer) -> Void
+    _ retries: StoreRetries, timeout: Duration, completion: @escaping @Sendable (Answer) -> Void
   ) -> RetriedRequest {
     RetriedRequest(
-      location, retries, timeout: timeout, unreachableTimeout: unreachableTimeout, endsThen: true,
+      location, retries, timeout: timeout, endsThen: true,
       attempt: { number, end in
         store.head(location, objectSizeInBytes: objectSizeInBytes, attempt: number) { end($0, 0) }
       },

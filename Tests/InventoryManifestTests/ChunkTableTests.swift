@@ -17,20 +17,6 @@ import Testing
     #expect(read.chunks == ChunkTable(keys.map { InventoryManifest.Chunk(key: $0) }))
   }
 
-  @Test("A manifest may have a million chunks, and not one more")
-  func mostChunks() throws {
-    func text(_ count: Int) -> String {
-      let entries = [String](repeating: #"{"key":"a"}"#, count: count)
-      return #"{"fileFormat":"CSV","files":[\#(entries.joined(separator: ","))]}"#
-    }
-    #expect(try decode(text(InventoryManifest.mostChunks)).chunks.count == 1_000_000)
-    let error = #expect(throws: ManifestError.self) {
-      try decode(text(InventoryManifest.mostChunks + 1))
-    }
-    #expect(error?.problem == .tooManyChunks)
-    #expect(error?.description.contains("more than 1000000 entries") == true)
-  }
-
   @Test(
     "What is no JSON is refused",
     arguments: [

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 
 import pytest
 
@@ -231,13 +232,34 @@ def test_a_store_that_hangs_on_the_sizes_delays_the_mount_once(lab, root):
     assert len({request.key for request in origin.all_requests() if "hangs-" in request.key}) <= 6
 
 
-def test_a_manifest_of_too_many_chunks_is_refused_in_bounded_memory(lab, root):
+def peak_of_refusal(lab, root, count):
+    """The highest resident set, in MB, of a mount that is refused because its manifest has so many entries."""
     content = {"destinationBucket": BUCKET, "fileFormat": "CSV", "files": []}
-    text = json.dumps(content).replace("[]", "[" + ",".join(['{"key":"a"}'] * 2_000_000) + "]")
+    text = json.dumps(content).replace("[]", "[" + ",".join(['{"key":"a"}'] * count) + "]")
     made = write_manifest_bytes(root, f"{R}/{DATE}/manifest.json", text.encode())
-    result = lab.run("/usr/bin/env", "bash", "-c", f"ulimit -v 1000000; exec {lab.binary} mount -f {made.manifest_path} {lab.mountpoint()}")
-    assert result.returncode == 1
-    assert "more than 1000000 entries" in result.stderr
+    program = ("import resource, subprocess, sys; code = subprocess.run(sys.argv[1:]).returncode; "
+               "print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1000)")
+    result = lab.run(sys.executable, "-c", program, lab.binary, "mount", "-f", made.manifest_path, lab.mountpoint())
+    code, peak = map(int, result.stdout.split())
+    assert code == 1 and "more than 1000000 entries" in result.stderr
+    return peak
+
+
+def test_a_manifest_of_too_many_chunks_is_refused_in_bounded_memory(lab, root):
+    # The text of the larger one takes 72 MB more; a tree of it would take some 500.
+    least, most = peak_of_refusal(lab, root, 1_000_001), peak_of_refusal(lab, root, 7_000_000)
+    print(f"{least} MB for a million and one, {most} MB for seven million")
+    assert most - least < 200
+
+
+def test_a_million_chunks_are_mounted(lab, root):
+    entry(root, "a", b"")
+    text = '{"fileFormat":"CSV","files":[' + ",".join(['{"key":"a","size":0}'] * 1_000_000) + "]}"
+    made = write_manifest_bytes(root, f"{R}/{DATE}/manifest.json", text.encode())
+    mount = lab.mount(made.manifest_path)
+    assert os.statvfs(mount.path).f_files >= 1_000_000
+    warning = mount.logged("--memory-limit")[0]
+    assert "1000000 chunks take" in warning and str(made.manifest_path) in warning
 
 
 # While the store is away
