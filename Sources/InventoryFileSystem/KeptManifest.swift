@@ -59,8 +59,8 @@ public struct KeptManifest: Sendable, Equatable {
   /// The path of the file in a cache's folder.
   public static func path(in folder: String) -> String { "\(folder)/\(fileName)" }
 
-  /// The file's bytes.
-  var encoded: [UInt8] {
+  /// The file's bytes before those of the manifest, which end it.
+  private var head: [UInt8] {
     var fields: [UInt8] = []
     func add(_ bytes: some Collection<UInt8>) {
       fields += Array("\(bytes.count):".utf8)
@@ -75,8 +75,11 @@ public struct KeptManifest: Sendable, Equatable {
     add(keyPrefix.new.utf8)
     // An empty checksum never gets here: it would not be one.
     add(checksum ?? [])
-    add(manifest)
-    return Self.format + Array("\(MD5Digest(of: fields))\n".utf8) + fields
+    fields += Array("\(manifest.count):".utf8)
+    var hasher = MD5Hasher()
+    fields.withUnsafeBytes { hasher.update($0) }
+    manifest.withUnsafeBytes { hasher.update($0) }
+    return Self.format + Array("\(hasher.finish())\n".utf8) + fields
   }
 
   /// Reads a file's bytes; nil for one that is damaged, or of another format.
@@ -134,8 +137,19 @@ public struct KeptManifest: Sendable, Equatable {
     unlink(new)
     let file = open(new, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard file >= 0 else { return errno }
-    let bytes = encoded
-    let code: Int32? = bytes.withUnsafeBytes { buffer in
+    let code = Self.write(head, to: file) ?? Self.write(manifest, to: file)
+    close(file)
+    guard code == nil, rename(new, Self.path(in: folder)) == 0 else {
+      let failure = code ?? errno
+      unlink(new)
+      return failure
+    }
+    return nil
+  }
+
+  /// Writes all bytes, or returns the errno of the failure.
+  private static func write(_ bytes: [UInt8], to file: Int32) -> Int32? {
+    bytes.withUnsafeBytes { buffer in
       var rest = buffer[...]
       while !rest.isEmpty {
         // The rebased buffer points into `bytes`, which lives until this closure returns.
@@ -147,13 +161,6 @@ public struct KeptManifest: Sendable, Equatable {
       }
       return nil
     }
-    close(file)
-    guard code == nil, rename(new, Self.path(in: folder)) == 0 else {
-      let failure = code ?? errno
-      unlink(new)
-      return failure
-    }
-    return nil
   }
 
   /// Removes the manifest that a cache keeps.

@@ -6,8 +6,8 @@
 // needs, a list of keys and a known format, is required, and its absence is an error that says what
 // the file is instead.
 //
-// The value is immutable and shared by every layer above. Of each chunk it keeps 32 bytes beside the
-// manifest's text, which the mount shows anyway.
+// The value is immutable and shared by every layer above. Of each chunk it keeps 32 bytes beside
+// the manifest's text, which the mount shows anyway.
 
 import FoundationEssentials
 
