@@ -11,6 +11,8 @@ import SystemPackage
 /// guarantees only that the files of an open entry are never removed.
 public final class BlockCache: Sendable {
   public let path: String
+  /// The folder in it that is the cache's own.
+  public var folder: String { Self.folder(in: path) }
   private let minFreeInBytes: Int
   private let logger: Logger
   private let hook: CacheStepHook?
@@ -98,6 +100,11 @@ public final class BlockCache: Sendable {
   /// The space that a chunk's entry takes besides its blocks.
   public static func overheadInBytes(chunkSizeInBytes: Int) -> Int {
     CacheEntry.overheadInBytes(BlockGrid(sizeInBytes: chunkSizeInBytes))
+  }
+
+  /// The cache's own folder in the directory that the user names.
+  public static func folder(in directory: String) -> String {
+    "\(directory)/\(CacheDirectory.folderName)"
   }
 
   /// The bytes free on the file system of `path`, which need not exist yet.

@@ -124,3 +124,6 @@ static inline int inventoryfs_duplicate(int fd) { return fcntl(fd, F_DUPFD_CLOEX
 
 // malloc.h is not in Swift's Glibc. See mallopt(3).
 static inline void inventoryfs_limit_malloc_arenas(int count) { mallopt(M_ARENA_MAX, count); }
+
+// Gives memory back that was freed. See malloc_trim(3).
+static inline void inventoryfs_release_freed_memory(void) { malloc_trim(0); }

@@ -34,15 +34,16 @@ struct ChunkReferences: Sendable {
     self.largestChunkInBytes = largestChunkInBytes
     var uses: [String: Int] = [:]
     var repetitions: [Int: Int] = [:]
-    for (index, chunk) in inventory.chunks.enumerated() {
-      if let before = uses[chunk.key] { repetitions[index] = before }
-      uses[chunk.key, default: 0] += 1
+    for index in inventory.chunks.indices where inventory.chunks.mayRepeat(index) {
+      let key = inventory.chunks[index].key
+      if let before = uses[key] { repetitions[index] = before }
+      uses[key, default: 0] += 1
     }
     self.repetitions = repetitions
   }
 
   func location(of chunk: Inventory.Chunk) -> S3Location {
-    S3Location(bucket: bucket, key: chunk.key)
+    S3Location(bucket: bucket, key: inventory.keyPrefix.applied(to: chunk.key))
   }
 
   /// The reference of a chunk; nil if the chunk cannot be opened, or its version is known neither
@@ -54,10 +55,11 @@ struct ChunkReferences: Sendable {
       let named = chunk.md5.map({ "md5 \($0)" }) ?? eTag.map({ "etag \($0)" })
     else { return nil }
     let version = repetitions[id.index].map { "\(named), repetition \($0)" } ?? named
+    let location = location(of: chunk)
     return ChunkReference(
-      id: id, location: location(of: chunk),
+      id: id, location: location,
       identity: CacheIdentity(
-        endpoint: store, bucket: bucket, key: chunk.key, sizeInBytes: chunk.sizeInBytes,
+        endpoint: store, bucket: bucket, key: location.key, sizeInBytes: chunk.sizeInBytes,
         version: version),
       opening: inventory.openingRange(ofChunkWithSize: chunk.sizeInBytes), eTag: eTag,
       md5: chunk.md5)

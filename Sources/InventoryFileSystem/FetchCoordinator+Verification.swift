@@ -24,7 +24,9 @@ extension FetchCoordinator {
         self?.perform { $0.planner.verificationEnded(id, .unreadable).1 }
       }
     case .cannotVerify(let id, let isTooLarge):
-      guard let chunk = references.inventory.chunks[at: id.index] else { return }
+      let chunks = references.inventory.chunks
+      guard chunks.indices.contains(id.index) else { return }
+      let chunk = chunks[id.index]
       let location = references.location(of: chunk)
       logger.warning(
         isTooLarge
@@ -177,8 +179,4 @@ extension FetchCoordinator {
       return actions
     }
   }
-}
-
-extension Array {
-  fileprivate subscript(at index: Int) -> Element? { indices.contains(index) ? self[index] : nil }
 }

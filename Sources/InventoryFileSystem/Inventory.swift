@@ -11,6 +11,7 @@ public struct Inventory: Sendable {
   }
 
   public struct Chunk: Sendable {
+    /// The key in the manifest.
     public let key: String
     /// The chunk's file name in data/.
     public let name: String
@@ -44,13 +45,20 @@ public struct Inventory: Sendable {
   public let creationTimeInMilliseconds: Int64
   public let format: InventoryManifest.FileFormat
   public let place: Place
+  /// How the keys of the objects, or the paths of the files, differ from those in the manifest.
+  public let keyPrefix: KeyPrefix
   /// The bucket that the manifest names.
   public let destinationBucket: String?
-  public let chunks: [Chunk]
+  public let chunks: InventoryChunks
+  /// The ETag of the manifest's object; nil if the store gave none, or there is no store.
+  public var manifestETag: String?
+  /// When the manifest's object was last modified; nil if the store did not say, or there is none.
+  public var manifestModifiedAtSecondsSinceEpoch: Int64?
 
   public init(
     source: String, manifest: [UInt8], checksum: [UInt8]?, creationTimeInMilliseconds: Int64,
-    format: InventoryManifest.FileFormat, place: Place, destinationBucket: String?, chunks: [Chunk]
+    format: InventoryManifest.FileFormat, place: Place, keyPrefix: KeyPrefix = .unchanged,
+    destinationBucket: String?, chunks: InventoryChunks
   ) {
     self.source = source
     self.manifest = manifest
@@ -58,8 +66,27 @@ public struct Inventory: Sendable {
     self.creationTimeInMilliseconds = creationTimeInMilliseconds
     self.format = format
     self.place = place
+    self.keyPrefix = keyPrefix
     self.destinationBucket = destinationBucket
     self.chunks = chunks
+  }
+
+  /// Makes an inventory of chunks that come from no manifest.
+  public init(
+    source: String, manifest: [UInt8], checksum: [UInt8]?, creationTimeInMilliseconds: Int64,
+    format: InventoryManifest.FileFormat, place: Place, keyPrefix: KeyPrefix = .unchanged,
+    destinationBucket: String?, chunks: [Chunk]
+  ) {
+    self.init(
+      source: source, manifest: manifest, checksum: checksum,
+      creationTimeInMilliseconds: creationTimeInMilliseconds, format: format, place: place,
+      keyPrefix: keyPrefix, destinationBucket: destinationBucket, chunks: InventoryChunks(chunks))
+  }
+
+  /// The memory that the inventory takes as long as it is mounted: its manifest's text, and some 60
+  /// bytes for each chunk.
+  public var memoryInBytes: Int {
+    manifest.count + chunks.count * InventoryChunks.bytesPerChunk
   }
 
   /// The bytes that a reader of this format reads first: Parquet and ORC have their footer at the

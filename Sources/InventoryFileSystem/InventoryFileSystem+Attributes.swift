@@ -70,7 +70,9 @@ extension InventoryFileSystem {
     }
     guard let (index, chunk) = try? chunk(of: node) else { throw .noSuchAttribute }
     switch (name, content) {
-    case (Attribute.key, _):
+    case (Attribute.key, .store(let chunks)):
+      return chunks.key(of: chunk)
+    case (Attribute.key, .folder):
       return chunk.key
     case (Attribute.md5, _):
       guard let md5 = chunk.md5 else { throw .noSuchAttribute }

@@ -7,7 +7,9 @@ extension InventoryFileSystem {
   public convenience init(
     _ inventory: Inventory, folder: String, ownership: NodeOwnership, logger: Logger
   ) {
-    let chunks = LocalChunks(root: folder, bucket: inventory.destinationBucket, logger: logger)
+    let chunks = LocalChunks(
+      root: folder, keyPrefix: inventory.keyPrefix, bucket: inventory.destinationBucket,
+      logger: logger)
     self.init(inventory: inventory, ownership: ownership, content: .folder(chunks))
   }
 
@@ -35,7 +37,8 @@ extension InventoryFileSystem {
     let planner = FetchPlanner(
       maxConnections: maxConnections, cacheBoundInBytes: bound,
       catalog: ChunkCatalog(
-        names: inventory.chunks.map(\.name), sizesInBytes: inventory.chunks.map(\.sizeInBytes),
+        byName: inventory.chunks.orderByName(),
+        sizesInBytes: inventory.chunks.indices.map { inventory.chunks.sizeInBytes($0) },
         isParquet: inventory.format == .parquet),
       verificationMode: verificationMode)
     let references = ChunkReferences(

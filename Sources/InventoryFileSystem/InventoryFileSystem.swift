@@ -12,8 +12,6 @@ public final class InventoryFileSystem: Sendable {
   public let longestNameInBytes = ChunkNames.maximumLengthInBytes
   private let ownership: NodeOwnership
   let content: ChunkContent
-  /// Maps names in data/ to chunk indices.
-  private let chunkIndices: [String: Int]
   /// Whether files can be lent to the kernel; the mount sets it.
   let isPassthroughOffered = Atomic(false)
 
@@ -27,8 +25,6 @@ public final class InventoryFileSystem: Sendable {
     self.inventory = inventory
     self.ownership = ownership
     self.content = content
-    chunkIndices = Dictionary(
-      inventory.chunks.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { first, _ in first })
   }
 
   /// Takes over the entries that earlier runs left in the cache; the first bytes are fetched once
@@ -69,7 +65,7 @@ public final class InventoryFileSystem: Sendable {
       guard let node = rootItems.first(where: { $0.name == name })?.node else { throw .notFound }
       return try attributes(of: node)
     case .data:
-      guard let index = chunkIndices[name] else { throw .notFound }
+      guard let index = inventory.chunks.index(ofName: name) else { throw .notFound }
       return try attributes(of: .chunk(index))
     default:
       throw .notADirectory

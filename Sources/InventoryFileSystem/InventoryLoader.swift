@@ -1,5 +1,5 @@
 import Glibc
-import InventoryManifest
+public import InventoryManifest
 public import Logging
 public import ObjectStore
 import Posix
@@ -13,22 +13,29 @@ import SystemPackage
 /// time.
 public struct InventoryLoader: Sendable {
   private let bucketOverride: String?
+  private let keyPrefix: KeyPrefix?
   private let readTimeout: Duration
   private let clock: any FileSystemClock
   private let logger: Logger
   /// How long an unreachable store is retried: a mistyped endpoint should be reported soon, but a
   /// store that is just restarting deserves a moment.
   private static let unreachableTimeout = Duration.seconds(5)
+  /// How long a mount waits for a byte of the first chunk: a store that gives none is only warned
+  /// of.
+  private static let firstByteTimeout = Duration.seconds(5)
 
   /// - Parameters:
   ///   - bucketOverride: the bucket of the chunks, instead of the manifest's.
+  ///   - keyPrefix: how the keys of the chunks differ from the manifest's; nil if they are the
+  ///     manifest's, or, for an inventory that was copied, to be found.
   ///   - readTimeout: how long a request is retried.
   ///   - clock: the clock of that timeout.
   public init(
-    bucketOverride: String?, readTimeout: Duration = .seconds(60),
+    bucketOverride: String?, keyPrefix: KeyPrefix? = nil, readTimeout: Duration = .seconds(60),
     clock: any FileSystemClock = SystemClock(), logger: Logger
   ) {
     self.bucketOverride = bucketOverride
+    self.keyPrefix = keyPrefix
     self.readTimeout = readTimeout
     self.clock = clock
     self.logger = logger
@@ -55,30 +62,91 @@ public struct InventoryLoader: Sendable {
       location, from: store, retries, timeout: readTimeout,
       unreachableTimeout: Self.unreachableTimeout,
       limitInBytes: InventoryManifest.maximumSizeInBytes)
-    let bytes: [UInt8]
+    let object: FetchedObject
     do throws(StoreError) {
-      bytes = try pendingManifest.wait().get()
+      object = try pendingManifest.wait().get()
     } catch {
       throw .store(error)
     }
     let checksum = try checksum(pendingChecksum.wait(), of: checksumLocation)
     let manifest = try decode(
-      bytes, checksum, from: "\(location)", checksumLocation: "\(checksumLocation)")
+      object.bytes, checksum, from: "\(location)", checksumLocation: "\(checksumLocation)")
     guard let bucket = bucketOverride ?? manifest.destinationBucket else {
       throw .noBucket("\(location)", found: manifest.unusableDestination)
     }
-    let asked = ask(store, retries, manifest, bucket, maxRequests: maxRequests)
+    let places = ChunkPlaces(
+      store: store, retries: retries, timeout: min(readTimeout, Self.firstByteTimeout),
+      maxRequests: maxRequests, logger: logger)
+    let named = ChunkPlaces.Place(bucket: bucket, keyPrefix: keyPrefix ?? .unchanged)
+    // The names are made while the store is asked for a byte of the first chunk.
+    let pendingFirst = manifest.chunks.first.map { places.ask($0, at: named) }
+    var chunks = InventoryChunks(manifest.chunks)
+    var place = named
+    var known: [Int: Result<ResponseHead, StoreError>] = [:]
+    if let answer = pendingFirst?.wait() {
+      let isSearched =
+        keyPrefix == nil && (bucketOverride == nil || bucketOverride == location.bucket)
+      place = try places.find(
+        Self.sample(manifest.chunks, count: 5), named: named, answer,
+        near: isSearched ? location : nil)
+      // An answer that did not come in the short time for it may come in the time for sizes.
+      if place == named, answer.isFinal { known[0] = answer }
+    }
+    let sizes = ChunkSizes(
+      store: store, retries: retries, readTimeout: readTimeout, maxRequests: maxRequests,
+      logger: logger)
+    sizes.ask(Self.indicesWithoutSize(manifest.chunks), known: known) { index in
+      let key = manifest.chunks.key(index)
+      return S3Location(bucket: place.bucket, key: place.keyPrefix.applied(to: key))
+    } take: { index, size in
+      chunks.set(index, size)
+    }
+    var inventory = inventory(
+      source: "\(location)", manifest, chunks, object.bytes, checksum,
+      place: .bucket(place.bucket), keyPrefix: place.keyPrefix,
+      modifiedAtSeconds: object.head.lastModifiedInSeconds)
+    inventory.manifestETag = object.head.eTag
+    return inventory
+  }
+
+  /// Loads an inventory from a manifest that the cache has kept, without asking the store.
+  ///
+  /// - Throws: `InventoryLoadError.manifest` for a manifest that does not match its checksum.
+  public func load(
+    _ kept: KeptManifest, of location: S3Location
+  ) throws(InventoryLoadError) -> Inventory {
+    let manifest = try decode(
+      kept.manifest, kept.checksum, from: "\(location)", checksumLocation: "\(location)")
+    var chunks = InventoryChunks(manifest.chunks)
+    let unknown = Self.indicesWithoutSize(manifest.chunks)
+    for index in unknown { chunks.set(index, ChunkSizes.Size(failure: .inputOutput)) }
+    if !unknown.isEmpty {
+      logger.error(
+        "\(location): the manifest does not give the sizes of \(unknown.count) chunks, and the store cannot be asked; they cannot be opened until the next mount"
+      )
+    }
     return inventory(
-      source: "\(location)", manifest, bytes, checksum, place: .bucket(bucket)
-    ) { index, chunk in asked[index] ?? Size(sizeInBytes: chunk.sizeInBytes) }
+      source: "\(location)", manifest, chunks, kept.manifest, kept.checksum,
+      place: .bucket(bucketOverride ?? kept.bucket), keyPrefix: keyPrefix ?? kept.keyPrefix,
+      modifiedAtSeconds: kept.modifiedAtSecondsSinceEpoch)
+  }
+
+  private static func indicesWithoutSize(_ chunks: ChunkTable) -> [Int] {
+    chunks.indices.filter { chunks.sizeInBytes($0) == nil }
+  }
+
+  /// Some elements, the first and the last among them.
+  private static func sample(_ elements: ChunkTable, count: Int) -> [InventoryManifest.Chunk] {
+    guard elements.count > count else { return Array(elements) }
+    return (0..<count).map { elements[$0 * (elements.count - 1) / (count - 1)] }
   }
 
   /// The checksum's bytes, or nil where it does not exist or cannot be read.
   private func checksum(
-    _ result: Result<[UInt8], StoreError>, of location: S3Location
+    _ result: Result<FetchedObject, StoreError>, of location: S3Location
   ) throws(InventoryLoadError) -> [UInt8]? {
     switch result {
-    case .success(let bytes): return bytes
+    case .success(let object): return object.bytes
     // Without permission to list the bucket, S3 responds with 403 for a key that does not exist.
     case .failure(let error) where error.kind == .noSuchKey || error.kind == .accessDenied:
       logger.warning(
@@ -87,60 +155,6 @@ public struct InventoryLoader: Sendable {
       return nil
     case .failure(let error): throw .store(error)
     }
-  }
-
-  private struct Size {
-    var sizeInBytes: UInt64?
-    var eTag: String?
-    var failure: FileSystemError?
-  }
-
-  /// Asks the store for the sizes that the manifest does not give.
-  private func ask(
-    _ store: any ChunkStore, _ retries: StoreRetries, _ manifest: InventoryManifest,
-    _ bucket: String,
-    maxRequests: Int
-  ) -> [Int: Size] {
-    let unknown = manifest.chunks.indices.filter { manifest.chunks[$0].sizeInBytes == nil }
-    guard !unknown.isEmpty else { return [:] }
-    logger.info(
-      "asking the store for the sizes of \(unknown.count) chunks, which the manifest does not give")
-    var sizes: [Int: Size] = [:]
-    var pending: [(index: Int, S3Location, PendingHead)] = []
-    func takeFirst() {
-      let (index, location, head) = pending.removeFirst()
-      switch head.wait() {
-      case .success(let head):
-        sizes[index] = Self.size(head)
-        if sizes[index]?.failure != nil {
-          let found = head.contentLength.map { "\($0)" } ?? "none"
-          logger.error(
-            "\(location): expected a Content-Length of at most \(InventoryManifest.Chunk.maximumSizeInBytes) in the response to HEAD, found \(found); the chunk cannot be opened"
-          )
-        }
-      case .failure(let error):
-        logger.error("\(error)")
-        sizes[index] = Size(failure: FetchFailure.store(error).fileSystemError)
-      }
-    }
-    for index in unknown {
-      if pending.count == max(1, maxRequests) { takeFirst() }
-      let location = S3Location(bucket: bucket, key: manifest.chunks[index].key)
-      let head = PendingHead(
-        location, objectSizeInBytes: nil, from: store, retries, timeout: readTimeout)
-      pending.append((index, location, head))
-    }
-    while !pending.isEmpty { takeFirst() }
-    return sizes
-  }
-
-  /// The size and ETag in a response to HEAD, or the reason why it has none of use.
-  private static func size(_ head: ResponseHead) -> Size {
-    guard let length = head.contentLength, length <= InventoryManifest.Chunk.maximumSizeInBytes
-    else { return Size(failure: .inputOutput) }
-    // Without an ETag the store is asked again when the chunk is opened, which then reports the
-    // failure.
-    return Size(sizeInBytes: length, eTag: try? head.version())
   }
 
   // MARK: From a disk
@@ -168,39 +182,38 @@ public struct InventoryLoader: Sendable {
       logger.warning("\(checksumPath) does not exist: the manifest is used unverified")
     }
     let manifest = try decode(bytes, checksum, from: path, checksumLocation: checksumPath)
-    let root = try findRoot(path, firstKey: manifest.chunks.first?.key)
-    return inventory(source: path, manifest, bytes, checksum, place: .folder(root)) { _, chunk in
-      if let size = chunk.sizeInBytes { return Size(sizeInBytes: size) }
-      guard let size = LocalChunks.sizeInBytes(ofKey: chunk.key, under: root) else {
-        logger.error(
-          "\(printable(chunk.key, limit: 1024)): the manifest does not give its size, and no such file exists under \(printable(root, limit: 1024)); the chunk cannot be opened"
+    let places = LocalPlaces(manifestPath: path, logger: logger)
+    let sample = Self.sample(manifest.chunks, count: LocalPlaces.sampleCount)
+    let keys = sample.map(\.key)
+    // Another file system may be mounted where the chunks are.
+    let found = answer(withinMilliseconds: 10_000) {
+      Result { () throws(InventoryLoadError) in try places.find(keys) }
+    }
+    guard let found else {
+      throw .file(
+        path: keys.first ?? path,
+        "the file system that this chunk is on does not respond; see which it is with: findmnt")
+    }
+    let place = try found.get()
+    places.warnOfMissing(manifest.chunks.indices.lazy.map { manifest.chunks.key($0) }, at: place)
+    var lines = SummedLines(logger, what: "chunks without a size whose files do not exist")
+    var chunks = InventoryChunks(manifest.chunks)
+    for index in Self.indicesWithoutSize(manifest.chunks) {
+      let filePath = place.keyPrefix.applied(to: manifest.chunks.key(index))
+      if let size = LocalChunks.sizeInBytes(ofKey: filePath, under: place.root) {
+        chunks.set(index, ChunkSizes.Size(sizeInBytes: size))
+      } else {
+        chunks.set(index, ChunkSizes.Size(failure: .notFound))
+        lines.error(
+          "\(printable(filePath, limit: 1024)): the manifest does not give its size, and no such file exists under \(printable(place.root, limit: 1024)); the chunk cannot be opened"
         )
-        return Size(failure: .notFound)
       }
-      return Size(sizeInBytes: size)
     }
-  }
-
-  /// The nearest folder above the manifest under which the first chunk's key is a file. It is never
-  /// "/", under which a key could name any file of this machine.
-  private func findRoot(_ path: String, firstKey: String?) throws(InventoryLoadError) -> String {
-    var folder = FilePath(path)
-    folder.removeLastComponent()
-    guard let firstKey else { return folder.string }
-    while !folder.components.isEmpty {
-      let place = folder.string
-      // Another file system may be mounted where the chunks are.
-      guard
-        let holds = answer(withinMilliseconds: 5000, { LocalChunks.holds(firstKey, under: place) })
-      else {
-        throw .file(
-          path: "\(place)/\(firstKey)",
-          "the file system that this chunk is on does not respond; see which it is with: findmnt")
-      }
-      if holds { return place }
-      folder.removeLastComponent()
-    }
-    throw .noRoot(manifest: path, key: firstKey)
+    lines.finish()
+    let isKnown = stat(path, &info) == 0
+    return inventory(
+      source: path, manifest, chunks, bytes, checksum, place: .folder(place.root),
+      keyPrefix: place.keyPrefix, modifiedAtSeconds: isKnown ? Int64(info.st_mtim.tv_sec) : nil)
   }
 
   private static func absolute(_ path: String) throws(InventoryLoadError) -> String {
@@ -251,26 +264,23 @@ public struct InventoryLoader: Sendable {
   }
 
   private func inventory(
-    source: String, _ manifest: InventoryManifest, _ bytes: [UInt8], _ checksum: [UInt8]?,
-    place: Inventory.Place, size: (Int, InventoryManifest.Chunk) -> Size
+    source: String, _ manifest: InventoryManifest, _ chunks: InventoryChunks, _ bytes: [UInt8],
+    _ checksum: [UInt8]?, place: Inventory.Place, keyPrefix: KeyPrefix, modifiedAtSeconds: Int64?
   ) -> Inventory {
-    let names = ChunkNames.names(forKeys: manifest.chunks.map(\.key))
-    let chunks = manifest.chunks.enumerated().map { index, chunk in
-      let size = size(index, chunk)
-      return Inventory.Chunk(
-        key: chunk.key, name: names[index], sizeInBytes: Int(clamping: size.sizeInBytes ?? 0),
-        md5: chunk.md5, eTag: size.eTag, failure: size.failure)
-    }
-    return Inventory(
+    let time = creationTime(of: manifest, source, modifiedAtSeconds: modifiedAtSeconds)
+    var inventory = Inventory(
       source: source, manifest: bytes, checksum: checksum,
-      creationTimeInMilliseconds: creationTime(of: manifest, source).millisecondsSinceEpoch,
-      format: manifest.fileFormat, place: place, destinationBucket: manifest.destinationBucket,
-      chunks: chunks)
+      creationTimeInMilliseconds: time.millisecondsSinceEpoch,
+      format: manifest.fileFormat, place: place, keyPrefix: keyPrefix,
+      destinationBucket: manifest.destinationBucket, chunks: chunks)
+    inventory.manifestModifiedAtSecondsSinceEpoch = modifiedAtSeconds
+    return inventory
   }
 
-  /// The time that the files show: the manifest's, or that of its folder's name.
+  /// The time that the files show: the manifest's, that of its folder's name, or that at which the
+  /// manifest was last modified.
   private func creationTime(
-    of manifest: InventoryManifest, _ source: String
+    of manifest: InventoryManifest, _ source: String, modifiedAtSeconds: Int64?
   ) -> InventoryManifest.CreationTime {
     if let time = manifest.creationTime { return time }
     let folder = source.split(separator: "/").dropLast().last ?? ""
@@ -280,8 +290,16 @@ public struct InventoryLoader: Sendable {
       )
       return time
     }
+    if let time = modifiedAtSeconds.flatMap({
+      InventoryManifest.CreationTime(secondsSinceEpoch: $0)
+    }) {
+      logger.warning(
+        "\(source): the manifest has no creationTimestamp that is a time, and its folder is not named by a date; the files show when the manifest was last modified"
+      )
+      return time
+    }
     logger.warning(
-      "\(source): the manifest has no creationTimestamp that is a time, and its folder is not named by a date; the files show 1970-01-01"
+      "\(source): the manifest has no creationTimestamp that is a time, its folder is not named by a date, and it is not known when the manifest was last modified; the files show 1970-01-01"
     )
     return .epoch
   }

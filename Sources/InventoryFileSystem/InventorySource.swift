@@ -89,15 +89,36 @@ extension InventorySource {
 
 /// Why an inventory cannot be mounted.
 public enum InventoryLoadError: Error, Sendable, CustomStringConvertible {
-  /// The source does not have a known form; the second text says what was expected.
+  /// The source, which is the first text, has no known form; the second text says what was
+  /// expected.
   case source(String, String)
+  /// The store did not give the manifest or its checksum.
   case store(StoreError)
+  /// The manifest or its checksum was read, but cannot be used.
   case manifest(ManifestError)
+  /// A file on disk cannot be read; the second text says why and what was expected.
   case file(path: String, String)
-  /// `found` is the manifest's destinationBucket if it is not the name of a bucket.
+  /// The manifest at this source does not name the bucket of its chunks; `found` is its
+  /// destinationBucket if it has one that is not the name of a bucket.
   case noBucket(String, found: String?)
-  case noRoot(manifest: String, key: String)
+  /// The store refuses the first chunk, and all others that were tried. `alsoTried` is the manifest
+  /// in whose bucket they were looked for too; nil if they were not.
+  case chunksUnreadable(StoreError, alsoTried: S3Location?)
+  /// No chunk of a manifest on disk was found; `key` is that of the first chunk, `firstTried` the
+  /// first path at which it was looked for.
+  case noRoot(manifest: String, key: String, firstTried: String)
+  /// No chunk of a manifest on disk was found, and a symbolic link at or above `path` leads to
+  /// where it may be.
+  case linkOutside(manifest: String, path: String)
 
+  /// Whether the store did not answer in time, or answered that it fails, so that the manifest may
+  /// still be there. A store that refuses is not away.
+  public var isStoreAway: Bool {
+    if case .store(let error) = self { return error.isRetryable }
+    return false
+  }
+
+  /// What happened and what to do next, on one line.
   public var description: String {
     switch self {
     case .source(let text, let expected):
@@ -109,9 +130,20 @@ public enum InventoryLoadError: Error, Sendable, CustomStringConvertible {
       "\(source): the manifest names no destinationBucket; set --bucket to the bucket that holds the chunks"
     case .noBucket(let source, let found?):
       "\(source): the manifest's destinationBucket is '\(printable(found, limit: 200))', but \(BucketName.expectation) was expected; set --bucket to the bucket that holds the chunks"
-    case .noRoot(let manifest, let key):
-      "\(printable(manifest, limit: 4096)): no folder above it, except perhaps /, holds the first chunk, \(printable(key, limit: 1024)), without a link that leads out of that folder; "
-        + "keep the manifest in the folder tree that it was downloaded in, or, for chunks in S3, mount the manifest's s3:// URL"
+    case .chunksUnreadable(let error, let alsoTried):
+      "\(error) The chunks of this manifest cannot be read there"
+        + (alsoTried.map {
+          ", and the first one was not found in the manifest's bucket, \($0.bucket), either"
+        }
+          ?? "")
+        + "; if the inventory was copied, set --bucket to the bucket that holds the chunks, and --key-prefix OLD=NEW if their keys begin differently there"
+    case .noRoot(let manifest, let key, let firstTried):
+      "\(printable(manifest, limit: 4096)): neither its folder nor a folder above it, except perhaps /, holds the first chunk, \(printable(key, limit: 1024)), or a file whose path is the end of that key; "
+        + "\(printable(firstTried, limit: 2048)) was tried first; "
+        + "download the chunks to a folder named data beside the manifest's folder, or, for chunks in S3, mount the manifest's s3:// URL"
+    case .linkOutside(let manifest, let path):
+      "\(printable(manifest, limit: 4096)): \(printable(path, limit: 2048)) was not opened, because a symbolic link on the way is absolute or leads out of the folder that the chunks are looked for in; "
+        + "use a relative link that stays within the folder tree of the manifest, or a bind mount, or copy the manifest to the chunks"
     }
   }
 }

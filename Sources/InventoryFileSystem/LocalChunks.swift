@@ -9,6 +9,7 @@ import SystemPackage
 /// Chunks that are files under a folder; they are read in place, without the cache.
 final class LocalChunks: Sendable {
   let root: String
+  private let keyPrefix: KeyPrefix
   /// The bucket that the manifest names, for the extended attribute.
   let bucket: String?
   private let logger: Logger
@@ -28,8 +29,9 @@ final class LocalChunks: Sendable {
     }
   }
 
-  init(root: String, bucket: String?, logger: Logger) {
+  init(root: String, keyPrefix: KeyPrefix, bucket: String?, logger: Logger) {
     self.root = root
+    self.keyPrefix = keyPrefix
     self.bucket = bucket
     self.logger = logger
   }
@@ -38,7 +40,8 @@ final class LocalChunks: Sendable {
     let descriptor: Int32
     do throws(Errno) {
       // The open does not wait for the writer of a pipe, so that the pipe can be recognized.
-      descriptor = try Self.open(chunk.key, under: root, O_RDONLY | O_NONBLOCK)
+      descriptor = try Self.open(
+        keyPrefix.applied(to: chunk.key), under: root, O_RDONLY | O_NONBLOCK)
     } catch {
       let problem =
         error == .improperLink
@@ -109,7 +112,7 @@ final class LocalChunks: Sendable {
 
   /// The chunk's path, for messages.
   private func name(_ chunk: Inventory.Chunk) -> String {
-    printable(root + "/" + chunk.key, limit: 1024)
+    printable(root + "/" + keyPrefix.applied(to: chunk.key), limit: 1024)
   }
 
   /// Opens the file that a key names. A file outside of the folder, because of its name or of a
@@ -129,11 +132,23 @@ final class LocalChunks: Sendable {
     return descriptor
   }
 
-  /// Whether the key names anything below the folder.
-  static func holds(_ key: String, under root: String) -> Bool {
-    guard let descriptor = try? open(key, under: root, inventoryfs_o_path) else { return false }
-    Glibc.close(descriptor)
-    return true
+  enum Presence { case present, absent, outside }
+
+  /// Whether the key names anything below the folder; `outside` if a link leads out of it.
+  static func presence(of key: String, under root: String) -> Presence {
+    do throws(Errno) {
+      Glibc.close(try open(key, under: root, inventoryfs_o_path))
+      return .present
+    } catch {
+      let isLink = error == .improperLink && !key.split(separator: "/").contains("..")
+      return isLink ? .outside : .absent
+    }
+  }
+
+  /// Opens a folder below the root, "" for the root itself; -1 if it cannot be opened. The caller
+  /// closes it.
+  static func folder(_ path: String, under root: String) -> Int32 {
+    (try? open(path.isEmpty ? "." : path, under: root, inventoryfs_o_path | O_DIRECTORY)) ?? -1
   }
 
   /// The size of the file that a key names. Nil where the key does not name a regular file below

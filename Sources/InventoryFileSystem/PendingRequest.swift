@@ -5,15 +5,15 @@ import ObjectStore
 /// A request that fetches a small object whole into memory, with retries, for callers that can
 /// wait.
 final class PendingObject: Sendable {
-  private let request = Lock<RetriedRequest<[UInt8]>?>(nil)
-  private let answer = PendingAnswer<[UInt8]>()
+  private let request = Lock<RetriedRequest<FetchedObject>?>(nil)
+  private let answer = PendingAnswer<FetchedObject>()
 
   /// Starts the request. An object of more than `limitInBytes` ends it with `.tooLarge`.
   init(
     _ location: S3Location, from store: any ChunkStore, _ retries: StoreRetries, timeout: Duration,
     unreachableTimeout: Duration, limitInBytes: Int
   ) {
-    let started = RetriedRequest<[UInt8]>(
+    let started = RetriedRequest<FetchedObject>(
       location, retries, timeout: timeout, unreachableTimeout: unreachableTimeout,
       endsThen: false,
       attempt: { number, end in
@@ -26,21 +26,37 @@ final class PendingObject: Sendable {
   }
 
   /// Waits for the end. It must be called once at most.
-  func wait() -> Result<[UInt8], StoreError> { answer.wait() }
+  func wait() -> Result<FetchedObject, StoreError> { answer.wait() }
 }
 
-/// A HEAD request with retries, for callers that can wait.
+/// A request for an object's size and ETag with retries, for callers that can wait.
 final class PendingHead: Sendable {
   private let request = Lock<RetriedRequest<ResponseHead>?>(nil)
   private let answer = PendingAnswer<ResponseHead>()
 
+  /// Starts the request.
+  ///
+  /// - Parameter firstByte: whether the first byte is fetched, which the object must have, instead
+  ///   of a HEAD: a response to HEAD does not give the store's reason for a refusal.
   init(
-    _ location: S3Location, objectSizeInBytes: Int?, from store: any ChunkStore,
+    _ location: S3Location, firstByte: Bool = false, from store: any ChunkStore,
     _ retries: StoreRetries, timeout: Duration
   ) {
-    let started = RetriedRequest<ResponseHead>.head(
-      location, objectSizeInBytes: objectSizeInBytes, from: store, retries, timeout: timeout
-    ) { [answer] in answer.give($0) }
+    let completion: @Sendable (Result<ResponseHead, StoreError>) -> Void = { [answer] in
+      answer.give($0)
+    }
+    let started =
+      firstByte
+      ? RetriedRequest<ResponseHead>(
+        location, retries, timeout: timeout, endsThen: true,
+        attempt: { number, end in
+          store.get(
+            ObjectRequest(location, range: 0..<1, attempt: number), to: HeadCollector { end($0, 0) }
+          )
+        }, completion: completion)
+      : .head(
+        location, objectSizeInBytes: nil, from: store, retries, timeout: timeout,
+        completion: completion)
     request.withLock { $0 = started }
   }
 
@@ -67,16 +83,43 @@ private final class PendingAnswer<Value: Sendable>: Sendable {
   }
 }
 
+/// Collects the head of one attempt's response.
+private final class HeadCollector: ObjectReceiver {
+  private let end: @Sendable (Result<ResponseHead, StoreError>) -> Void
+  private let head = Lock(ResponseHead())
+
+  init(_ end: @escaping @Sendable (Result<ResponseHead, StoreError>) -> Void) { self.end = end }
+
+  func accept(_ head: ResponseHead) -> Bool {
+    self.head.withLock { $0 = head }
+    return true
+  }
+
+  func receive(_ body: UnsafeRawBufferPointer) -> Bool { true }
+
+  func finish(_ result: Result<Void, StoreError>) {
+    let head = head.withLock { $0 }
+    end(result.map { head })
+  }
+}
+
+/// An object's bytes and the head of the response that brought them.
+struct FetchedObject: Sendable {
+  var bytes: [UInt8]
+  var head: ResponseHead
+}
+
 /// Collects one attempt's bytes.
 private final class ObjectCollector: ObjectReceiver {
   private let location: S3Location
   private let limitInBytes: Int
-  private let end: @Sendable (Result<[UInt8], StoreError>, _ received: Int) -> Void
-  private let state = Lock<(bytes: [UInt8], isTooLarge: Bool)>(([], false))
+  private let end: @Sendable (Result<FetchedObject, StoreError>, _ received: Int) -> Void
+  private let state = Lock<(bytes: [UInt8], head: ResponseHead, isTooLarge: Bool)>(
+    ([], ResponseHead(), false))
 
   init(
     _ location: S3Location, limitInBytes: Int,
-    _ end: @escaping @Sendable (Result<[UInt8], StoreError>, _ received: Int) -> Void
+    _ end: @escaping @Sendable (Result<FetchedObject, StoreError>, _ received: Int) -> Void
   ) {
     self.location = location
     self.limitInBytes = limitInBytes
@@ -85,6 +128,7 @@ private final class ObjectCollector: ObjectReceiver {
 
   func accept(_ head: ResponseHead) -> Bool {
     state.withLock { state in
+      state.head = head
       let length = Int(clamping: head.contentLength ?? 0)
       state.isTooLarge = length > limitInBytes
       if !state.isTooLarge { state.bytes.reserveCapacity(length) }
@@ -101,10 +145,12 @@ private final class ObjectCollector: ObjectReceiver {
   }
 
   func finish(_ result: Result<Void, StoreError>) {
-    let (bytes, isTooLarge) = state.withLock { state in
-      (exchange(&state.bytes, with: []), state.isTooLarge)
+    let (bytes, head, isTooLarge) = state.withLock { state in
+      (exchange(&state.bytes, with: []), state.head, state.isTooLarge)
     }
     let error = StoreError(.tooLarge(limitInBytes: UInt64(limitInBytes)), object: location)
-    end(isTooLarge ? .failure(error) : result.map { bytes }, bytes.count)
+    end(
+      isTooLarge ? .failure(error) : result.map { FetchedObject(bytes: bytes, head: head) },
+      bytes.count)
   }
 }

@@ -157,6 +157,9 @@ final class StoreChunks: Sendable {
       })
   }
 
+  /// The key of the chunk's object.
+  func key(of chunk: Inventory.Chunk) -> String { references.location(of: chunk).key }
+
   func cachedBytes(ofChunk index: Int, _ chunk: Inventory.Chunk) -> Int {
     guard
       let reference = references.reference(

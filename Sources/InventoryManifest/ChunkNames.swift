@@ -9,48 +9,116 @@
 
 import Digests
 
-/// Gives each key of a manifest a file name.
-public enum ChunkNames {
+/// The file names of the chunks that have given keys, and the chunk of each name.
+///
+/// Each name is valid UTF-8 of 1 to 255 bytes, neither "." nor "..", without "/", NUL or control
+/// characters. All are distinct, even as canonically equivalent Unicode. The same keys give the
+/// same names in every run, and a key whose basename is clean and unique keeps it.
+///
+/// Only names that are no basename are kept. The others are made of their key when they are asked
+/// for, and found through a table of 6 to 12 bytes for each chunk.
+public struct ChunkNames: Sendable {
   /// The longest name that Linux file systems take, NAME_MAX.
   public static let maximumLengthInBytes = 255
 
-  /// The file names for `keys`, in their order.
-  ///
-  /// Each name is valid UTF-8 of 1 to 255 bytes, neither "." nor "..", without "/", NUL or control
-  /// characters. All are distinct, even as canonically equivalent Unicode. The same keys give the
-  /// same names in every run, and a key whose basename is clean and unique keeps it. The time is
-  /// proportional to the number of keys.
-  public static func names(forKeys keys: some Collection<String>) -> [String] {
-    let basenames = keys.map(basename(of:))
-    var uses: [Substring: Int] = [:]
-    uses.reserveCapacity(basenames.count)
-    for basename in basenames { uses[basename, default: 0] += 1 }
-    func keepsBasename(_ key: String, _ basename: Substring) -> Bool {
-      uses[basename] == 1 && basename.endIndex == key.endIndex && isSafe(basename)
-    }
+  /// The names that are not the basename of their key.
+  private var tagged: [Int32: String] = [:]
+  /// The chunks that have those names.
+  private var taggedIndices: [String: Int32] = [:]
+  /// A hash table of basenames with linear probing: the index of the first chunk that has the
+  /// basename, plus one; 0 where there is none.
+  private var slots: [UInt32]
 
-    // Clean, unique basenames come first, whatever their place: a tagged name has to give way to
-    // them.
-    var taken: Set<String> = []
-    taken.reserveCapacity(basenames.count)
-    for (key, basename) in zip(keys, basenames) where keepsBasename(key, basename) {
-      taken.insert(String(basename))
+  /// Names the chunks of the keys. The time is proportional to the number of keys.
+  ///
+  /// - Parameter key: gives the key of the chunk at an index from 0 to `count` - 1, at most 2^31 -
+  ///   2, and always the same one.
+  public init(count: Int, key keyOf: (Int) -> String) {
+    var size = 8
+    while size < count + count / 2 { size *= 2 }
+    slots = [UInt32](repeating: 0, count: size)
+    var isTagged = [Bool](repeating: false, count: count)
+    for index in 0..<count {
+      let key = keyOf(index)
+      let basename = Self.basename(of: key)
+      if basename.endIndex != key.endIndex || !Self.isSafe(basename) { isTagged[index] = true }
+    }
+    for index in 0..<count {
+      let (slot, other) = find(Self.basename(of: keyOf(index)), key: keyOf)
+      if let other {
+        isTagged[other] = true
+        isTagged[index] = true
+      } else {
+        slots[slot] = UInt32(index + 1)
+      }
     }
     // How many names were tried for a key. The count only matters for a key that occurs twice, or
     // whose hash equals another's, and keeps a manifest of 100,000 equal keys from trying each name
     // 100,000 times.
     var attempts: [String: Int] = [:]
-    return zip(keys, basenames).map { key, basename in
-      if keepsBasename(key, basename) { return String(basename) }
-      let parts = NameParts(basename)
-      let digest = hexDigest(of: key)
+    for index in 0..<count where isTagged[index] {
+      let key = keyOf(index)
+      let parts = NameParts(Self.basename(of: key))
+      let digest = Self.hexDigest(of: key)
       while true {
         let attempt = attempts[key, default: 0]
         attempts[key] = attempt + 1
-        let name = parts.name(tag: tag(from: digest, attempt: attempt))
-        if taken.insert(name).inserted { return name }
+        let name = parts.name(tag: Self.tag(from: digest, attempt: attempt))
+        // Clean, unique basenames come first, whatever their place: a tagged name has to give way.
+        let holder = find(name[...], key: keyOf).index
+        if taggedIndices[name] == nil, holder.map({ isTagged[$0] }) ?? true {
+          tagged[Int32(index)] = name
+          taggedIndices[name] = Int32(index)
+          break
+        }
       }
     }
+  }
+
+  /// The name of a chunk.
+  ///
+  /// - Parameter key: the chunk's key.
+  public func name(_ index: Int, key: @autoclosure () -> String) -> String {
+    tagged[Int32(index)] ?? String(Self.basename(of: key()))
+  }
+
+  /// Whether the chunk's name is another than its key's basename, as the names of all keys are that
+  /// occur twice.
+  public func isTagged(_ index: Int) -> Bool { tagged[Int32(index)] != nil }
+
+  /// Whether all names are the basenames of their keys.
+  public var areBasenames: Bool { tagged.isEmpty }
+
+  /// The chunk that has a name; nil if none has.
+  ///
+  /// - Parameter key: gives the keys that the names were made of.
+  public func index(ofName name: String, key: (Int) -> String) -> Int? {
+    if let index = taggedIndices[name] { return Int(index) }
+    guard let index = find(name[...], key: key).index, tagged[Int32(index)] == nil else {
+      return nil
+    }
+    return index
+  }
+
+  /// The first chunk that has the basename, or the free slot for it.
+  private func find(
+    _ basename: Substring, key: (Int) -> String
+  ) -> (slot: Int, index: Int?) {
+    let mask = slots.count - 1
+    var slot = basename.hashValue & mask
+    while slots[slot] != 0 {
+      let index = Int(slots[slot]) - 1
+      if Self.basename(of: key(index)) == basename { return (slot, index) }
+      slot = (slot + 1) & mask
+    }
+    return (slot, nil)
+  }
+
+  /// The file names for `keys`, in their order.
+  public static func names(forKeys keys: some Collection<String>) -> [String] {
+    let keys = Array(keys)
+    let names = ChunkNames(count: keys.count) { keys[$0] }
+    return keys.indices.map { names.name($0, key: keys[$0]) }
   }
 
   /// The part after the last slash that has something after it: "b" for both "a/b" and "a/b/".

@@ -49,13 +49,6 @@ enum ForeignBytes {
 
 /// A JSON object without `files`.
 enum ForeignDocument {
-  private struct AnyField: CodingKey {
-    let stringValue: String
-    var intValue: Int? { nil }
-    init?(stringValue: String) { self.stringValue = stringValue }
-    init?(intValue: Int) { nil }
-  }
-
   /// Each kind is recognised by fields that its documentation always shows.
   private static let kinds: [(fields: Set<String>, name: String)] = [
     (["Format", "Results"], "an S3 Batch Operations completion report"),
@@ -69,8 +62,8 @@ enum ForeignDocument {
     (["InventoryConfigurationList"], "a list of inventory configurations"),
   ]
 
-  static func problem(with decoder: any Decoder) throws -> ManifestError.Problem {
-    let fields = Set(try decoder.container(keyedBy: AnyField.self).allKeys.map(\.stringValue))
+  /// - Parameter fields: the names of the object's fields.
+  static func problem(withFields fields: Set<String>) -> ManifestError.Problem {
     if let kind = kinds.first(where: { $0.fields.isSubset(of: fields) }) {
       return .anotherKind(found: kind.name)
     }

@@ -6,8 +6,8 @@
 // needs, a list of keys and a known format, is required, and its absence is an error that says what
 // the file is instead.
 //
-// The value is immutable and shared by every layer above; 100,000 chunks cost some 20 MB, mostly
-// keys.
+// The value is immutable and shared by every layer above. Of each chunk it keeps 32 bytes beside
+// the manifest's text, which the mount shows anyway.
 
 import FoundationEssentials
 
@@ -18,6 +18,9 @@ public struct InventoryManifest: Sendable, Equatable {
   /// The largest manifest that is read, 256 MiB: 100,000 chunks take about 25 MB, so this is ten
   /// times the largest one expected, and small enough to hold in memory while it is decoded.
   public static let maximumSizeInBytes = 256 << 20
+
+  /// The most chunks of a manifest, 1,000,000: the largest inventories known have some thousands.
+  public static let mostChunks = 1_000_000
 
   /// The plain name of the bucket that holds the chunks, whichever way the manifest spelled it;
   /// nil if the manifest names none, or something that is not a bucket.
@@ -37,12 +40,12 @@ public struct InventoryManifest: Sendable, Equatable {
 
   /// The chunk files in the manifest's order, which is not the order of their names. The array may
   /// be empty.
-  public var chunks: [Chunk]
+  public var chunks: ChunkTable
 
   public init(
     destinationBucket: String? = nil, unusableDestination: String? = nil,
     creationTime: CreationTime? = nil, fileFormat: FileFormat, fileSchema: String? = nil,
-    chunks: [Chunk]
+    chunks: ChunkTable
   ) {
     self.destinationBucket = destinationBucket
     self.unusableDestination = unusableDestination
@@ -101,6 +104,13 @@ public struct InventoryManifest: Sendable, Equatable {
     public init?(millisecondsSinceEpoch: Int64) {
       guard (0...Self.endOfYear9999).contains(millisecondsSinceEpoch) else { return nil }
       self.millisecondsSinceEpoch = millisecondsSinceEpoch
+    }
+
+    /// Returns nil for a time before 1970, or after the end of the year 9999.
+    public init?(secondsSinceEpoch: Int64) {
+      let (milliseconds, overflow) = secondsSinceEpoch.multipliedReportingOverflow(by: 1000)
+      guard !overflow else { return nil }
+      self.init(millisecondsSinceEpoch: milliseconds)
     }
 
     /// 1970-01-01T00:00:00Z.

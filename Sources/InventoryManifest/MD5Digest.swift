@@ -7,6 +7,9 @@ public struct MD5Digest: Sendable, Hashable, CustomStringConvertible {
   private var high: UInt64
   private var low: UInt64
 
+  /// 16 zero bytes, where there is no digest.
+  static let zero = MD5Digest(words: [UInt8](repeating: 0, count: 16))
+
   /// Computes the MD5 of `bytes`.
   public init(of bytes: [UInt8]) {
     self.init(words: MD5.digest(of: bytes))

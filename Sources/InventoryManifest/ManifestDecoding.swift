@@ -1,12 +1,9 @@
 // Decodes bytes to an `InventoryManifest`.
 //
 // The bytes come from outside and may be anything. Size is checked first, then the first bytes, so
-// that the error names a gzip file or an error page; only then does JSONDecoder see them, which
-// stops at 512 levels of nesting. Where a field may be odd (a size that is a string), the
-// usual type is tried first: a failed attempt builds a DecodingError, too slow to be the normal
-// case for 100,000 entries.
+// that the error names a gzip file or an error page; only then are they read, once, front to back,
+// by `JSONScanner`. The first damage ends the reading.
 
-import FoundationEssentials
 import PrintableText
 
 extension InventoryManifest {
@@ -23,165 +20,208 @@ extension InventoryManifest {
       throw ManifestError(location: location, problem: problem)
     }
     do {
-      self = try bytes.withUnsafeBytes { buffer in
-        // The data does not outlive the closure, so it may borrow the array instead of copying it.
-        let borrowed = UnsafeMutableRawPointer(mutating: buffer.baseAddress).map {
-          Data(bytesNoCopy: $0, count: buffer.count, deallocator: .none)
-        }
-        return try JSONDecoder().decode(Document.self, from: borrowed ?? Data()).manifest
-      }
+      let start = bytes.starts(with: [0xef, 0xbb, 0xbf]) ? 3 : 0
+      self = try ManifestReader.read(JSONScanner(bytes, start: start))
     } catch let unusable as Unusable {
       throw ManifestError(location: location, problem: unusable.problem)
     } catch {
-      // The error of FoundationEssentials has neither place nor reason.
       throw ManifestError(
         location: location, problem: .invalidJSON(reason: ForeignBytes.likelyDamage(to: bytes)))
     }
   }
 }
 
-/// The error that the types below throw through JSONDecoder, which passes it on unchanged.
+/// The manifest is JSON, but cannot be used.
 private struct Unusable: Error {
   let problem: ManifestError.Problem
 }
 
-/// The manifest's top level.
-private struct Document: Decodable {
-  let manifest: InventoryManifest
+/// Takes the fields of a manifest as they come.
+private struct ManifestReader {
+  /// A field whose value may be odd.
+  private enum Field {
+    case absent
+    case text(String)
+    case number(String)
+    case other
 
-  private enum Field: String, CodingKey {
-    case destinationBucket, creationTimestamp, fileFormat, fileSchema, files
+    var text: String? {
+      if case .text(let text) = self { return text }
+      return nil
+    }
   }
 
-  init(from decoder: any Decoder) throws {
-    let fields = try decoder.container(keyedBy: Field.self)
-    guard fields.contains(.files) else {
-      throw Unusable(problem: try ForeignDocument.problem(with: decoder))
+  private var destinationBucket = Field.absent
+  private var creationTimestamp = Field.absent
+  private var fileFormat = Field.absent
+  private var fileSchema = Field.absent
+  private var chunks: ChunkTable?
+  /// The names of all fields, for documents that are no manifest.
+  private var names: Set<String> = []
+  private static let mostNames = 1000
+
+  static func read(_ scanner: JSONScanner) throws -> InventoryManifest {
+    var scanner = scanner
+    var reader = ManifestReader()
+    try scanner.object { scanner, name in try reader.field(name, &scanner) }
+    try scanner.end()
+    return try reader.manifest()
+  }
+
+  private mutating func field(_ name: JSONScanner.Text, _ scanner: inout JSONScanner) throws {
+    let name = try scanner.string(name)
+    if names.count < Self.mostNames { names.insert(name) }
+    switch name {
+    case "destinationBucket": destinationBucket = try Self.field(&scanner)
+    case "creationTimestamp": creationTimestamp = try Self.field(&scanner)
+    case "fileFormat": fileFormat = try Self.field(&scanner)
+    case "fileSchema": fileSchema = try Self.field(&scanner)
+    case "files":
+      guard try scanner.next() == UInt8(ascii: "[") else {
+        _ = try scanner.scalar(depth: 1)
+        throw Unusable(
+          problem: .field(name: "files", found: "has no array as", expected: "an array of objects"))
+      }
+      chunks = try FileEntries.read(&scanner)
+    default: _ = try scanner.scalar(depth: 1)
     }
-    let destination = fields.text(.destinationBucket)
-    manifest = InventoryManifest(
+  }
+
+  private static func field(_ scanner: inout JSONScanner) throws -> Field {
+    switch try scanner.scalar(depth: 1) {
+    case .string(let text): .text(try scanner.string(text))
+    case .number(let range): .number(scanner.numberText(range))
+    case .null: .absent
+    case .other: .other
+    }
+  }
+
+  private func manifest() throws -> InventoryManifest {
+    guard let chunks else {
+      throw Unusable(problem: ForeignDocument.problem(withFields: names))
+    }
+    let destination = destinationBucket.text
+    return InventoryManifest(
       destinationBucket: destination.flatMap(BucketName.parse),
       unusableDestination: destination.flatMap { BucketName.parse($0) == nil ? $0 : nil },
-      creationTime: Self.creationTime(in: fields),
-      fileFormat: try Self.fileFormat(in: fields),
-      fileSchema: fields.text(.fileSchema),
-      chunks: try Self.chunks(in: fields))
+      creationTime: creationTime(), fileFormat: try format(), fileSchema: fileSchema.text,
+      chunks: chunks)
   }
 
-  private static func creationTime(
-    in fields: KeyedDecodingContainer<Field>
-  ) -> InventoryManifest.CreationTime? {
-    let timestamp =
-      fields.text(.creationTimestamp).flatMap { Int64($0) }
-      ?? (try? fields.decode(Int64.self, forKey: .creationTimestamp))
-    return timestamp.flatMap(InventoryManifest.CreationTime.init(timestamp:))
-      ?? fields.text(.creationTimestamp).flatMap(InventoryManifest.CreationTime.init(iso8601:))
+  private func creationTime() -> InventoryManifest.CreationTime? {
+    switch creationTimestamp {
+    case .text(let text):
+      Int64(text).flatMap(InventoryManifest.CreationTime.init(timestamp:))
+        ?? InventoryManifest.CreationTime(iso8601: text)
+    case .number(let text):
+      (Int64(text) ?? Double(text).flatMap { Int64(exactly: $0) })
+        .flatMap(InventoryManifest.CreationTime.init(timestamp:))
+    case .absent, .other: nil
+    }
   }
 
-  private static func fileFormat(
-    in fields: KeyedDecodingContainer<Field>
-  ) throws -> InventoryManifest.FileFormat {
+  private func format() throws -> InventoryManifest.FileFormat {
     let known = InventoryManifest.FileFormat.allCases.map(\.rawValue).joined(separator: ", ")
     func unusable(_ found: String) -> Unusable {
       Unusable(problem: .field(name: "fileFormat", found: found, expected: "one of \(known)"))
     }
-    guard fields.contains(.fileFormat) else { throw unusable("lacks") }
-    guard let name = fields.text(.fileFormat) else { throw unusable("has no text as") }
+    guard names.contains("fileFormat") else { throw unusable("lacks") }
+    guard let name = fileFormat.text else { throw unusable("has no text as") }
     guard let format = InventoryManifest.FileFormat(named: name) else {
       throw unusable("has '\(printable(name, limit: 40))' as")
     }
     return format
   }
-
-  private static func chunks(
-    in fields: KeyedDecodingContainer<Field>
-  ) throws -> [InventoryManifest.Chunk] {
-    var entries: any UnkeyedDecodingContainer
-    do {
-      entries = try fields.nestedUnkeyedContainer(forKey: .files)
-    } catch {
-      throw Unusable(
-        problem: .field(name: "files", found: "has no array as", expected: "an array of objects"))
-    }
-    var chunks: [InventoryManifest.Chunk] = []
-    chunks.reserveCapacity(entries.count ?? 0)
-    while !entries.isAtEnd {
-      do {
-        chunks.append(try entries.decode(FileEntry.self).chunk)
-      } catch let damage as FileEntry.Damage {
-        throw Unusable(
-          problem: .fileEntry(
-            index: chunks.count, key: damage.key, found: damage.found, expected: damage.expected))
-      } catch {
-        throw Unusable(
-          problem: .fileEntry(
-            index: chunks.count, key: nil, found: "is not an object",
-            expected: "an object with a \"key\""))
-      }
-    }
-    return chunks
-  }
 }
 
-/// One element of `files`.
-private struct FileEntry: Decodable {
-  let chunk: InventoryManifest.Chunk
-
-  /// What is wrong with the entry; the caller knows its index.
-  struct Damage: Error {
-    let key: String?
-    let found: String
-    let expected: String
-  }
-
-  private enum Field: String, CodingKey {
-    case key, size
-    case md5 = "MD5checksum"
-  }
-
-  init(from decoder: any Decoder) throws {
-    let fields = try decoder.container(keyedBy: Field.self)
-    guard let key = fields.text(.key), !key.isEmpty else {
-      let found =
-        fields.contains(.key) ? "has an empty \"key\" or one that is not text" : "lacks \"key\""
-      throw Damage(key: nil, found: found, expected: "the object's key")
+/// Reads the elements of `files`.
+private enum FileEntries {
+  static func read(_ scanner: inout JSONScanner) throws -> ChunkTable {
+    var table = ChunkTable(text: scanner.bytes)
+    try scanner.array { scanner in
+      guard table.count < InventoryManifest.mostChunks else {
+        throw Unusable(problem: .tooManyChunks)
+      }
+      guard try scanner.next() == UInt8(ascii: "{") else {
+        _ = try scanner.scalar(depth: 2)
+        throw unusable(
+          table.count, key: nil, found: "is not an object", expected: "an object with a \"key\"")
+      }
+      try entry(&scanner, into: &table)
     }
-    chunk = InventoryManifest.Chunk(
-      key: key,
-      sizeInBytes: try Self.size(in: fields, key: key),
-      md5: fields.text(.md5).flatMap { MD5Digest(hex: $0) })
+    table.shrink()
+    return table
   }
 
-  private static func size(in fields: KeyedDecodingContainer<Field>, key: String) throws -> UInt64?
-  {
-    func damage(_ found: String) -> Damage {
-      Damage(
-        key: key, found: "has \(found) as \"size\"",
+  private static func unusable(
+    _ index: Int, key: String?, found: String, expected: String
+  ) -> Unusable {
+    Unusable(problem: .fileEntry(index: index, key: key, found: found, expected: expected))
+  }
+
+  private static func entry(_ scanner: inout JSONScanner, into table: inout ChunkTable) throws {
+    var key: JSONScanner.Scalar?
+    var size = JSONScanner.Scalar.null
+    var md5: MD5Digest?
+    try scanner.object { scanner, name in
+      let value = try scanner.scalar(depth: 3)
+      if scanner.isEqual(name, "key") {
+        key = value
+      } else if scanner.isEqual(name, "size") {
+        size = value
+      } else if scanner.isEqual(name, "MD5checksum") {
+        md5 =
+          if case .string(let text) = value, text.range.count == 32 {
+            MD5Digest(hex: try scanner.string(text))
+          } else {
+            nil
+          }
+      } else if name.isEscaped {
+        // An escaped name may be one of these all the same; nobody writes them so.
+        _ = try scanner.string(name)
+      }
+    }
+    guard case .string(let text) = key, !text.range.isEmpty else {
+      let found =
+        key == nil ? "lacks \"key\"" : "has an empty \"key\" or one that is not text"
+      throw unusable(table.count, key: nil, found: found, expected: "the object's key")
+    }
+    // Also where it is not kept, the key must be text.
+    let keyText = try scanner.string(text)
+    let sizeInBytes = try sizeInBytes(size, scanner, table.count, key: keyText)
+    if text.isEscaped {
+      table.append(InventoryManifest.Chunk(key: keyText, sizeInBytes: sizeInBytes, md5: md5))
+    } else {
+      table.append(key: text.range, sizeInBytes: sizeInBytes, md5: md5)
+    }
+  }
+
+  private static func sizeInBytes(
+    _ value: JSONScanner.Scalar, _ scanner: JSONScanner, _ index: Int, key: String
+  ) throws -> UInt64? {
+    func damage(_ found: String) -> Unusable {
+      unusable(
+        index, key: key, found: "has \(found) as \"size\"",
         expected:
           "a whole number of bytes from 0 to \(InventoryManifest.Chunk.maximumSizeInBytes)")
     }
     let size: UInt64
-    do {
-      guard let number = try fields.decodeIfPresent(UInt64.self, forKey: .size) else { return nil }
+    switch value {
+    case .null: return nil
+    case .other: throw damage("something other than a number")
+    case .string(let text):
+      let text = try scanner.string(text)
+      guard let number = UInt64(text) else { throw damage("'\(printable(text, limit: 40))'") }
       size = number
-    } catch {  // A number that does not fit throws another, private type than DecodingError.
-      if let text = fields.text(.size) {
-        guard let number = UInt64(text) else { throw damage("'\(printable(text, limit: 40))'") }
-        size = number
-      } else if let number = try? fields.decode(Double.self, forKey: .size) {
-        throw damage("\(number)")
-      } else {
-        throw damage("something other than a number")
+    case .number(let range):
+      let text = scanner.numberText(range)
+      let double = Double(text) ?? .infinity
+      guard let number = UInt64(text) ?? UInt64(exactly: double) else {
+        throw damage("\(double)")
       }
+      size = number
     }
     guard size <= InventoryManifest.Chunk.maximumSizeInBytes else { throw damage("\(size)") }
     return size
-  }
-}
-
-extension KeyedDecodingContainer {
-  /// The field's text; nil if it is absent, null or of another type.
-  fileprivate func text(_ key: Key) -> String? {
-    (try? decodeIfPresent(String.self, forKey: key)) ?? nil
   }
 }

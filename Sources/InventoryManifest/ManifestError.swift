@@ -15,6 +15,8 @@ public struct ManifestError: Error, Sendable, Equatable, CustomStringConvertible
   public enum Problem: Sendable, Equatable {
     /// The manifest has more bytes than `InventoryManifest.maximumSizeInBytes`.
     case tooLarge(sizeInBytes: Int)
+    /// `files` has more entries than `InventoryManifest.mostChunks`.
+    case tooManyChunks
     /// The document is not JSON, judged by its first bytes.
     case notJSON(found: String)
     /// The document starts as a JSON object, but is cut off, damaged, or nested too deeply.
@@ -40,6 +42,11 @@ public struct ManifestError: Error, Sendable, Equatable, CustomStringConvertible
       return """
         \(place): has \(sizeInBytes) bytes, but a manifest has at most \
         \(InventoryManifest.maximumSizeInBytes). \(Self.nameTheManifest)
+        """
+    case .tooManyChunks:
+      return """
+        \(place): has more than \(InventoryManifest.mostChunks) entries in "files", but at most that \
+        many chunks can be mounted. \(Self.nameTheManifest)
         """
     case .notJSON(let found):
       return "\(place): \(found), but a manifest is a JSON object. \(Self.nameTheManifest)"

@@ -14,6 +14,8 @@ public struct ResponseHead: Sendable, Equatable {
   /// The ETag, verbatim with its quotes, as If-Match needs it.
   public private(set) var eTag: String?
   public private(set) var date: String?
+  /// The value of Last-Modified in seconds since 1970-01-01T00:00:00Z; nil if it is no date.
+  public private(set) var lastModifiedInSeconds: Int64?
   public private(set) var retryAfter: String?
   /// The value of x-amz-bucket-region.
   public private(set) var bucketRegion: String?
@@ -61,6 +63,7 @@ public struct ResponseHead: Sendable, Equatable {
       if contentRange == nil { note("Content-Range", value: value) }
     case .eTag: eTag = text
     case .date: date = text
+    case .lastModified: lastModifiedInSeconds = HTTPDate(parsing: text)?.secondsSinceEpoch
     case .retryAfter: retryAfter = text
     case .bucketRegion: bucketRegion = text
     case .requestID: requestID = text
@@ -78,6 +81,7 @@ public struct ResponseHead: Sendable, Equatable {
     case contentRange = "content-range"
     case eTag = "etag"
     case date = "date"
+    case lastModified = "last-modified"
     case retryAfter = "retry-after"
     case bucketRegion = "x-amz-bucket-region"
     case requestID = "x-amz-request-id"

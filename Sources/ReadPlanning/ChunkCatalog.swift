@@ -13,12 +13,18 @@ public struct ChunkCatalog: Sendable {
   private let nameRank: [Int32]
 
   public init(names: [String], sizesInBytes: [Int], isParquet: Bool = false) {
+    self.init(
+      byName: names.indices.sorted { names[$0] < names[$1] }.map { Int32($0) },
+      sizesInBytes: sizesInBytes, isParquet: isParquet)
+  }
+
+  /// - Parameter byName: the indices of all chunks, in the order of their names.
+  public init(byName: [Int32], sizesInBytes: [Int], isParquet: Bool) {
     self.sizesInBytes = sizesInBytes
     self.isParquet = isParquet
-    let order = names.indices.sorted { names[$0] < names[$1] }
-    var rank = [Int32](repeating: 0, count: names.count)
-    for (place, index) in order.enumerated() { rank[index] = Int32(place) }
-    byName = order.map { Int32($0) }
+    self.byName = byName
+    var rank = [Int32](repeating: 0, count: byName.count)
+    for (place, index) in byName.enumerated() { rank[Int(index)] = Int32(place) }
     nameRank = rank
   }
 

@@ -4,9 +4,9 @@
 ///            + further network threads × (receive buffer + thread)
 ///
 /// Nothing else grows by more than a few MiB: bodies stream to disk, parked reads hold no buffer,
-/// and the kernel's page cache is not ours. The data adds some 700 bytes for each chunk of the
-/// manifest (names, keys, digests), and the ledger's 120 bytes for each MiB in the cache. While the
-/// cache's disk is full or fails, reads go through memory, which takes another 4 MiB
+/// and the kernel's page cache is not ours. The data adds the manifest's text and some 60 bytes for
+/// each chunk (`Inventory.memoryInBytes`), and the ledger's 120 bytes for each MiB in the cache.
+/// While the cache's disk is full or fails, reads go through memory, which takes another 4 MiB
 /// (`FetchPlanner.mostBlocksInMemory`); with them the default plan of 42 MiB stays below its 64
 /// MiB.
 struct MemoryPlan: Sendable, Equatable {

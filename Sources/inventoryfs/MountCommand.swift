@@ -70,6 +70,12 @@ struct MountCommand: ParsableCommand {
     @Option(help: "The bucket that holds the chunks. (default: the manifest's destinationBucket)")
     var bucket: String?
 
+    @Option(
+      help: ArgumentHelp(
+        "For copied chunks: keys that begin with OLD in the manifest begin with NEW in the bucket. (default: the manifest's keys, or, if the first chunk is not there, what is found near the manifest)",
+        valueName: "old=new"))
+    var keyPrefix: String?
+
     /// The AWS command line with the options that reach the same store.
     ///
     /// - Parameter endpointURL: the store's address, from the option or from elsewhere; nil for
@@ -201,6 +207,10 @@ struct MountCommand: ParsableCommand {
     }
     if let bucket = store.bucket, BucketName.parse(bucket) == nil {
       throw ValidationError("--bucket is '\(bucket)', but \(BucketName.expectation) was expected")
+    }
+    if let prefix = store.keyPrefix, KeyPrefix(parsing: prefix) == nil {
+      throw ValidationError(
+        "--key-prefix is '\(prefix)', but \(KeyPrefix.expectation) was expected")
     }
     guard (1...1024).contains(resources.maxConnections) else {
       throw ValidationError("--max-connections must be between 1 and 1024")

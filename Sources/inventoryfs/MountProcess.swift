@@ -9,6 +9,7 @@ import InventoryManifest
 import Logging
 import ObjectStore
 import Posix
+import PrintableText
 import ReadPlanning
 import SystemPackage
 
@@ -111,6 +112,7 @@ final class MountProcess {
   ) throws(Failure) -> InventoryFileSystem {
     let loader = InventoryLoader(
       bucketOverride: flags.store.bucket.flatMap(BucketName.parse),
+      keyPrefix: flags.store.keyPrefix.flatMap(KeyPrefix.init(parsing:)),
       readTimeout: flags.resources.readTimeout.duration,
       logger: logger)
     let ownership = NodeOwnership(
@@ -121,6 +123,7 @@ final class MountProcess {
       try UserPath(path, option: "<source>").requireAnswer()
       warnOfIdleFlags()
       let inventory = try failing { try loader.load(path) }
+      settleMemory(inventory, memory)
       guard case .folder(let folder) = inventory.place else {
         throw Failure("\(path): expected the inventory of a folder")
       }
@@ -129,13 +132,11 @@ final class MountProcess {
       warnOfFewDescriptors()
       let store = try makeStore(memory)
       do throws(Failure) {
-        let inventory = try failing {
-          try loader.load(location, from: store, maxRequests: memory.maxConnections)
-        }
+        let (inventory, cache, size) = try load(location, from: store, loader, memory, mountpoint)
         guard case .bucket(let bucket) = inventory.place else {
           throw Failure("\(location): expected the inventory of a bucket")
         }
-        let (cache, size) = try openCache(mountpoint: mountpoint)
+        settleMemory(inventory, memory)
         return InventoryFileSystem(
           inventory, bucket: bucket, ownership: ownership, store: store, cache: cache,
           cacheSizeInBytes: size, maxConnections: memory.maxConnections,
@@ -149,12 +150,61 @@ final class MountProcess {
     }
   }
 
+  /// Loads the inventory from the store, or, while the store is away, from the manifest that the
+  /// cache keeps.
+  private func load(
+    _ location: S3Location, from store: ObjectStore, _ loader: InventoryLoader,
+    _ memory: MemoryPlan, _ mountpoint: String
+  ) throws(Failure) -> (Inventory, BlockCache, cacheSizeInBytes: Int) {
+    let path = try cachePath(mountpoint: mountpoint)
+    let loaded: Inventory
+    do throws(InventoryLoadError) {
+      loaded = try loader.load(location, from: store, maxRequests: memory.maxConnections)
+    } catch {
+      // The cache is not created for nothing.
+      let keptPath = KeptManifest.path(in: BlockCache.folder(in: path))
+      guard error.isStoreAway, access(keptPath, R_OK) == 0 else { throw Failure(error) }
+      let (cache, size) = try openCache(path)
+      guard
+        let kept = KeptManifest.read(in: cache.folder, of: location, store: store.identity)
+      else { throw Failure(error) }
+      let version = kept.eTag.isEmpty ? "" : ", ETag \(printable(kept.eTag, limit: 64))"
+      logger.warning(
+        "\(error) The inventory is mounted from the manifest in the cache, which was fetched \(kept.age) ago\(version); only what is cached can be read until the store works again."
+      )
+      let inventory = try failing { try loader.load(kept, of: location) }
+      return (inventory, cache, size - kept.sizeOnDiskInBytes)
+    }
+    let (cache, size) = try openCache(path)
+    let kept = KeptManifest(loaded, at: location, store: store.identity)
+    return (loaded, cache, size - keep(kept, cache, cacheSizeInBytes: size))
+  }
+
+  /// Keeps the manifest in the cache for a time when the store is away.
+  ///
+  /// - Returns: the bytes of the cache that it takes.
+  private func keep(_ kept: KeptManifest?, _ cache: BlockCache, cacheSizeInBytes: Int) -> Int {
+    guard let kept, kept.sizeOnDiskInBytes <= cacheSizeInBytes / 16,
+      cacheSizeInBytes - kept.sizeOnDiskInBytes >= BlockCache.smallestSizeInBytes,
+      cache.roomInBytes() ?? .max > kept.sizeOnDiskInBytes
+    else {
+      KeptManifest.remove(in: cache.folder)
+      return 0
+    }
+    guard let code = kept.write(in: cache.folder) else { return kept.sizeOnDiskInBytes }
+    KeptManifest.remove(in: cache.folder)
+    logger.info(
+      "\(cache.folder): the manifest cannot be kept for a time when the store is away: \(Errno(rawValue: code))"
+    )
+    return 0
+  }
+
   /// A manifest on disk and its chunks are read in place.
   private func warnOfIdleFlags() {
     let given = [
       ("--endpoint-url", flags.store.endpointUrl != nil), ("--region", flags.store.region != nil),
       ("--profile", flags.store.profile != nil), ("--no-sign-request", flags.store.noSignRequest),
-      ("--bucket", flags.store.bucket != nil),
+      ("--bucket", flags.store.bucket != nil), ("--key-prefix", flags.store.keyPrefix != nil),
     ].filter(\.1).map(\.0)
     guard !given.isEmpty else { return }
     logger.warning(
@@ -207,6 +257,19 @@ final class MountProcess {
     return plan
   }
 
+  /// Gives back what loading the manifest took, and warns if what it keeps exceeds the limit.
+  private func settleMemory(_ inventory: Inventory, _ memory: MemoryPlan) {
+    inventoryfs_release_freed_memory()
+    let limit = flags.resources.memoryLimit
+    let needed = memory.peakInBytes + inventory.memoryInBytes
+    guard needed > limit.bytes else { return }
+    let mebibyte = 1 << 20
+    let enough = ByteCount(bytes: (needed + mebibyte - 1) / mebibyte * mebibyte)
+    logger.warning(
+      "\(inventory.source): its \(inventory.chunks.count) chunks take \(ByteCount(bytes: inventory.memoryInBytes / mebibyte * mebibyte)) of memory, with which the process may exceed --memory-limit \(limit); set --memory-limit to at least \(enough), or fewer --max-connections"
+    )
+  }
+
   private func makeStore(_ memory: MemoryPlan) throws(Failure) -> ObjectStore {
     let readTimeout = flags.resources.readTimeout.duration
     let flags = flags.store
@@ -240,7 +303,7 @@ final class MountProcess {
     }
   }
 
-  private func openCache(mountpoint: String) throws(Failure) -> (BlockCache, sizeInBytes: Int) {
+  private func cachePath(mountpoint: String) throws(Failure) -> String {
     let path =
       if let given = flags.resources.cacheDir { try Self.absolute(given) } else {
         try DefaultCacheFolder.path(
@@ -253,6 +316,10 @@ final class MountProcess {
         "cache directory \(path) is inside the mountpoint \(mountpoint); set --cache-dir to another"
       )
     }
+    return path
+  }
+
+  private func openCache(_ path: String) throws(Failure) -> (BlockCache, sizeInBytes: Int) {
     // The default size is computed before the directory is made, which takes some space.
     let size = flags.resources.cacheSize?.bytes ?? Self.defaultCacheSize(path)
     let minFree = flags.resources.cacheMinFree?.bytes ?? BlockCache.usualMinFreeBytes(at: path)

@@ -121,10 +121,11 @@ def test_the_connections_stay_under_their_cap(lab, big_inventory, threads):
     assert 2 <= connections["mostAtOnce"] <= cap + 1
 
 
-def test_mounting_and_listing_1000_chunks_asks_for_the_manifest_only(lab):
-    made = write_manifest(lab.folder, [
+def test_mounting_and_listing_1000_chunks_asks_for_the_manifest_and_a_byte_only(lab):
+    first = entry(lab.folder, "inv/src-bucket/hand-made/data/first.csv.gz", b"x")
+    made = write_manifest(lab.folder, [first] + [
         {"key": f"inv/src-bucket/hand-made/data/{number:08}.csv.gz", "size": number, "MD5checksum": "0" * 32}
-        for number in range(1000)])
+        for number in range(999)])
     origin = lab.origin(lab.folder)
     mount = lab.mount(made.url, endpoint=origin.endpoint)
     listing = lab.run("ls", "-l", mount.path, mount.data)

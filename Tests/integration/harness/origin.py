@@ -48,11 +48,15 @@ class Origin:
             return json.load(answer)
 
     def requests(self, key=None):
+        """In the order of their arrival, without the byte that each mount asks for of the first chunk."""
+        return [request for request in self.all_requests(key) if request.range != (0, 1)]
+
+    def all_requests(self, key=None):
         """In the order of their arrival."""
         return [
             Request(record["number"], record["connection"], record["method"], record["key"],
-                    tuple(record["objectBytes"]) if record.get("objectBytes") else None, record.get("ifMatch"),
-                    record["status"], record["bodyBytesSent"])
+                    tuple(record["objectBytesAnswered"]) if record.get("objectBytesAnswered") else None,
+                    record.get("ifMatch"), record["status"], record["bodyBytesSent"])
             for record in self.stats("?records=1")["records"] if key is None or record["key"] == key
         ]
 
@@ -67,7 +71,10 @@ class Origin:
             time.sleep(0.4)
 
     def bytes_requested_twice(self, key):
-        return next(item["bytesRequestedTwice"] for item in self.stats()["objects"] if item["key"] == key)
+        """Without the byte that each mount asks for of the first chunk."""
+        probes = sum(request.range == (0, 1) for request in self.all_requests(key))
+        twice = next(item["bytesRequestedTwice"] for item in self.stats()["objects"] if item["key"] == key)
+        return max(0, twice - probes)
 
     def close(self):
         self.process.kill()
