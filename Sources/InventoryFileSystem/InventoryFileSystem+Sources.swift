@@ -17,6 +17,7 @@ extension InventoryFileSystem {
   ///
   /// - Parameters:
   ///   - cacheSizeInBytes: the space that the cache directory may take on disk.
+  ///   - keptManifestInBytes: what the manifest that is kept in it takes of that.
   ///   - maxConnections: the most requests at once, over all chunks.
   ///   - readTimeout: the longest time that an open or a read waits for the store.
   ///   - verificationMode: when complete chunks are compared with the manifest's MD5.
@@ -27,13 +28,14 @@ extension InventoryFileSystem {
   ///   - clock: the time by which all waits and pauses are counted.
   public convenience init(
     _ inventory: Inventory, bucket: String, ownership: NodeOwnership, store: any ChunkStore,
-    cache: BlockCache, cacheSizeInBytes: Int, maxConnections: Int,
+    cache: BlockCache, cacheSizeInBytes: Int, keptManifestInBytes: Int = 0, maxConnections: Int,
     readTimeout: Duration = .seconds(60), verificationMode: VerificationMode,
     quietTime: Duration = .seconds(1), lingeringChunkCount: Int = 32,
     clock: any FileSystemClock = SystemClock(),
     logger: Logger
   ) {
-    let bound = BlockCache.boundForBlocks(cacheSizeInBytes: cacheSizeInBytes)
+    let bound = BlockCache.boundForBlocks(
+      cacheSizeInBytes: cacheSizeInBytes - keptManifestInBytes)
     let planner = FetchPlanner(
       maxConnections: maxConnections, cacheBoundInBytes: bound,
       catalog: ChunkCatalog(

@@ -50,9 +50,28 @@ final class LogOutput: Sendable {
 
   private let state = Lock(State())
   private let queue = DispatchQueue(label: "log")
+  /// A descriptor of standard error of our own, because libfuse's messages are collected by putting
+  /// a file in the place of standard error (`LibfuseLog`). -1 once it is not needed any more.
+  private let standardError = Lock(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3))
+
+  deinit { closeStandardError() }
 
   /// Sets the destination of later lines.
-  func redirect(to new: Destination) { state.withLock { $0.destination = new } }
+  func redirect(to new: Destination) {
+    state.withLock { $0.destination = new }
+    switch new {
+    case .standardError, .standardErrorAndFile: break
+    // A daemon does not keep its terminal. The lines so far are written first: the queue is serial.
+    case .file, .systemLog: queue.async { [self] in closeStandardError() }
+    }
+  }
+
+  private func closeStandardError() {
+    standardError.withLock { descriptor in
+      if descriptor >= 0 { close(descriptor) }
+      descriptor = -1
+    }
+  }
 
   /// Adds a line, or drops it if the log hangs and too many lines wait; never blocks.
   func write(_ level: Logger.Level, _ message: String) {
@@ -129,12 +148,17 @@ final class LogOutput: Sendable {
     }
   }
 
+  private var standardErrorDescriptor: Int32 {
+    let own = standardError.withLock { $0 }
+    return own >= 0 ? own : STDERR_FILENO
+  }
+
   private func write(_ line: Line) -> Bool {
     switch line.destination {
     case .standardError:
-      return Self.append("inventoryfs: \(line.level): \(line.text)\n", to: STDERR_FILENO)
+      return Self.append("inventoryfs: \(line.level): \(line.text)\n", to: standardErrorDescriptor)
     case .standardErrorAndFile(let file):
-      Self.append("inventoryfs: \(line.level): \(line.text)\n", to: STDERR_FILENO)
+      Self.append("inventoryfs: \(line.level): \(line.text)\n", to: standardErrorDescriptor)
       return Self.append("\(Self.text(of: line.time)) \(line.level) \(line.text)\n", to: file)
     case .file(let file):
       return Self.append("\(Self.text(of: line.time)) \(line.level) \(line.text)\n", to: file)

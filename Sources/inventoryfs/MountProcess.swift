@@ -132,14 +132,16 @@ final class MountProcess {
       warnOfFewDescriptors()
       let store = try makeStore(memory)
       do throws(Failure) {
-        let (inventory, cache, size) = try load(location, from: store, loader, memory, mountpoint)
+        let loaded = try load(location, from: store, loader, memory, mountpoint)
+        let inventory = loaded.inventory
         guard case .bucket(let bucket) = inventory.place else {
           throw Failure("\(location): expected the inventory of a bucket")
         }
         settleMemory(inventory, memory)
         return InventoryFileSystem(
-          inventory, bucket: bucket, ownership: ownership, store: store, cache: cache,
-          cacheSizeInBytes: size, maxConnections: memory.maxConnections,
+          inventory, bucket: bucket, ownership: ownership, store: store, cache: loaded.cache,
+          cacheSizeInBytes: loaded.cacheSizeInBytes,
+          keptManifestInBytes: loaded.keptManifestInBytes, maxConnections: memory.maxConnections,
           readTimeout: flags.resources.readTimeout.duration,
           verificationMode: flags.resources.verify,
           lingeringChunkCount: descriptors.lingeringChunkCount, logger: logger)
@@ -155,7 +157,7 @@ final class MountProcess {
   private func load(
     _ location: S3Location, from store: ObjectStore, _ loader: InventoryLoader,
     _ memory: MemoryPlan, _ mountpoint: String
-  ) throws(Failure) -> (Inventory, BlockCache, cacheSizeInBytes: Int) {
+  ) throws(Failure) -> Loaded {
     let path = try cachePath(mountpoint: mountpoint)
     let loaded: Inventory
     do throws(InventoryLoadError) {
@@ -173,11 +175,25 @@ final class MountProcess {
         "\(error) The inventory is mounted from the manifest in the cache, which was fetched \(kept.age) ago\(version); only what is cached can be read until the store works again."
       )
       let inventory = try failing { try loader.load(kept, of: location) }
-      return (inventory, cache, size - kept.sizeOnDiskInBytes)
+      return Loaded(
+        inventory: inventory, cache: cache, cacheSizeInBytes: size,
+        keptManifestInBytes: kept.sizeOnDiskInBytes)
     }
     let (cache, size) = try openCache(path)
     let kept = KeptManifest(loaded, at: location, store: store.identity)
-    return (loaded, cache, size - keep(kept, cache, cacheSizeInBytes: size))
+    return Loaded(
+      inventory: loaded, cache: cache, cacheSizeInBytes: size,
+      keptManifestInBytes: keep(kept, cache, cacheSizeInBytes: size))
+  }
+
+  /// An inventory of a store, with its cache.
+  private struct Loaded {
+    let inventory: Inventory
+    let cache: BlockCache
+    /// What the cache may take on disk, with the manifest that it keeps.
+    let cacheSizeInBytes: Int
+    /// What that manifest takes.
+    let keptManifestInBytes: Int
   }
 
   /// Keeps the manifest in the cache for a time when the store is away.

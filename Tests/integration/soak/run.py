@@ -30,7 +30,7 @@ CONNECTIONS = 32
 RESTARTS = ("kill -9", "SIGTERM", "unmount")
 REST_SECONDS = 60
 GAUGES_OF_WHAT_IS_UNDER_WAY = ("open_files", "waiting", "parts_in_flight", "requests_in_flight", "pinned_bytes")
-CACHE_FILES = re.compile(r"inventoryfs-cache/(CACHEDIR\.TAG|lock|chunks-v\d+-crc32c?/[0-9a-f]+\.(data|index))")
+CACHE_FILES = re.compile(r"inventoryfs-cache/(CACHEDIR\.TAG|lock|manifest|chunks-v\d+-crc32c?/[0-9a-f]+\.(data|index))")
 
 
 @dataclasses.dataclass
