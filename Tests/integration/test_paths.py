@@ -22,6 +22,9 @@ def silent(lab, csv_inventory):
     mount.signal(signal.SIGSTOP)
     yield mount
     mount.signal(signal.SIGCONT)
+    if os.path.ismount(mount.path):
+        # Lookups of programs that have given up are in the kernel until the process has seen them.
+        wait_until(lambda: lab.inventoryfs("unmount", mount.path).returncode == 0, "the mount to be free")
 
 
 def refused(result, *mentioned):
@@ -262,6 +265,7 @@ def test_a_folder_that_somebody_keeps_locked_can_be_mounted_on(lab, csv_inventor
         for pid in processes.marked_processes(lab.mark):
             processes.kill(pid)
         holder.wait(20)
+        wait_until(lambda: not processes.marked_processes(lab.mark), "all to end")
 
 
 def test_a_mount_that_a_later_one_hides_is_said_to_be_hidden(lab, csv_inventory):
@@ -393,7 +397,7 @@ def overlays(lab):
 def test_two_overlays_fit_on_a_mount_that_lends_no_files(lab, seaweedfs, csv_inventory, overlays):
     """A cache on an overlay, as in a container: the kernel would refuse its files."""
     assert overlays("/usr/share") >= 1
-    mount = lab.mount(csv_inventory.url, endpoint=seaweedfs.endpoint, cache=overlays.scratch / "merged1" / "cache")
+    mount = lab.mount(csv_inventory.url, "--log-level", "debug", endpoint=seaweedfs.endpoint, cache=overlays.scratch / "merged1" / "cache")
     if "passthrough: on" in mount.logged("passthrough:")[0]:
         pytest.fail("its files cannot be lent")
     for path in ("upper", "work"):
